@@ -1,0 +1,144 @@
+"""What a scene is, and what a dataset says about itself."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+IGNORE = 255
+
+Sample = dict[str, np.ndarray | str]
+"""One scene, read from disk.
+
+``rgb`` uint8 (3, H, W) in R, G, B order; every other sensor float32 (C, H, W) in its stated unit; ``<sensor>_valid``
+bool (1, H, W) for every sensor but rgb; ``label`` int64 (H, W) in ``0..K-1`` or 255 = ignore; ``id`` str.
+"""
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """One sensor of a dataset: how many channels, in which unit, and how its values are normalised.
+
+    A network sees ``(value - mean) / std`` per channel, and 0 where the sensor has no valid value.
+    """
+
+    channels: int
+    unit: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+RGB = Sensor(3, "0..255", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))  # ImageNet statistics, x 255
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """What a dataset says about itself: enough to train on it, draw it and cite it.
+
+    Attributes:
+        name: the name it is asked for by.
+        title: the name it is printed by.
+        sensors: sensor name -> ``Sensor``, ``rgb`` among them.
+        classes: class names; their order is the label's.
+        palette: one (r, g, b) in 0..255 per class.
+        splits: names of the splits; ``train``, ``val`` and ``test`` among them.
+        native_size: (width, height) in pixels that the files have.
+        licensed: True where no image of it may be redistributed.
+    """
+
+    name: str
+    title: str
+    sensors: dict[str, Sensor]
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    splits: tuple[str, ...]
+    native_size: tuple[int, int]
+    homepage: str = ""
+    citation: str = ""
+    notes: str = ""
+    licensed: bool = True
+
+
+class SceneDataset(abc.ABC):
+    """A dataset on disk. Every file is resolved when it is opened; a missing one is an error that names it."""
+
+    card: DatasetCard
+
+    @abc.abstractmethod
+    def ids(self, split: str) -> list[str]:
+        """Scene ids of a split, in a fixed order."""
+
+    @abc.abstractmethod
+    def read(self, scene_id: str) -> Sample:
+        """Read one scene at its native size.
+
+        Raises:
+            FileNotFoundError: a file of the scene is missing.
+            ValueError: a file is unreadable, or its size, type or values are not what the dataset promises.
+        """
+
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """A hash that changes when the files or the way they are read change."""
+
+    def factors(self, split: str) -> pd.DataFrame | None:
+        """Recorded generative factors, one row per scene indexed by id; None where a dataset records none."""
+        return None
+
+
+@dataclass
+class Scenes:
+    """One split held in memory at the size that networks see.
+
+    Attributes:
+        images: sensor -> (N, C, H, W); uint8 for rgb, float16 in the sensor's unit for the others.
+        valid: sensor -> (N, 1, H, W) bool, for every sensor but rgb.
+        labels: (N, H, W) uint8 in ``0..K-1`` or 255.
+        ids: N scene ids.
+        factors: one row per scene, where the dataset records factors.
+    """
+
+    images: dict[str, np.ndarray]
+    valid: dict[str, np.ndarray]
+    labels: np.ndarray
+    ids: list[str]
+    factors: pd.DataFrame | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def check_sample(sample: Sample, card: DatasetCard) -> None:
+    """Check one scene against the contract and its dataset's card.
+
+    Raises:
+        ValueError: names the scene, the entry, what was found and what was expected.
+    """
+    where = f"scene {sample['id']!r} of {card.name}"
+    label = sample["label"]
+    if label.dtype != np.int64 or label.ndim != 2:
+        raise ValueError(f"{where}: label is {label.dtype} {label.shape}, expected int64 (H, W)")
+    size = label.shape
+    for name, sensor in card.sensors.items():
+        image = sample[name]
+        dtype = np.uint8 if name == "rgb" else np.float32
+        if image.dtype != dtype or image.ndim != 3 or image.shape[0] != sensor.channels:
+            raise ValueError(
+                f"{where}: {name} is {image.dtype} {image.shape}, expected {np.dtype(dtype)} ({sensor.channels}, H, W)"
+            )
+        if image.shape[1:] != size:
+            raise ValueError(
+                f"{where}: {name} is {image.shape[2]}x{image.shape[1]} pixels but the label is {size[1]}x{size[0]}; "
+                "all sensors of a scene must be aligned and equally large"
+            )
+        if name != "rgb" and (sample[f"{name}_valid"].dtype != bool or sample[f"{name}_valid"].shape != (1, *size)):
+            raise ValueError(f"{where}: {name}_valid must be bool (1, {size[0]}, {size[1]})")
+    wrong = np.setdiff1d(label, [*range(len(card.classes)), IGNORE])
+    if wrong.size:
+        raise ValueError(
+            f"{where}: the label holds {wrong[:8].tolist()}, outside the classes 0..{len(card.classes) - 1} "
+            f"and {IGNORE} (ignore)"
+        )
