@@ -41,7 +41,9 @@ def choose(name: str, allowed: Iterable[str], what: str) -> str:
     """
     allowed = list(allowed)
     if name not in allowed:
-        raise ValueError(f"{what} {name!r} does not exist; it must be one of {', '.join(allowed)}.{nearest(name, allowed)}")
+        raise ValueError(
+            f"{what} {name!r} does not exist; it must be one of {', '.join(allowed)}.{nearest(name, allowed)}"
+        )
     return name
 
 
@@ -102,7 +104,9 @@ def parse_size(size: str) -> tuple[int, int]:
         raise ValueError(f"size {size!r} must be WIDTHxHEIGHT in pixels, each at least 32, such as '128x96'")
     if int(width) % 16 or int(height) % 16:
         round_up = f"{-(-int(width) // 16) * 16}x{-(-int(height) // 16) * 16}"
-        raise ValueError(f"size {size!r} must be multiples of 16, which the networks halve four times; try {round_up!r}")
+        raise ValueError(
+            f"size {size!r} must be multiples of 16, which the networks halve four times; try {round_up!r}"
+        )
     return int(width), int(height)
 
 
@@ -145,6 +149,12 @@ class DataConfig(Strict):
             raise ValueError("scenes must be three counts: train, val, test")
         return scenes
 
+    def pixels(self, native_size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) that networks see; a native size is cut to multiples of 16."""
+        if self.size == "native":
+            return tuple(side // 16 * 16 for side in native_size)
+        return parse_size(self.size)
+
 
 class ModelConfig(Strict):
     """The one network that every row of a study uses."""
@@ -152,6 +162,9 @@ class ModelConfig(Strict):
     encoder: str = Field("tf_efficientnet_lite0", description="any timm encoder with a convolutional feature pyramid")
     weights: str = Field("packaged", description="packaged, hub, none, or the path of a .safetensors file")
     output_stride: Literal[8, 16, 32] = Field(16, description="pixels per cell of the bottleneck")
+    atrous_rates: Counts = Field(
+        (2, 4, 6), description="dilations of the context; 6, 12, 18 suits pictures of 512 pixels"
+    )
     block_channels: int = Field(128, ge=8, description="channels of each half of the bottleneck, shared and private")
     decoder_channels: int = Field(128, ge=8, description="channels of the decoder")
 
@@ -195,7 +208,7 @@ def profiles() -> dict[str, dict[str, Any]]:
 class StudyConfig(Strict):
     """A study: what the parameters cell of every notebook sets. ``None`` and empty mean the profile's or the default."""
 
-    study: str = Field("tour", pattern=r"^[\w.-]+$", description="name of the results folder results/local/<study>")
+    study: str = Field("", pattern=r"^[\w.-]*$", description="name of its results folder; empty: <dataset>-<profile>")
     profile: str = Field("quick", description="how large: `crodino list profiles`")
     dataset: str = Field("rooms", description="name of the dataset: `crodino list datasets`")
     root: str = Field("", description="folder of your copy of the dataset")
@@ -253,6 +266,11 @@ class StudyConfig(Strict):
                 "train": TrainConfig.parse(self._settings(TrainConfig)),
             }
         )
+
+    @property
+    def name(self) -> str:
+        """Name of the results folder."""
+        return self.study or f"{self.dataset}-{self.profile}"
 
     @property
     def seed_list(self) -> range:

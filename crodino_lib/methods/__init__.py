@@ -1,0 +1,1 @@
+"""Methods: the rows of the table, each a wiring of networks and losses."""

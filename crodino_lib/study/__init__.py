@@ -1,0 +1,1 @@
+"""Studies: runs that are trained once, notebooks executed headlessly, tables and a report."""

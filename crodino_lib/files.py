@@ -1,0 +1,60 @@
+"""Files that are whole or absent: written beside their place, then renamed onto it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``path`` with its suffix; on success it becomes ``path``.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; says which folder and how to choose another.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _explained(error, path) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp makes files private
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _explained(error: OSError, path: Path) -> OSError:
+    reasons = {errno.ENOSPC: "the disk is full", errno.EROFS: "the disk is read-only", errno.EACCES: "no permission to write"}
+    if error.errno not in reasons:
+        return error
+    return OSError(
+        error.errno,
+        f"cannot write {path.name} into {path.parent}: {reasons[error.errno]}. Free some space or choose another folder: "
+        "CRODINO_HOME holds results, CRODINO_CACHE rendered and decoded data. What was finished before is kept",
+    )
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` alone; another process that asks for it waits. The lock ends with the process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        raise _explained(error, folder / ".lock") from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

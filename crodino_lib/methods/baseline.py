@@ -1,0 +1,21 @@
+"""The single-sensor baseline."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from crodino_lib.augment import Batch
+from crodino_lib.losses.segmentation import segmentation_cross_entropy
+from crodino_lib.methods.base import Method
+
+
+class Baseline(Method):
+    """One network, one sensor, cross-entropy. The reference of every cost and every gain."""
+
+    sensor_count = 1
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Cross-entropy of the one student."""
+        (sensor,) = self.sensors
+        logits = self.students[sensor](batch.images[sensor]).logits
+        return {f"segmentation/{sensor}": segmentation_cross_entropy(logits, batch.labels[sensor])}

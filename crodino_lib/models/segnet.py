@@ -1,0 +1,95 @@
+"""The one segmentation network of the study: encoder, context, a projection that can be split, decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.segmentation.deeplabv3 import ASPP
+
+from crodino_lib.config import ModelConfig
+from crodino_lib.models.encoder import create_encoder
+
+
+@dataclass
+class SegOutput:
+    """What a network says about a batch, and everything a loss may look at on the way.
+
+    Attributes:
+        logits: (B, K, H/4, W/4) float.
+        pyramid: encoder maps, one per stride, finest first.
+        context: (B, 2C, h, w) the bottleneck, after context and projection; not negative.
+        shared: (B, C, h, w) first half of ``context``; None where the method has no split.
+        private: (B, C, h, w) second half of ``context``; None where the method has no split.
+        decoded: (B, D, H/4, W/4) the map that the classifier sees.
+    """
+
+    logits: Tensor
+    pyramid: list[Tensor]
+    context: Tensor
+    shared: Tensor | None
+    private: Tensor | None
+    decoded: Tensor
+
+
+def conv_block(
+    in_channels: int, out_channels: int, kernel: int, norm: type[nn.Module] = nn.BatchNorm2d
+) -> nn.Sequential:
+    """Convolution, normalisation, ReLU."""
+    normalise = nn.GroupNorm(16, out_channels) if norm is nn.GroupNorm else norm(out_channels)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False), normalise, nn.ReLU(inplace=True)
+    )
+
+
+class Decoder(nn.Module):
+    """DeepLabV3+'s decoder: the bottleneck upsampled to stride 4, joined by a narrow skip, two convolutions, a classifier.
+
+    Source: Chen et al., Encoder-Decoder with Atrous Separable Convolution, ECCV 2018, with dense convolutions.
+    """
+
+    def __init__(self, context_channels: int, skip_channels: int, channels: int, classes: int):
+        super().__init__()
+        narrow = 32  # few channels, so that the skip does not outweigh the bottleneck
+        self.skip = conv_block(skip_channels, narrow, 1)
+        self.fuse = nn.Sequential(conv_block(context_channels + narrow, channels, 3), conv_block(channels, channels, 3))
+        self.classify = nn.Conv2d(channels, classes, 1)
+
+    def forward(self, context: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and the map they are computed from, both at the skip's resolution."""
+        up = F.interpolate(context, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+        decoded = self.fuse(torch.cat([up, self.skip(skip)], dim=1))
+        return self.classify(decoded), decoded
+
+
+class SegNet(nn.Module):
+    """One sensor in, logits out. Every network of a study is this one, so that costs compare exactly.
+
+    Args:
+        in_channels: channels of the sensor.
+        classes: number of classes K.
+        config: encoder and widths.
+        split: whether the bottleneck is read as a shared and a private half. The split names channels; it adds none.
+    """
+
+    def __init__(self, in_channels: int, classes: int, config: ModelConfig, split: bool = False):
+        super().__init__()
+        self.split = split
+        self.block_channels = config.block_channels
+        self.encoder = create_encoder(config.encoder, config.weights, in_channels, config.output_stride)
+        channels = self.encoder.feature_info.channels()
+        self.skip_index = self.encoder.feature_info.reduction().index(4)
+        width = 2 * config.block_channels
+        self.context = ASPP(channels[-1], list(config.atrous_rates), width)
+        self.projection = conv_block(width, width, 1)  # ends in a ReLU: cosines between halves cannot be negative
+        self.decoder = Decoder(width, channels[self.skip_index], config.decoder_channels, classes)
+
+    def forward(self, image: Tensor) -> SegOutput:
+        """Segment ``image`` (B, in_channels, H, W), normalised; H and W multiples of 16."""
+        pyramid = self.encoder(image)
+        context = self.projection(self.context(pyramid[-1]))
+        logits, decoded = self.decoder(context, pyramid[self.skip_index])
+        shared, private = context.split(self.block_channels, dim=1) if self.split else (None, None)
+        return SegOutput(logits, pyramid, context, shared, private, decoded)

@@ -1,0 +1,198 @@
+"""Runs: trained once, recorded whole, found again by everything that decided their result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
+
+import crodino_lib
+from crodino_lib.config import RunConfig
+from crodino_lib.data.sample import DatasetCard, Scenes
+from crodino_lib.evaluate import evaluate, load_confusion, save_confusion, scores
+from crodino_lib.files import locked, replacing
+from crodino_lib.methods.base import Method
+from crodino_lib.methods.registry import build_method
+from crodino_lib.train import autocast, train
+
+TRAINING_CODE = ("data", "augment.py", "models", "losses", "methods", "train.py", "evaluate.py")
+CONVENTION = (
+    "mIoU from one confusion matrix over the whole split at the size networks see; pixels labelled 255 left out; "
+    "classes absent from both truth and prediction left out of the mean"
+)
+RECORDED_VERSIONS = ("torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "umap-learn", "mitsuba")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run in its folder.
+
+    Attributes:
+        folder: holds ``run.json``, ``history.csv``, ``confusion.npz`` and one ``student-<sensor>.safetensors`` a sensor.
+        record: what ``run.json`` says.
+    """
+
+    folder: Path
+    record: dict
+
+    @property
+    def config(self) -> RunConfig:
+        """The settings it was trained with."""
+        return RunConfig.parse(self.record["config"])
+
+    def history(self) -> pd.DataFrame:
+        """One row per epoch: loss terms, learning rate, validation mIoU per sensor, seconds."""
+        return pd.read_csv(self.folder / "history.csv")
+
+    def confusion(self) -> dict[str, np.ndarray]:
+        """``<split>/<sensors>`` -> (N, K, K) counts per image; rows are the truth."""
+        return load_confusion(self.folder / "confusion.npz")
+
+    def method(self, card: DatasetCard) -> Method:
+        """The method with its trained students, in evaluation mode."""
+        method = build_method(self.config, card)
+        method.load_students(self.folder)
+        return method.eval()
+
+
+def run_hash(config: RunConfig, fingerprint: str) -> str:
+    """Hash of everything that decides a run's result: settings, data, and the source of the code that trains."""
+    settings = config.model_dump(mode="json")
+    del settings["data"]["root"]  # where the copy lies decides nothing; its fingerprint does
+    text = json.dumps([settings, fingerprint, training_code_hash()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def training_code_hash() -> str:
+    """Hash of the source files that decide a training's result."""
+    return source_hash(*TRAINING_CODE)
+
+
+def source_hash(*parts: str) -> str:
+    """Hash of the library's source below the given files and folders."""
+    library = Path(crodino_lib.__file__).parent
+    files = [file for part in parts for file in ([library / part] if part.endswith(".py") else (library / part).rglob("*.py"))]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(f"{file.relative_to(library)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def run_folder(runs: Path, config: RunConfig, fingerprint: str) -> Path:
+    """``runs/<dataset>/<method>/<seed>-<hash>``."""
+    return runs / config.data.dataset / config.method / f"{config.seed}-{run_hash(config, fingerprint)[:8]}"
+
+
+def finished_run(folder: Path) -> Run | None:
+    """The run in ``folder`` if it is finished."""
+    file = folder / "run.json"
+    return Run(folder, json.loads(file.read_text())) if file.exists() else None
+
+
+def fetch_run(
+    config: RunConfig, folder: Path, fingerprint: str, card: DatasetCard, scenes: Mapping[str, Scenes]
+) -> Run:
+    """The finished run of ``config``: from its folder, else trained, resumed where it was interrupted.
+
+    Args:
+        config: the run.
+        folder: from ``run_folder``.
+        fingerprint: of the dataset.
+        card: of the dataset.
+        scenes: split -> scenes, loaded when asked for.
+    """
+    if run := finished_run(folder):
+        return run
+    with locked(folder):
+        if run := finished_run(folder):  # another process finished it while this one waited
+            return run
+        method = build_method(config, card)
+        resume_file = folder / "resume.pt"
+        trained = train(method, scenes["train"], scenes["val"], config, resume_file)
+        confusion = confusions(method, scenes, card, config, trained.cost["precision"])
+        for sensor, weights in trained.students.items():
+            with replacing(folder / f"student-{sensor}.safetensors") as path:
+                save_file(weights, path)
+        with replacing(folder / "history.csv") as path:
+            trained.history.to_csv(path, index=False)
+        save_confusion(folder / "confusion.npz", confusion)
+        record = {
+            "finished": True,
+            "config": config.model_dump(mode="json", exclude={"data": {"root"}}),
+            "hash": run_hash(config, fingerprint),
+            "dataset_fingerprint": fingerprint,
+            "training_images": len(scenes["train"]),
+            "metrics": {key: metrics(matrix, card) for key, matrix in confusion.items()},
+            "convention": CONVENTION,
+            "cost": trained.cost | {"students": {s: inference_cost(method, s, config) for s in method.students}},
+            "parent": None,
+            "environment": environment(),
+        }
+        with replacing(folder / "run.json") as path:  # last: its presence says that the folder is complete
+            path.write_text(json.dumps(record, indent=1))
+        resume_file.unlink(missing_ok=True)
+        return Run(folder, record)
+
+
+def confusions(
+    method: Method, scenes: Mapping[str, Scenes], card: DatasetCard, config: RunConfig, precision: str
+) -> dict[str, np.ndarray]:
+    """Confusion per image of every test split and every set of sensors the method serves."""
+    device = next(method.parameters()).device
+    found = {}
+    for split in card.splits:
+        if split in ("train", "val"):
+            continue
+        for sensors in method.serves:
+            with autocast(device, precision):
+                matrix = evaluate(method.eval().predict, scenes[split], card, sensors, config.train.batch_size, device)
+            found[f"{split}/{'+'.join(sensors)}"] = matrix
+    return found
+
+
+def metrics(confusion: np.ndarray, card: DatasetCard) -> dict:
+    """Scores of one split, as they stand in the record."""
+    found = scores(confusion)
+    return {
+        "miou": found["miou"],
+        "pixel_accuracy": found["pixel_accuracy"],
+        "class_iou": {name: None if np.isnan(iou) else iou for name, iou in zip(card.classes, found["class_iou"], strict=True)},
+        "images": len(confusion),
+    }
+
+
+def inference_cost(method: Method, sensor: str, config: RunConfig) -> dict[str, int]:
+    """Parameters and floating-point operations of one exported student on one image."""
+    student = method.students[sensor].eval()
+    width, height = config.data.pixels(method.card.native_size)
+    image = torch.zeros(1, method.card.sensors[sensor].channels, height, width, device=next(student.parameters()).device)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        student(image)
+    return {"parameters": sum(p.numel() for p in student.parameters()), "flops": counter.get_total_flops()}
+
+
+def environment() -> dict[str, str]:
+    """Versions, platform and commit a result was made with."""
+    git = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(crodino_lib.__file__).parent, capture_output=True, text=True, check=False
+    )
+    return {
+        "crodino": crodino_lib.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "commit": git.stdout.strip() or "unknown",
+        **{name: version(name) for name in RECORDED_VERSIONS},
+    }

@@ -1,0 +1,231 @@
+"""The training loop: read it top to bottom.
+
+Every random draw comes from the run's seed and the number of the step, never from what was drawn before, so a run
+resumed at any step goes on exactly as if it had not been interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from crodino_lib.augment import AugmentConfig, augment
+from crodino_lib.config import RunConfig
+from crodino_lib.data.sample import Scenes
+from crodino_lib.evaluate import evaluate, scores
+from crodino_lib.files import replacing
+from crodino_lib.methods.base import Method
+from crodino_lib.progress import bar, headless, say
+
+RESUME_EVERY_S = 60.0
+
+
+@dataclass
+class Trained:
+    """What training leaves behind.
+
+    Attributes:
+        students: sensor -> state dict of the epoch that was best on the validation split, each sensor for itself.
+        history: one row per epoch: loss terms, learning rate, validation mIoU per sensor, seconds.
+        cost: wall seconds, peak memory, precision, device.
+    """
+
+    students: dict[str, dict[str, Tensor]]
+    history: pd.DataFrame
+    cost: dict[str, float | str]
+
+
+def train(
+    method: Method,
+    scenes: Scenes,
+    validation: Scenes,
+    config: RunConfig,
+    resume_file: Path,
+    resume_every_s: float = RESUME_EVERY_S,
+) -> Trained:
+    """Train ``method``, or go on where ``resume_file`` stands.
+
+    Args:
+        method: built from ``config``; trained in place.
+        scenes: the training split.
+        validation: the split that chooses the epoch.
+        config: the run.
+        resume_file: written at every epoch's end and every ``resume_every_s`` seconds; the caller removes it.
+        resume_every_s: seconds between two resume files; 0 writes one after every step.
+
+    Raises:
+        ValueError: the training split is smaller than two scenes, or the loss is no longer finite.
+    """
+    settings = config.train
+    batch_size = min(settings.batch_size, len(scenes))
+    if batch_size < 2:
+        raise ValueError(f"the training split has {len(scenes)} scene(s); BatchNorm needs at least 2")
+    steps_per_epoch = len(scenes) // batch_size
+    total_steps = settings.epochs * steps_per_epoch
+
+    accelerator = Accelerator()
+    device = accelerator.device
+    precision = resolve_precision(settings.precision, device)
+    method = method.to(device, memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(method.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=total_steps + 1, pct_start=settings.warmup
+    )
+    model, optimiser = accelerator.prepare(method, optimiser)
+
+    state = {"step": 0, "seconds": 0.0, "sums": {}, "history": [], "best": {}}
+    if resume_file.exists():
+        saved = torch.load(resume_file, map_location=device, weights_only=True)
+        state = saved["state"]
+        method.load_state_dict(saved["method"])
+        optimiser.load_state_dict(saved["optimiser"])
+        schedule.load_state_dict(saved["schedule"])
+        say(f"resuming at step {state['step']} of {total_steps}")
+
+    started = saved_at = time.monotonic() - state["seconds"]
+    progress = bar(total=total_steps, label=f"{config.method} {'+'.join(config.sensors)} seed {config.seed}", unit="step")
+    progress.update(state["step"])
+    while state["step"] < total_steps:
+        step = state["step"]
+        epoch, position = divmod(step, steps_per_epoch)
+        order = torch.randperm(len(scenes), generator=seeded(config.seed, f"order of epoch {epoch}"))
+        indices = order[position * batch_size : (position + 1) * batch_size].tolist()
+        batch = augment(
+            scenes,
+            indices,
+            method.card,
+            config.sensors,
+            method.augmentation,
+            seeded(config.seed, f"augmentation of step {step}"),
+            device,
+            AugmentConfig(),
+        )
+        torch.manual_seed(seeded(config.seed, f"dropout of step {step}").initial_seed())
+
+        model.train()
+        with autocast(device, precision):
+            terms = model(batch, step / total_steps)
+        loss = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"the loss is {loss.item()} at step {step}: {({name: round(term.item(), 4) for name, term in terms.items()})}. "
+                "Lower learning_rate, or set precision to 'fp32'"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        optimiser.step()
+        schedule.step()
+
+        for name, term in terms.items():
+            state["sums"][name] = state["sums"].get(name, 0.0) + term.item()
+        state["step"] += 1
+        progress.update()
+        if state["step"] % steps_per_epoch == 0:
+            row = {"epoch": epoch + 1, "learning_rate": schedule.get_last_lr()[0]}
+            row |= {name: total / steps_per_epoch for name, total in state["sums"].items()}
+            row |= validate(method, validation, config, device, precision, epoch + 1, state["best"])
+            row["seconds"] = time.monotonic() - started
+            state["history"].append(row)
+            state["sums"] = {}
+            tell(progress, row, settings.epochs)
+        state["seconds"] = time.monotonic() - started
+        if state["step"] % steps_per_epoch == 0 or time.monotonic() - saved_at >= resume_every_s:
+            with replacing(resume_file) as path:
+                torch.save(
+                    {
+                        "state": state,
+                        "method": method.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "schedule": schedule.state_dict(),
+                    },
+                    path,
+                )
+            saved_at = time.monotonic()
+    progress.close()
+
+    students = {sensor: best["weights"] for sensor, best in state["best"].items()}
+    for sensor, weights in students.items():
+        method.students[sensor].load_state_dict(weights)
+    cost = {
+        "train_seconds": state["seconds"],
+        "peak_memory_bytes": peak_memory(device),
+        "precision": precision,
+        "device": describe(device),
+        "steps": total_steps,
+        "best_epoch": {sensor: best["epoch"] for sensor, best in state["best"].items()},
+    }
+    return Trained(students, pd.DataFrame(state["history"]), cost)
+
+
+def validate(
+    method: Method,
+    scenes: Scenes,
+    config: RunConfig,
+    device: torch.device,
+    precision: str,
+    epoch: int,
+    best: dict,
+) -> dict[str, float]:
+    """Validation mIoU per sensor; ``best`` keeps each student's weights of its own best epoch so far."""
+    row = {}
+    for sensor, student in method.students.items():
+        with autocast(device, precision):
+            matrix = evaluate(method.eval().predict, scenes, method.card, (sensor,), config.train.batch_size, device)
+        miou = scores(matrix)["miou"]
+        row[f"val_miou/{sensor}"] = miou
+        if sensor not in best or miou > best[sensor]["miou"]:
+            weights = {name: value.detach().cpu().clone().contiguous() for name, value in student.state_dict().items()}
+            best[sensor] = {"miou": miou, "weights": weights, "epoch": epoch}
+    return row
+
+
+def seeded(seed: int, purpose: str) -> torch.Generator:
+    """A CPU generator that depends on the run's seed and on what it is for, and on nothing else."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """``bf16`` or ``fp32``; ``auto`` asks whether the device has bf16 arithmetic, which decides whether it pays."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context that networks run in."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes held so far: on the accelerator, or by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+def describe(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def tell(progress, row: dict[str, float], epochs: int) -> None:
+    """One epoch: in the bar where there is one, else as a line."""
+    mious = {name.removeprefix("val_miou/"): value for name, value in row.items() if name.startswith("val_miou/")}
+    text = ", ".join(f"{sensor} {100 * value:.1f}" for sensor, value in mious.items())
+    progress.set_postfix_str(f"validation mIoU {text}")
+    if headless():
+        say(f"{progress.desc} | epoch {row['epoch']:>3}/{epochs} | validation mIoU {text} | {row['seconds']:.0f} s")
