@@ -188,9 +188,9 @@ class RunConfig(Strict):
     sensors: Names = Field(("rgb", "depth"), description="sensors it trains with")
     seed: int = Field(0, ge=0, description="seed of weights, order and augmentation")
     settings: dict[str, Any] = Field(default_factory=dict, description="the method's own settings, where not default")
-    data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    train: TrainConfig = TrainConfig()
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
 
     @field_validator("method")
     @classmethod

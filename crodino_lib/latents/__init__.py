@@ -1,0 +1,1 @@
+"""What the networks' bottlenecks hold: one module per question."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from crodino_lib.config import ModelConfig
+from crodino_lib.models.depthwise import hasten_depthwise
 from crodino_lib.models.encoder import create_encoder
 
 
@@ -85,6 +86,7 @@ class SegNet(nn.Module):
         self.context = ASPP(channels[-1], list(config.atrous_rates), width)
         self.projection = conv_block(width, width, 1)  # ends in a ReLU: cosines between halves cannot be negative
         self.decoder = Decoder(width, channels[self.skip_index], config.decoder_channels, classes)
+        hasten_depthwise(self.encoder)
 
     def forward(self, image: Tensor) -> SegOutput:
         """Segment ``image`` (B, in_channels, H, W), normalised; H and W multiples of 16."""
