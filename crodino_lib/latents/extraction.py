@@ -116,10 +116,12 @@ def extract_regions(
         ]
     if not rows:
         raise ValueError(
-            f"no class covers one of the {features.shape[-1]}x{features.shape[-2]} bottleneck cells in any of the "
-            f"{len(scenes)} scenes: are the labels all {len(card.classes)} or more? Larger images give more cells"
+            f"no class covers one bottleneck cell in any of the {len(scenes)} scenes; use more scenes, or larger images, "
+            "whose bottlenecks have more cells"
         )
-    return Latents({name: np.concatenate(parts) for name, parts in blocks.items()}, pd.DataFrame(rows, columns=ROW_COLUMNS))
+    return Latents(
+        {name: np.concatenate(parts) for name, parts in blocks.items()}, pd.DataFrame(rows, columns=ROW_COLUMNS)
+    )
 
 
 def balanced(latents: Latents, seed: int, n: int = 4000) -> tuple[Latents, pd.DataFrame]:
@@ -133,9 +135,17 @@ def balanced(latents: Latents, seed: int, n: int = 4000) -> tuple[Latents, pd.Da
     Returns:
         The sample, and one row per class: regions ``available`` and ``taken`` per sensor. Every class gives the same
         number; one that has fewer gives all it has, and the others share what it leaves.
+
+    Raises:
+        ValueError: ``n`` leaves no room for one region of every class and sensor.
     """
     counts = latents.rows.groupby(["class", "name"]).size().rename("available").reset_index()
     quota = _quota(counts["available"].to_numpy(), n // len(latents.sensors))
+    if not quota:
+        least = len(counts) * len(latents.sensors)
+        raise ValueError(
+            f"n = {n} is too few for {len(counts)} classes of {len(latents.sensors)} sensors: at least {least}"
+        )
     generator = np.random.default_rng(seed)
     shuffled = generator.permutation(len(latents.rows))
     rank = latents.rows["class"].iloc[shuffled].groupby(latents.rows["class"]).cumcount()

@@ -41,9 +41,7 @@ class Manifolds(NamedTuple):
     table: pd.DataFrame
 
 
-def fit_manifolds(
-    models: Mapping[str, Latents], seed: int, n_neighbors: int = 30, min_dist: float = 0.1
-) -> Manifolds:
+def fit_manifolds(models: Mapping[str, Latents], seed: int, n_neighbors: int = 30, min_dist: float = 0.1) -> Manifolds:
     """One picture per model and half of the bottleneck, with both sensors in it.
 
     Args:
@@ -76,9 +74,13 @@ def standardised(vectors: np.ndarray, what: str) -> np.ndarray:
         ValueError: fewer than ``FEWEST_POINTS`` vectors, or all of them equal; names ``what``.
     """
     if len(vectors) < FEWEST_POINTS:
-        raise ValueError(f"the {what} has {len(vectors)} points; a picture needs at least {FEWEST_POINTS}: use more scenes")
+        raise ValueError(
+            f"the {what} has {len(vectors)} points; a picture needs at least {FEWEST_POINTS}: use more scenes"
+        )
     if not vectors.std(axis=0).any():
-        raise ValueError(f"the {what} has collapsed: all {len(vectors)} vectors are equal, so there is nothing to embed")
+        raise ValueError(
+            f"the {what} has collapsed: all {len(vectors)} vectors are equal, so there is nothing to embed"
+        )
     return StandardScaler().fit_transform(vectors.astype(np.float64))
 
 

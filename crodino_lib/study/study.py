@@ -150,6 +150,11 @@ class Study:
         """A method with its starting weights: the null model of every picture."""
         return build_method(self.run_config(method, sensors or self.config.sensors, seed), self.card).eval()
 
+    @property
+    def figures(self) -> Path:
+        """Folder of the figures that the notebooks save."""
+        return self.folder / "figures"
+
     def says(self) -> str:
         """The warning that belongs on every page: what this profile's numbers are good for."""
         profile = profiles()[self.config.profile]

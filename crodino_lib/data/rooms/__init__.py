@@ -1,0 +1,1 @@
+"""The built-in dataset: rendered rooms seen by a colour, a depth and a thermal camera, with known factors."""

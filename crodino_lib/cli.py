@@ -1,0 +1,204 @@
+"""The command line: `crodino --help`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+DESCRIPTION = """\
+An open study of cross-modal knowledge distillation: train with two sensors, deploy with one.
+
+  crodino study                                     the tour on the built-in dataset, about 8 minutes on two cores
+  crodino study --profile cpu                       evidence, over hours; interrupt it, call it again, it goes on
+  crodino study --dataset nyu13 --root FOLDER       the same on your copy of NYU Depth v2
+  crodino run --method crodino-kd --seed 1          one run
+  crodino lab                                       the notebooks in JupyterLab
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; errors a user can mend are one paragraph and status 2, a failed notebook is status 1."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    from crodino_lib.study.notebooks import NotebookFailed
+
+    try:
+        options.act(options)
+    except NotebookFailed as error:
+        return _fail(error, 1)
+    except (ValueError, OSError) as error:
+        return _fail(error, 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from here", 130)
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+def _fail(error: Exception | str, status: int) -> int:
+    print(f"crodino: {error}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="crodino", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    study = _command(commands, "study", _study, "data, every run, every notebook, the report; skips what is done")
+    _add_settings(study)
+
+    run = _command(commands, "run", _run, "train and evaluate one run, or show it if it is finished")
+    run.add_argument("--method", required=True, help="row of the table: crodino list methods")
+    run.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation (default 0)")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the method, such as temperature=0.2"
+    )
+    _add_settings(run, without=("methods", "seeds"))
+
+    render = _command(commands, "render", _render, "render scenes of the built-in dataset")
+    render.add_argument("--scenes", type=int, default=200, metavar="N", help="training scenes (default 200)")
+    render.add_argument("--size", default="128x96", metavar="WxH", help="pixels, multiples of 16 (default 128x96)")
+    render.add_argument("--seed", type=int, default=0, help="seed of the scenes (default 0)")
+
+    listing = _command(commands, "list", _list, "what can be named: methods, datasets, profiles")
+    listing.add_argument("what", choices=("methods", "datasets", "profiles"))
+
+    params = _command(commands, "params", _params, "parameters of a notebook: type, default, allowed values")
+    params.add_argument("notebook", metavar="NN", help="its number, such as 04")
+
+    status = _command(commands, "status", _status, "what of a study is finished")
+    _add_settings(status)
+
+    _command(commands, "lab", _lab, "open the notebooks in JupyterLab")
+    return parser
+
+
+def _command(commands: Any, name: str, act: Any, help: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", allow_abbrev=False)
+    command.set_defaults(act=act)
+    return command
+
+
+def _add_settings(command: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
+    """One option per setting of a study, so that notebooks, papermill and the command line say the same."""
+    from crodino_lib.config import StudyConfig
+
+    for name, field in StudyConfig.model_fields.items():
+        if name not in without:
+            command.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar=name.upper(), help=field.description)
+
+
+def _study_config(options: argparse.Namespace) -> Any:
+    """The study that the options describe; text becomes what the setting's type asks for."""
+    from crodino_lib.config import StudyConfig
+
+    given = {name: getattr(options, name, None) for name in StudyConfig.model_fields}
+    return StudyConfig.parse({name: _literal(name, text) for name, text in given.items() if text is not None})
+
+
+def _literal(name: str, text: str) -> Any:
+    if name in ("sensors", "methods"):
+        return tuple(text.split(","))
+    if name == "scenes":
+        return tuple(int(part) if part.isdigit() else part for part in text.split(","))
+    return int(text) if name in ("seeds", "epochs", "batch_size", "output_stride") and text.isdigit() else text
+
+
+def _study(options: argparse.Namespace) -> None:
+    from crodino_lib.study.execute import run_study
+
+    run_study(_study_config(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    from crodino_lib.config import choose
+    from crodino_lib.methods.registry import METHODS
+    from crodino_lib.study.execute import describe_run
+    from crodino_lib.study.study import Study
+    from crodino_lib.study.tables import as_text, comparison_table, run_table
+
+    method = METHODS[choose(options.method, METHODS, "method")].build
+    settings = dict(_setting(pair) for pair in options.set)
+    study = Study(_study_config(options))
+    default = study.config.sensors[: method.sensor_count]
+    config = study.run_config(options.method, study.config.sensors if options.sensors else default, options.seed, settings)
+    print(describe_run(config))
+    run = study.fetch(config)
+    print(as_text(comparison_table(run_table([run]))).to_string(index=False))
+    print(f"\n{run.folder}")
+
+
+def _setting(pair: str) -> tuple[str, Any]:
+    import yaml
+
+    name, separator, value = pair.partition("=")
+    if not separator:
+        raise ValueError(f"--set {pair!r} must be NAME=VALUE")
+    return name, yaml.safe_load(value)
+
+
+def _render(options: argparse.Namespace) -> None:
+    from crodino_lib.config import DataConfig
+    from crodino_lib.data.rooms.dataset import render_rooms
+
+    counts = (options.scenes, max(1, options.scenes // 6), max(1, options.scenes // 3))
+    config = DataConfig.parse({"size": options.size, "seed": options.seed, "scenes": counts})
+    print(render_rooms(config))
+
+
+def _list(options: argparse.Namespace) -> None:
+    from crodino_lib.config import profiles
+    from crodino_lib.data.registry import DATASETS
+    from crodino_lib.methods.registry import METHODS
+
+    if options.what == "profiles":
+        for name, profile in profiles().items():
+            settings = ", ".join(f"{key} {value}" for key, value in profile.items() if key != "says")
+            print(f"{name:8} {profile['says']}\n{'':8} {settings}")
+        return
+    for name, entry in (METHODS if options.what == "methods" else DATASETS).items():
+        print(f"{name:16} {entry.says}")
+        if options.what == "methods":
+            for setting, field in entry.build.Settings.model_fields.items():
+                print(f"{'':16}   {setting} = {entry.settings.get(setting, field.default)!r}: {field.description}")
+
+
+def _params(options: argparse.Namespace) -> None:
+    from crodino_lib.study.parameters import describe_parameters, find_notebook
+
+    path = find_notebook(options.notebook)
+    print(f"{path.name}: papermill {path.name} out.ipynb -p NAME VALUE\n")
+    for row in describe_parameters(path):
+        allowed = f"; allowed: {row['allowed']}" if row["allowed"] else ""
+        print(f"{row['parameter']:14} {row['type']}, default {row['default']}{allowed}\n{'':14} {row['meaning']}")
+
+
+def _status(options: argparse.Namespace) -> None:
+    from crodino_lib.study.execute import describe_run
+    from crodino_lib.study.study import Study
+
+    study = Study(_study_config(options))
+    for config in study.grid():
+        print(f"{'finished' if study.is_finished(config) else 'missing '}  {describe_run(config)}")
+    report = study.folder / "index.html"
+    print(f"report: {report if report.exists() else 'not written yet'}")
+
+
+def _lab(options: argparse.Namespace) -> None:
+    from crodino_lib.config import home
+
+    environment = {name: value for name, value in os.environ.items() if name != "CRODINO_HEADLESS"}
+    subprocess.run([sys.executable, "-m", "jupyter", "lab", str(home() / "notebooks")], check=False, env=environment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
