@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from crodino_lib.augment import AugmentConfig, augment
+from crodino_lib.augment import augment
 from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import Scenes
 from crodino_lib.evaluate import evaluate, scores
@@ -106,7 +106,6 @@ def train(
             method.augmentation,
             seeded(config.seed, f"augmentation of step {step}"),
             device,
-            AugmentConfig(),
         )
         torch.manual_seed(seeded(config.seed, f"dropout of step {step}").initial_seed())
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from crodino_lib.config import DataConfig, cache_dir, choose, parse_size
+from crodino_lib.data.pictures import DAMAGED
 from crodino_lib.data.sample import Sample, SceneDataset, Scenes, check_sample
 from crodino_lib.files import locked, replacing
 from crodino_lib.progress import bar, say
@@ -27,8 +28,8 @@ def load_scenes(
 ) -> Scenes:
     """Read one split, resized to ``config.size``; the second time from the cache.
 
-    Pictures are averaged over the area of a new pixel, other sensors over the valid part of it (valid where that is at
-    least half of it), labels take the nearest pixel. With ``config.limit`` the split is thinned evenly to its count in
+    Pictures are resized with antialiasing; other sensors take the mean of the valid pixels under a new one, which is
+    valid where those are at least half of its area; labels take the nearest pixel. With ``config.limit`` the split is thinned evenly to its count in
     ``config.scenes``.
 
     Args:
@@ -131,7 +132,7 @@ def _cached(folder: Path, layout: Layout) -> dict[str, np.ndarray] | None:
     for name, (shape, dtype) in layout.items():
         try:
             array = np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+        except DAMAGED:
             return None
         if array.shape != shape or array.dtype != dtype:
             return None

@@ -10,32 +10,32 @@ from crodino_lib.data.folder import FolderDataset, FolderSpec, existing_root
 from crodino_lib.data.pictures import LabelFiles, Pictures, SensorFiles
 from crodino_lib.data.sample import SceneDataset
 
-# colours after Okabe & Ito and Tol, told apart with any colour vision; the large surfaces are pale
 CLASSES_13 = {
-    "bed": "#882255",
-    "books": "#f0e442",
-    "ceiling": "#88ccee",
-    "chair": "#e69f00",
-    "floor": "#999933",
-    "furniture": "#0072b2",
-    "objects": "#cc79a7",
-    "picture": "#aa4499",
-    "sofa": "#d55e00",
-    "table": "#009e73",
-    "tv": "#332288",
-    "wall": "#cccccc",
-    "window": "#44aa99",
+    "bed": "#a00000",
+    "books": "#ffe040",
+    "ceiling": "#a0e0a0",
+    "chair": "#0080ff",
+    "floor": "#c0a060",
+    "furniture": "#e08000",
+    "objects": "#ffa0ff",
+    "picture": "#e02060",
+    "sofa": "#800080",
+    "table": "#80ff80",
+    "tv": "#800040",
+    "wall": "#a0a0a0",
+    "window": "#a060a0",
 }
 CLASSES_40 = """
-wall, floor, cabinet, bed, chair, sofa, table, door, window, bookshelf, picture, counter, blinds, desk, shelves, curtain,
-dresser, pillow, mirror, floor mat, clothes, ceiling, books, refridgerator, television, paper, towel, shower curtain, box,
-whiteboard, person, night stand, toilet, sink, lamp, bathtub, bag, otherstructure, otherfurniture, otherprop
+wall, floor, cabinet, bed, chair, sofa, table, door, window, bookshelf, picture, counter, blinds, desk, shelves,
+curtain, dresser, pillow, mirror, floor mat, clothes, ceiling, books, refridgerator, television, paper, towel,
+shower curtain, box, whiteboard, person, night stand, toilet, sink, lamp, bathtub, bag, otherstructure,
+otherfurniture, otherprop
 """
 NOTES = (
     "Depth of this layout is the in-filled one in 8 bits: metres = value / 25.5, steps of 3.9 cm, at most 10 m, no "
-    "holes. Validation is taken from the official training list in whole runs of consecutive frames. In copies where class 40 "
-    "(otherprop) and unlabelled pixels are both 255, 22 % of the pixels are ignored, and the pictures may be mirrored: "
-    "numbers are then not comparable with published ones."
+    "holes. Validation is taken from the official training list in whole runs of consecutive frames. In copies where "
+    "class 40 (otherprop) and unlabelled pixels are both 255, 22 % of the pixels are ignored, and the pictures may be "
+    "mirrored: numbers are then not comparable with published ones."
 )
 
 
@@ -43,8 +43,8 @@ def open_nyu13(config: DataConfig, progress: bool = True) -> SceneDataset:
     """NYU Depth v2 with the 13 classes of class13Mapping.mat, in alphabetical order.
 
     Format: ``rgb/NNNN.jpg``, ``depth/NNNN.png`` (8 bits, value / 25.5 metres), ``label13/NNNN.png`` (0..12 or
-    255 = ignore), ``train.txt`` and ``test.txt`` (the official 795 and 654). See ``NOTES`` for what such a copy is not. For other
-    layouts write a ``dataset.toml`` and use the dataset ``folder``.
+    255 = ignore), ``train.txt`` and ``test.txt`` (the official 795 and 654). See ``NOTES`` for what such a copy is
+    not. For other layouts write a ``dataset.toml`` and use the dataset ``folder``.
 
     Raises:
         FileNotFoundError: the root or a file is missing.
@@ -80,7 +80,7 @@ def _open(config: DataConfig, name: str, label: str, classes: list[str], palette
         label=LabelFiles(dir=label, ext=".png"),
         splits={"train": "train.txt", "test": "test.txt"},
         homepage="https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html",
-        citation="Silberman, Hoiem, Kohli, Fergus: Indoor Segmentation and Support Inference from RGBD Images, ECCV 2012",
+        citation="N. Silberman et al., Indoor Segmentation and Support Inference from RGBD Images, ECCV 2012",
         notes=NOTES,
     )
     return FolderDataset(spec, existing_root(config))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import tokenize
 import zlib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,6 +24,17 @@ KINDS = {
     "u16": "16 bits, one channel",
     "float": "floating point, one channel (.npy or TIFF)",
 }
+
+DAMAGED = (  # what Pillow and NumPy raise for damaged files
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    tokenize.TokenError,
+    Image.DecompressionBombError,
+)
 
 Numbers = Annotated[tuple[float, ...], Field(strict=False)]  # TOML has lists only
 RawId = Annotated[int, Field(ge=0, lt=1 << 16)]
@@ -134,15 +146,7 @@ def decode(path: Path, colour: bool = False) -> np.ndarray:
             return np.array(image.convert("RGB") if colour and image.mode == "P" else image)
     except FileNotFoundError:
         raise
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        struct.error,
-        zlib.error,
-        Image.DecompressionBombError,
-    ) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} ({path.stat().st_size} bytes) cannot be read: {error}") from error
 
 

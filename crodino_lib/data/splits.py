@@ -88,8 +88,8 @@ def hold_out(ids: list[str], fraction: float) -> tuple[list[str], list[str]]:
             held.update(runs[index])
     if len(held) <= wanted / 2:
         raise ValueError(
-            f"there is no list for val, and of the {len(ids)} scenes of train no {wanted} can be held out in whole runs "
-            f"of consecutive ids ({len(runs)} runs, the longest of {max(map(len, runs))}), as neighbouring frames show "
-            "one scene; write a list for val and name it under splits"
+            f"there is no list for val, and of the {len(ids)} scenes of train no {wanted} can be held out in whole "
+            f"runs of consecutive ids ({len(runs)} runs, the longest of {max(map(len, runs))}), as neighbours show one "
+            "scene; write a list for val and name it under splits"
         )
     return [scene_id for scene_id in ids if scene_id not in held], [scene_id for scene_id in ids if scene_id in held]

@@ -26,7 +26,7 @@ class Latents:
 
     Attributes:
         blocks: ``<sensor>/shared`` or ``<sensor>/private`` -> (n, d) float32.
-        rows: n rows: ``image`` (scene id), ``class`` (index), ``name`` (of the class), ``cells`` (area in bottleneck cells).
+        rows: n rows: ``image`` (scene id), ``class`` (index), ``name`` (of the class), ``cells`` (its area there).
 
     Raises:
         ValueError: a block and ``rows`` differ in length.
@@ -116,8 +116,7 @@ def extract_regions(
         ]
     if not rows:
         raise ValueError(
-            f"no class covers one bottleneck cell in any of the {len(scenes)} scenes; use more scenes, or larger images, "
-            "whose bottlenecks have more cells"
+            f"no class covers one bottleneck cell in any of the {len(scenes)} scenes; use more or larger images"
         )
     return Latents(
         {name: np.concatenate(parts) for name, parts in blocks.items()}, pd.DataFrame(rows, columns=ROW_COLUMNS)

@@ -31,10 +31,10 @@ class Manifolds(NamedTuple):
     """Embeddings and their fidelity.
 
     Attributes:
-        points: one row per point: ``model``, ``half``, ``sensor``, ``image``, ``class``, ``name``, ``x``, ``y``. Keep it
-            with the figure: equal seeds give equal pictures on one machine only.
+        points: one row per point: ``model``, ``half``, ``sensor``, ``image``, ``class``, ``name``, ``x``, ``y``. Keep
+            it with the figure: equal seeds give equal pictures on one machine only.
         table: one row per model and half: ``points``, ``seed``, ``k``, ``trustworthiness``, ``continuity``, and
-            ``cross_modality`` and ``class_purity`` in the high-dimensional space (``_hd``) and in the picture (``_2d``).
+            ``cross_modality`` and ``class_purity`` in the latent space (``_hd``) and in the picture (``_2d``).
     """
 
     points: pd.DataFrame

@@ -3,90 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from crodino_lib.data.rooms import furniture
-from crodino_lib.data.rooms.furniture import Paint, Palette, Part, Vector
+from crodino_lib.data.rooms.furniture import Paint, Palette, Part
+from crodino_lib.data.rooms.scene import SPLITS, Ball, Blank, Camera, Scene
 
-CLASSES = (
-    *("wall", "floor", "ceiling", "window", "door", "picture", "rug", "table", "seat", "cabinet", "appliance"),
-    *("lamp", "person", "statue", "small ball", "large ball"),
-)
-SPLITS = ("train", "val", "test", "test_night")
-PAIRS = {  # what only one sensor can tell apart: sensor, then the two classes
-    "picture or wall": ("rgb", "picture", "wall"),
-    "rug or floor": ("rgb", "rug", "floor"),
-    "person or statue": ("thermal", "person", "statue"),
-    "appliance or cabinet": ("thermal", "appliance", "cabinet"),
-    "near small or far large ball": ("depth", "small ball", "large ball"),
-}
-FIELD_OF_VIEW = math.radians(72)  # horizontal
 NIGHT_SHARE = 0.2
 SKIN_C = 34.0
 STANDING = ("figure", "figure", "box", "box", "table", "seat", "seat", "lamp")
 RADIUS_M = {"figure": 0.35, "box": 0.5, "table": 0.75, "seat": 0.7, "lamp": 0.3}  # kept clear around each
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole camera: where it is, and the unit vectors to its right, downwards and forwards."""
-
-    position: np.ndarray
-    right: np.ndarray
-    down: np.ndarray
-    forward: np.ndarray
-
-    @classmethod
-    def aimed(cls, position: Vector, yaw: float, pitch: float) -> Camera:
-        """Look along +y, turned by ``yaw`` to the left and raised by ``pitch`` (radians)."""
-        forward = np.array([-math.sin(yaw) * math.cos(pitch), math.cos(yaw) * math.cos(pitch), math.sin(pitch)])
-        right = np.array([math.cos(yaw), math.sin(yaw), 0.0])
-        return cls(np.array(position), right, np.cross(forward, right), forward)
-
-    def rays(self, across: np.ndarray, down: np.ndarray, aspect: float) -> np.ndarray:
-        """Directions (..., 3) of depth 1 through image positions in -1..1; ``aspect`` is height over width."""
-        wide = math.tan(FIELD_OF_VIEW / 2)
-        return self.forward + np.multiply.outer(across * wide, self.right) + np.multiply.outer(
-            down * wide * aspect, self.down
-        )
-
-
-@dataclass(frozen=True)
-class Ball:
-    """A ball in mid-air, drawn over the rendered picture so that it casts no shadow."""
-
-    centre: np.ndarray
-    radius: float
-    paint: Paint
-    celsius: float
-    label: str
-    site: int
-
-
-@dataclass(frozen=True)
-class Blank:
-    """A place on a wall or the floor where a picture or a rug might be and is not: the other half of its pair."""
-
-    centre: Vector
-    half: Vector
-    yaw: float
-    label: str
-    site: int
-
-
-@dataclass
-class Scene:
-    """Everything the renderer and the sensors need; ``factors`` is what is recorded."""
-
-    size: Vector
-    camera: Camera
-    parts: list[Part]
-    factors: dict[str, float]
-    light: np.ndarray
-    balls: list[Ball] = field(default_factory=list)
-    blanks: list[Blank] = field(default_factory=list)
 
 
 def compose(seed: int, split: str, index: int) -> Scene:
@@ -124,7 +51,7 @@ class _Composer:
             self._picture()
         if self.rng.random() < 0.75:
             self._rug()
-        wanted = self.rng.permutation(STANDING)[: self.rng.integers(2, 7)]
+        wanted = self.rng.permutation(STANDING)[: self.rng.integers(3, 8)]
         for kind in sorted(wanted, key=lambda kind: -RADIUS_M[kind]):
             self._stand(kind)
         self.factors["object_count"] = float(len(self.taken))
@@ -135,7 +62,7 @@ class _Composer:
     def _draw_factors(self, night: bool) -> dict[str, float]:
         rng = self.rng
         hue = rng.uniform(0, math.tau)
-        level = rng.uniform(0.04, 0.12) if night else math.exp(rng.uniform(math.log(0.4), math.log(1.6)))
+        level = rng.uniform(0.02, 0.08) if night else math.exp(rng.uniform(math.log(0.4), math.log(1.6)))
         return {
             "room_width_m": rng.uniform(3.8, 6.2),
             "room_depth_m": rng.uniform(4.2, 7.0),
@@ -147,7 +74,7 @@ class _Composer:
             "light_warmth": rng.uniform(-1, 1),
             "palette_hue_x": math.cos(hue),
             "palette_hue_y": math.sin(hue),
-            "palette_chroma": rng.uniform(0.1, 0.9),
+            "palette_chroma": rng.uniform(0.2, 0.95),
             "depth_noise": math.exp(rng.uniform(math.log(0.0008), math.log(0.004))),
             "depth_holes": rng.uniform(0, 0.15),
             "ambient_c": rng.uniform(14, 29),
@@ -164,7 +91,9 @@ class _Composer:
     def _light_paint(self) -> Paint:
         """A palette colour washed out: rooms are painted lighter than things, in the same hues."""
         colour = np.array(self.palette.paint(self.rng).colour)
-        return Paint(tuple(0.35 * colour / colour.max() + 0.65 * self.rng.uniform(0.35, 0.95)) if colour.max() else colour)
+        return Paint(
+            tuple(0.35 * colour / colour.max() + 0.65 * self.rng.uniform(0.35, 0.95)) if colour.max() else colour
+        )
 
     def _shell(self) -> None:
         width, depth, height = self.size
@@ -174,14 +103,15 @@ class _Composer:
             shade = tuple(np.array(floor.colour) * self.rng.uniform(0.8, 0.95))
             floor = Paint(floor.colour, shade, (round(width * 1.2), round(depth * 1.2)))
         self.wall, self.floor = wall, floor
-        slab = 0.05
+        slab, x, y, z = 0.05, width / 2, depth / 2, height / 2
+        lid = (x, y, slab)
         for label, at, half, paint, celsius in (
-            ("floor", (width / 2, depth / 2, -slab), (width / 2, depth / 2, slab), floor, self.floor_c),
-            ("ceiling", (width / 2, depth / 2, height + slab), (width / 2, depth / 2, slab), self._light_paint(), self._near_ambient()),
-            ("wall", (width / 2, depth + slab, height / 2), (width / 2, slab, height / 2), wall, self.wall_c),
-            ("wall", (width / 2, -slab, height / 2), (width / 2, slab, height / 2), wall, self.wall_c),
-            ("wall", (-slab, depth / 2, height / 2), (slab, depth / 2, height / 2), wall, self.wall_c),
-            ("wall", (width + slab, depth / 2, height / 2), (slab, depth / 2, height / 2), wall, self.wall_c),
+            ("floor", (x, y, -slab), lid, floor, self.floor_c),
+            ("ceiling", (x, y, height + slab), lid, self._light_paint(), self._near_ambient()),
+            ("wall", (x, depth + slab, z), (x + slab, slab, z), wall, self.wall_c),
+            ("wall", (x, -slab, z), (x + slab, slab, z), wall, self.wall_c),
+            ("wall", (-slab, y, z), (slab, y, z), wall, self.wall_c),
+            ("wall", (width + slab, y, z), (slab, y, z), wall, self.wall_c),
         ):
             self.scene.parts.append(Part("box", at, half, paint, celsius, label=label))
 
@@ -239,11 +169,11 @@ class _Composer:
     def _contrasting(self, ground: Paint) -> Paint:
         """A paint unlike ``ground``, checked in half of the cases."""
         paints = [self.palette.paint(self.rng) for _ in range(12)]
-        away = [np.abs(np.sqrt(p.colour) - np.sqrt(ground.colour)).max() for p in paints]
-        best, other = paints[int(np.argmax(away))], paints[0]
+        away = np.array([np.abs(np.sqrt(p.colour) - np.sqrt(ground.colour)).max() for p in paints])
+        chosen = paints[int(np.argmax(np.minimum(away, 0.25)))]  # the first that stands out, else the best
         if self.rng.random() < 0.5:
-            return Paint(best.colour, other.colour, tuple(self.rng.integers(1, 4, 2).astype(float)))
-        return best
+            return Paint(chosen.colour, paints[-1].colour, tuple(self.rng.integers(1, 4, 2).astype(float)))
+        return chosen
 
     def _picture(self) -> None:
         half = (self.rng.uniform(0.35, 0.65), 0.001, self.rng.uniform(0.28, 0.45))
@@ -312,22 +242,23 @@ class _Composer:
         return (gap, y, math.pi / 2) if name == "left" else (width - gap, y, -math.pi / 2)
 
     def _furnish(self, kind: str) -> tuple[str, list[Part], int]:
-        rng, near = self.rng, self._near_ambient()
+        """Label, parts and pair site of one standing thing; whether a figure or a box is warm is the toss of a coin."""
+        rng, palette, near = self.rng, self.palette, self._near_ambient()
         if kind == "table":
-            return "table", furniture.table(rng, self.palette, near), 0
+            return "table", furniture.table(rng, palette, near), 0
         if kind == "seat":
-            return "seat", furniture.seat(rng, self.palette, near), 0
+            return "seat", furniture.seat(rng, palette, near), 0
         if kind == "lamp":
             shade_c, shines = rng.uniform(32, 55), rng.random() < 0.5  # heat says nothing about light
             glow = tuple(self.light * 1.5) if shines else (0.0, 0.0, 0.0)
-            return "lamp", furniture.lamp(rng, self.palette, near, shade_c, glow), 0
-        warm = rng.random() < 0.5
+            return "lamp", furniture.lamp(rng, palette, near, shade_c, glow), 0
+        warm, site = rng.random() < 0.5, self._next_site()
         if kind == "figure":
             clothes = self.ambient + rng.uniform(0.35, 0.6) * (SKIN_C - self.ambient)
             heat = (SKIN_C + rng.normal(0, 0.5), clothes) if warm else (near, near)
-            return ("person" if warm else "statue"), furniture.figure(rng, self.palette, *heat), self._next_site()
+            return ("person" if warm else "statue"), furniture.figure(rng, palette, *heat), site
         heat = (near + rng.uniform(4, 10), near + rng.uniform(10, 25)) if warm else (near, near)
-        return ("appliance" if warm else "cabinet"), furniture.box_furniture(rng, self.palette, *heat), self._next_site()
+        return ("appliance" if warm else "cabinet"), furniture.box_furniture(rng, palette, *heat), site
 
     def _hang_ball(self) -> None:
         """Hang a ball where a near small and a far large one of the same look are both clear of everything."""

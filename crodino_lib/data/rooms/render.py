@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from crodino_lib.data.rooms.furniture import Paint, Part
-from crodino_lib.data.rooms.grammar import CLASSES, FIELD_OF_VIEW, Ball, Scene
+from crodino_lib.data.rooms.scene import CLASSES, FIELD_OF_VIEW, Ball, Scene
 
 SAMPLES_PER_PIXEL = 8
 BALL_SUBPIXELS = 4
+AMBIENT = 0.35  # radiance a white surface gets from all others: 8 traced bounces per pixel would be mostly noise
 
 
 @dataclass
@@ -42,8 +43,9 @@ def render(scene: Scene, width: int, height: int, seed: int) -> View:
     dr.set_thread_count(1)  # scenes are rendered in parallel processes; one thread also fixes the order of sums
     traced = mi.load_dict(_description(scene, width, height, mi), optimize=False)  # merged shapes would lose their ids
     radiance = np.array(mi.render(traced, spp=SAMPLES_PER_PIXEL, seed=seed))[..., :3]
-    under = mi.load_dict({"type": "aov", "aovs": "distance:depth,shape:shape_index"})
-    distance, shape = np.moveaxis(np.array(mi.render(traced, integrator=under, spp=1, seed=seed + 1))[..., -2:], -1, 0)
+    under = mi.load_dict({"type": "aov", "aovs": "distance:depth,shape:shape_index,albedo:albedo"})
+    layers = np.array(mi.render(traced, integrator=under, spp=1, seed=seed + 1))
+    distance, shape, radiance = layers[..., 0], layers[..., 1], radiance + AMBIENT * scene.light * layers[..., 2:]
     owner = np.array([int(s.id().split("_")[1]) for s in traced.shapes()])
     part = owner[np.round(shape).astype(int) - 1]  # Mitsuba counts shapes from 1
     return _assemble(scene, radiance, distance, part)
@@ -83,53 +85,73 @@ def _inside(points: np.ndarray, centre, half, yaw: float) -> np.ndarray:
 
 def _draw_ball(view: View, scene: Scene, ball: Ball) -> None:
     """Draw a ball in the light of the room, without shadow: its look must not tell its distance."""
-    height, width = view.depth.shape
-    n = BALL_SUBPIXELS
-    rays = scene.camera.rays(*_pixel_centres(width, height, n), height / width)
-    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     to_centre = ball.centre - scene.camera.position
+    height, width = view.depth.shape
+    window = _window(scene, to_centre, ball.radius, width, height)
+    fine = tuple(slice(s.start * BALL_SUBPIXELS, s.stop * BALL_SUBPIXELS) for s in window)
+    rays = scene.camera.rays(*(c[fine] for c in _pixel_centres(width, height, BALL_SUBPIXELS)), height / width)
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     along = rays @ to_centre
-    gap = ball.radius**2 - (to_centre @ to_centre - along**2)
-    hit = gap > 0
-    reach = along - np.sqrt(np.maximum(gap, 0))
+    inside = ball.radius**2 - (to_centre @ to_centre - along**2)
+    hit, reach = inside > 0, along - np.sqrt(np.maximum(inside, 0))
     normal = (reach[..., None] * rays - to_centre) / ball.radius
-    shade = hit * (0.55 + 0.25 * normal[..., 2] - 0.35 * normal @ scene.camera.forward)
+    shade = 0.55 + 0.25 * normal[..., 2] - 0.35 * normal @ scene.camera.forward
 
-    def pooled(fine: np.ndarray) -> np.ndarray:
-        return fine.reshape(height, n, width, n).mean((1, 3))
+    covered = np.maximum(_pooled(hit), 1e-9)
+    depth = _pooled(hit * reach * (rays @ scene.camera.forward)) / covered
+    cover = _pooled(hit) * (depth < view.depth[window])
+    reflected = np.array(ball.paint.colour) * scene.light * (_pooled(hit * shade) / covered)[..., None]
+    view.radiance[window] += cover[..., None] * (reflected - view.radiance[window])
+    whole = cover >= 0.5
+    view.depth[window][whole] = depth[whole]
+    view.celsius[window][whole] = ball.celsius
+    view.label[window][whole] = CLASSES.index(ball.label)
+    view.site[window][whole] = ball.site
 
-    seen = pooled(hit * reach * (rays @ scene.camera.forward)) / np.maximum(pooled(hit), 1e-9) < view.depth
-    cover = pooled(hit) * seen
-    brightness = np.median(view.radiance, axis=(0, 1)).mean() / np.median(scene.light) * scene.light
-    lit = pooled(shade)[..., None] * seen[..., None] * np.array(ball.paint.colour) * brightness * 2
-    view.radiance[:] = view.radiance * (1 - cover[..., None]) + lit
-    inside = cover >= 0.5
-    view.depth[inside] = (pooled(hit * reach * (rays @ scene.camera.forward)) / np.maximum(pooled(hit), 1e-9))[inside]
-    view.celsius[inside], view.label[inside], view.site[inside] = ball.celsius, CLASSES.index(ball.label), ball.site
+
+def _window(scene: Scene, to_centre: np.ndarray, radius: float, width: int, height: int) -> tuple[slice, slice]:
+    """Rows and columns that a ball may touch."""
+    across, down, ahead = (to_centre @ axis for axis in (scene.camera.right, scene.camera.down, scene.camera.forward))
+    focal = width / 2 / math.tan(FIELD_OF_VIEW / 2)
+    reach = 1.5 * focal * radius / ahead + 2
+    middle = (height / 2 + focal * down / ahead, width / 2 + focal * across / ahead)
+    return tuple(
+        slice(max(int(m - reach), 0), min(int(m + reach) + 1, n)) for m, n in zip(middle, (height, width), strict=True)
+    )
+
+
+def _pooled(fine: np.ndarray) -> np.ndarray:
+    """Mean over the subpixels of every pixel."""
+    height, width = fine.shape
+    n = BALL_SUBPIXELS
+    return fine.reshape(height // n, n, width // n, n).mean((1, 3))
 
 
 def _description(scene: Scene, width: int, height: int, mi) -> dict:
     to_world = mi.ScalarTransform4f
     camera, light = scene.camera, scene.light
-    room = scene.size
+    width_m, depth_m, height_m = scene.size
     target = camera.position + camera.forward
     described = {
         "type": "scene",
-        "integrator": {"type": "path", "max_depth": 4},
+        "integrator": {"type": "path", "max_depth": 2},
         "sensor": {
             "type": "perspective",
             "fov": math.degrees(FIELD_OF_VIEW),
             "fov_axis": "x",
             "to_world": to_world().look_at(origin=list(camera.position), target=list(target), up=[0, 0, 1]),
             "film": {"type": "hdrfilm", "width": width, "height": height, "rfilter": {"type": "box"}},
-            "sampler": {"type": "independent"},
+            "sampler": {"type": "multijitter"},
         },
-        "part_1_panel": _lamp_panel(  # seen as ceiling
-            to_world().translate([room[0] / 2, room[1] * 0.45, room[2] - 0.01]).rotate([1, 0, 0], 180).scale([0.7, 0.7, 1]),
+        "part_1_panel": _panel(  # seen as ceiling
+            to_world().translate([width_m / 2, depth_m * 0.45, height_m - 0.01]).rotate([1, 0, 0], 180).scale(0.7),
             light * 4,
         ),
-        "part_3_daylight": _lamp_panel(  # on the wall behind the camera: shadows hide behind what casts them
-            to_world().translate([room[0] / 2, 0.01, room[2] / 2]).rotate([1, 0, 0], -90).scale([room[0] / 2, room[2] / 2, 1]),
+        "part_3_daylight": _panel(  # on the wall behind the camera: shadows hide behind what casts them
+            to_world()
+            .translate([width_m / 2, 0.01, height_m / 2])
+            .rotate([1, 0, 0], -90)
+            .scale([width_m / 2, height_m / 2, 1]),
             light * 0.8,
         ),
     }
@@ -139,7 +161,7 @@ def _description(scene: Scene, width: int, height: int, mi) -> dict:
     return described
 
 
-def _lamp_panel(to_world, radiance: np.ndarray) -> dict:
+def _panel(to_world, radiance: np.ndarray) -> dict:
     return {
         "type": "rectangle",
         "to_world": to_world,

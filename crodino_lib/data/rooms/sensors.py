@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from crodino_lib.data.rooms.grammar import CLASSES, Scene
 from crodino_lib.data.rooms.render import View
+from crodino_lib.data.rooms.scene import CLASSES, Scene
 
 FULL_WELL = 4000.0  # electrons of a pixel at radiance 1
 READ_NOISE = 6.0  # electrons
@@ -20,7 +20,7 @@ def photograph(view: View, scene: Scene, rng: np.random.Generator) -> np.ndarray
     noisy = electrons + rng.normal(0, 1, electrons.shape) * np.sqrt(electrons + READ_NOISE**2)
     tint = scene.light / scene.light.mean()
     linear = noisy / FULL_WELL / tint ** rng.uniform(0.4, 0.7) * rng.normal(1, 0.03, 3)
-    exposure = (0.25 / np.maximum(linear.mean(), 1e-4)) ** 0.7 * np.exp(rng.normal(0, 0.1))
+    exposure = (0.25 / np.maximum(linear.mean(), 1e-4)) ** 0.6 * np.exp(rng.normal(0, 0.1))
     linear = np.clip(linear * exposure, 0, 1)
     srgb = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return np.moveaxis(np.round(srgb * 255).astype(np.uint8), -1, 0)

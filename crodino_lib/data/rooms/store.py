@@ -1,0 +1,214 @@
+"""Rendered scenes on disk: one file each, verified, resumable, and rendered by several processes at once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from crodino_lib.config import DataConfig, cache_dir, parse_size
+from crodino_lib.data.rooms import furniture, grammar, render, scene, sensors
+from crodino_lib.files import locked, replacing
+from crodino_lib.progress import bar, headless, say
+
+NATIVE = "256x192"
+ARRAYS = ("rgb", "depth", "thermal", "label", "site", "factors")
+Job = tuple[str, int]
+"""A scene to render: its split and its number."""
+
+
+def renderer_version() -> str:
+    """A hash of everything that decides what a scene looks like: our source and Mitsuba's version."""
+    sources = [Path(module.__file__).read_bytes() for module in (furniture, scene, grammar, render, sensors)]
+    return hashlib.sha256(b"".join([*sources, version("mitsuba").encode()])).hexdigest()[:12]
+
+
+def scene_id(job: Job) -> str:
+    """The name of a scene within its dataset, such as ``train-00012``."""
+    return f"{job[0]}-{job[1]:05d}"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The scenes of one renderer version, seed and size; larger counts extend smaller ones."""
+
+    folder: Path
+    seed: int
+    width: int
+    height: int
+    version: str
+
+    @classmethod
+    def of(cls, config: DataConfig) -> Store:
+        """Where the scenes of ``config`` are, or will be."""
+        width, height = parse_size(NATIVE if config.size == "native" else config.size)
+        version = renderer_version()
+        folder = cache_dir() / "rooms" / f"{version}-{config.seed}-{width}x{height}"
+        return cls(folder, config.seed, width, height, version)
+
+    def path(self, job: Job) -> Path:
+        """The file of one scene."""
+        return self.folder / f"{scene_id(job)}.npz"
+
+    def identity(self, job: Job) -> str:
+        """What a file says it is; another seed's, size's or version's file says something else."""
+        return f"rooms {self.version} seed {self.seed} size {self.width}x{self.height} {scene_id(job)}"
+
+    def write(self, job: Job) -> None:
+        """Render one scene into its file."""
+        composed = grammar.compose(self.seed, *job)
+        rng = np.random.default_rng([self.seed, scene.SPLITS.index(job[0]), job[1], 1])
+        view = render.render(composed, self.width, self.height, int(rng.integers(2**30)))
+        arrays = {
+            "rgb": sensors.photograph(view, composed, rng),
+            "depth": sensors.measure_depth(view, composed, rng),
+            "thermal": sensors.measure_heat(view, composed, rng),
+            "label": view.label.astype(np.uint8),
+            "site": view.site.astype(np.uint8),
+            "factors": np.array(list(composed.factors.values())),
+        }
+        with replacing(self.path(job)) as temporary:
+            np.savez_compressed(temporary, identity=np.array(self.identity(job)), **arrays)
+
+    def load(self, job: Job, digest: str | None = None) -> tuple[dict[str, np.ndarray], str]:
+        """The arrays of one scene and the SHA-256 of its file.
+
+        Args:
+            job: the scene.
+            digest: the SHA-256 the file must have; None where it is not known yet.
+
+        Raises:
+            FileNotFoundError: the scene is not there.
+            ValueError: the file is not whole, not this scene, or not the bytes that were rendered.
+        """
+        path = self.path(job)
+        data = path.read_bytes()
+        found = hashlib.sha256(data).hexdigest()
+        if digest is not None and found != digest:
+            raise ValueError(f"{path} has changed since it was rendered: SHA-256 {found}, expected {digest}")
+        try:
+            with np.load(io.BytesIO(data)) as archive:  # every entry is checked against its CRC
+                identity, arrays = str(archive["identity"]), {name: archive[name] for name in ARRAYS}
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+            raise ValueError(f"{path} is not a whole rendered scene ({error}); delete it to render it anew") from error
+        if identity != self.identity(job):
+            raise ValueError(f"{path} holds {identity!r}, expected {self.identity(job)!r}; delete it to render it anew")
+        return arrays, found
+
+    def manifest(self) -> dict[str, str]:
+        """Scene id -> SHA-256 of its file, for all scenes finished so far; empty where there is no manifest."""
+        path = self.folder / "manifest.json"
+        try:
+            return json.loads(path.read_text())["scenes"]
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a manifest of rendered scenes ({error}); delete {self.folder}") from error
+
+    def verified(self, jobs: Iterable[Job], known: dict[str, str]) -> dict[str, str]:
+        """Scene id -> SHA-256, for those of ``jobs`` whose file is whole and, where ``known``, unchanged."""
+        good = {}
+        for job in jobs:
+            name = scene_id(job)
+            try:
+                if name in known and hashlib.sha256(self.path(job).read_bytes()).hexdigest() == known[name]:
+                    good[name] = known[name]
+                elif name not in known:
+                    good[name] = self.load(job)[1]
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                say(f"{error}. It is rendered again.")
+        return good
+
+    def complete(self, jobs: list[Job], progress: bool) -> tuple[dict[str, str], int]:
+        """Render what is missing or damaged.
+
+        Returns:
+            Scene id -> SHA-256 of all ``jobs``, and how many of them were rendered now.
+
+        Raises:
+            OSError: the folder cannot be written or the disk is full; says how to choose another.
+        """
+        known = self.manifest()
+        good = self.verified(jobs, known)
+        if all(scene_id(job) in good and scene_id(job) in known for job in jobs):
+            return good, 0
+        with locked(self.folder):
+            known = self.manifest()
+            good = self.verified(jobs, known)  # another process may have rendered them while we waited
+            missing = [job for job in jobs if scene_id(job) not in good]
+            _render_all(self, missing, progress)
+            good |= self.verified(missing, {})
+            with replacing(self.folder / "manifest.json") as temporary:
+                temporary.write_text(json.dumps({"version": self.version, "scenes": {**known, **good}}, indent=0))
+        return good, len(missing)
+
+
+def _render_all(store: Store, jobs: list[Job], progress: bool) -> None:
+    """Share the scenes among processes that report every finished one over a common pipe."""
+    workers = min(len(os.sched_getaffinity(0)), -(-len(jobs) // 4))
+    receiving, sending = os.pipe()
+    processes = [_start_worker(store, jobs[i::workers], sending) for i in range(workers)]
+    os.close(sending)
+    complaints, done, start = [], 0, time.perf_counter()
+    try:
+        with os.fdopen(receiving) as reports, bar(total=len(jobs), label="rendering rooms", unit="scene") as shown:
+            for line in reports:
+                if line != "done\n":
+                    complaints.append(line)
+                    continue
+                done += 1
+                shown.update()
+                if progress and headless() and done * 10 // len(jobs) > (done - 1) * 10 // len(jobs):
+                    rate = done / (time.perf_counter() - start)
+                    say(f"rendering rooms: {done} of {len(jobs)} scenes, {rate:.1f} scenes/s")
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    if done < len(jobs):
+        raise OSError(f"only {done} of {len(jobs)} scenes could be rendered: {''.join(complaints).strip() or 'killed'}")
+
+
+def _start_worker(store: Store, jobs: list[Job], sending: int) -> subprocess.Popen:
+    checkout = str(Path(__file__).parents[3])
+    paths = os.pathsep.join([checkout, *filter(None, [os.environ.get("PYTHONPATH")])])
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, str(store.folder), str(store.seed), str(store.width), str(store.height)],
+        stdin=subprocess.PIPE,
+        stdout=sending,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+    )
+    with process.stdin as orders:
+        orders.writelines(f"{split} {index}\n" for split, index in jobs)
+    return process
+
+
+def _work(folder: str, seed: str, width: str, height: str) -> None:
+    store = Store(Path(folder), int(seed), int(width), int(height), renderer_version())
+    for order in sys.stdin.read().splitlines():
+        split, index = order.split()
+        store.write((split, int(index)))
+        print("done", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        _work(*sys.argv[1:])
+    except OSError as error:
+        sys.exit(f"{error}")

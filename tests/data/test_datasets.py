@@ -1,0 +1,57 @@
+"""What every dataset of the registry promises, on a miniature of it."""
+
+import numpy as np
+import pytest
+
+from crodino_lib.config import DataConfig
+from crodino_lib.data.memory import load_scenes
+from crodino_lib.data.registry import DATASETS
+from crodino_lib.data.sample import RGB, check_sample
+
+MINIATURES = {"nyu13": "mini_nyu", "nyu40": "mini_nyu", "folder": "mini"}  # fixture that writes one
+
+
+@pytest.fixture(params=DATASETS)
+def config(request) -> DataConfig:
+    root = str(request.getfixturevalue(MINIATURES[request.param])) if DATASETS[request.param].needs_root else ""
+    return DataConfig(dataset=request.param, root=root, size="48x32", scenes=(3, 1, 2), limit=bool(root))
+
+
+@pytest.fixture
+def dataset(config):
+    return DATASETS[config.dataset].open(config, progress=False)
+
+
+def test_a_dataset_keeps_what_every_dataset_promises(config, dataset):
+    card = dataset.card
+    assert card.name == config.dataset or config.dataset == "folder"
+    assert card.sensors["rgb"] == RGB
+    assert len(card.sensors) >= 2
+    assert all(len(s.mean) == len(s.std) == s.channels and min(s.std) > 0 and s.unit for s in card.sensors.values())
+    assert len(card.palette) == len(card.classes) == len(set(card.classes)) <= 255
+    assert {"train", "val", "test"} <= set(card.splits)
+    ids = [scene_id for split in ("train", "val", "test") for scene_id in dataset.ids(split)]
+    assert len(ids) == len(set(ids)) >= 3
+    check_sample(dataset.read(ids[0]), card)
+    again = DATASETS[config.dataset].open(config, progress=False)
+    assert again.fingerprint() == dataset.fingerprint()
+    assert [i for split in ("train", "val", "test") for i in again.ids(split)] == ids
+    for split in card.splits:
+        scenes = load_scenes(dataset, split, config, tuple(card.sensors), progress=False)
+        assert len(scenes) == len(scenes.ids) > 0
+        assert set(scenes.images) == set(card.sensors)
+        assert all(image.shape[-2:] == (32, 48) for image in scenes.images.values())
+        assert all(
+            not scenes.images[name][~np.broadcast_to(valid, scenes.images[name].shape)].any()
+            for name, valid in scenes.valid.items()
+        )
+        assert set(np.unique(scenes.labels)) <= {*range(len(card.classes)), 255}
+        assert scenes.factors is None or list(scenes.factors.index) == scenes.ids
+
+
+@pytest.mark.parametrize("name", [name for name, entry in DATASETS.items() if entry.needs_root])
+def test_a_dataset_on_disk_asks_for_its_root(name, tmp_path):
+    with pytest.raises(ValueError, match=f"{name}.*needs root"):
+        DATASETS[name].open(DataConfig(dataset=name))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        DATASETS[name].open(DataConfig(dataset=name, root=str(tmp_path / "nowhere")))

@@ -1,0 +1,373 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from crodino_lib.config import DataConfig
+from crodino_lib.data.folder import PALETTE, FolderSpec, open_folder
+from crodino_lib.data.pictures import LabelFiles, Pictures, SensorFiles, read_label, read_pixels, read_sensor
+from crodino_lib.data.sample import check_sample
+from crodino_lib.data.splits import consecutive_runs, hold_out, scene_ids
+
+RGB = Pictures(dir="RGB")
+
+
+def opened(root: Path):
+    return open_folder(DataConfig(dataset="folder", root=str(root)))
+
+
+def edit(root: Path, old: str, new: str) -> None:
+    path = root / "dataset.toml"
+    text = path.read_text()
+    path.write_text(text.replace(old, new))
+    assert path.read_text() != text
+
+
+# -- what is read
+
+
+def test_a_scene_is_read_as_stored_and_keeps_the_contract(mini):
+    dataset = opened(mini)
+    sample = dataset.read("0011")
+    check_sample(sample, dataset.card)
+    depth = np.asarray(Image.open(mini / "Depth/0011.png")).astype(np.float32)
+    np.testing.assert_array_equal(sample["rgb"], np.asarray(Image.open(mini / "RGB/0011.jpg")).transpose(2, 0, 1))
+    np.testing.assert_allclose(sample["depth"][0], depth / 1000, rtol=1e-6)
+    np.testing.assert_array_equal(sample["depth_valid"][0], depth > 0)
+    raw = np.asarray(Image.open(mini / "Label/0011.png"))
+    np.testing.assert_array_equal(sample["label"], np.where(raw == 0, 255, raw.astype(int) - 1))
+
+
+def test_the_card_says_what_the_settings_say(mini):
+    card = opened(mini).card
+    assert card.splits == ("train", "val", "test")
+    assert card.native_size == (48, 40)
+    assert card.sensors["depth"].mean == (2.5,)
+    assert card.palette == tuple(tuple(bytes.fromhex(colour[1:])) for colour in PALETTE[:3])
+
+
+def test_colours_of_the_default_palette_are_distinct():
+    assert len(set(PALETTE)) == len(PALETTE) == 40
+
+
+def test_the_offset_of_cmx_equals_an_explicit_map():
+    offset = LabelFiles(dir="L", offset=-1).classes(3)
+    spelt = LabelFiles(dir="L", map={"0": 255, "1": 0, "2": 1, "3": 2}).classes(3)
+    np.testing.assert_array_equal(offset[[0, 1, 2, 3, 255]], [255, 0, 1, 2, 255])
+    np.testing.assert_array_equal(offset[[0, 1, 2, 3, 255]], spelt[[0, 1, 2, 3, 255]])
+
+
+def test_an_id_beyond_the_classes_never_wraps_to_ignore():
+    assert LabelFiles(dir="L", offset=-1).classes(3)[[4, 254, 256]].tolist() == [-1, -1, -1]
+
+
+def test_a_colour_table_label_gives_its_ids(tmp_path):
+    picture = Image.fromarray(np.array([[0, 2], [1, 255]], np.uint8), mode="P")
+    picture.putpalette([9, 9, 9] * 256)
+    picture.save(tmp_path / "l.png")
+    label = read_label(tmp_path / "l.png", LabelFiles(dir=".").classes(3))
+    assert label.tolist() == [[0, 2], [1, 255]]
+
+
+def test_sixteen_bits_stay_sixteen_bits(tmp_path, save):
+    values = np.array([[0, 255, 256, 65535]], np.uint16)
+    assert read_pixels(save(tmp_path / "d.png", values), "u16")[0].tolist() == values.tolist()
+
+
+def test_a_thermal_sensor_may_have_an_offset_and_no_invalid_value(tmp_path, save):
+    files = SensorFiles(dir=".", kind="u16", unit="degrees C", scale=0.01, offset=-273.15, invalid=())
+    image, valid = read_sensor(save(tmp_path / "t.png", np.array([[0, 29315]], np.uint16)), files)
+    np.testing.assert_allclose(image, [[[-273.15, 20.0]]], atol=1e-3)
+    assert valid.all()
+
+
+def test_float_pictures_are_valid_where_finite(tmp_path):
+    np.save(tmp_path / "d.npy", np.array([[1.5, np.nan, np.inf, 0]], np.float16))
+    image, valid = read_sensor(
+        tmp_path / "d.npy", SensorFiles(dir=".", kind="float", unit="m", invalid=(0,), mean=(1,), std=(1,))
+    )
+    assert image.tolist() == [[[1.5, 0, 0, 0]]]
+    assert valid.tolist() == [[[True, False, False, False]]]
+
+
+def test_grey_pictures_saved_as_opaque_rgba_are_one_channel(tmp_path, save):
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    rgba = np.stack([grey, grey, grey, np.full_like(grey, 255)], axis=-1)
+    assert read_pixels(save(tmp_path / "d.png", rgba), "u8").tolist() == [grey.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "array"),
+    [
+        ("u16", np.zeros((2, 3), np.uint8)),
+        ("u8", np.zeros((2, 3), np.uint16)),
+        ("rgb", np.zeros((2, 3), np.uint8)),
+        ("u8", np.array([[[1, 2, 3]]], np.uint8)),
+        ("rgb", np.zeros((2, 3, 4), np.uint8)),  # the fourth channel is thermal, not opacity
+        ("float", np.zeros((2, 3), np.uint16)),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_and_named(tmp_path, save, kind, array):
+    path = save(tmp_path / "x.png", array)
+    with pytest.raises(ValueError, match=rf"x\.png holds {array.dtype}.*expected kind '{kind}'"):
+        read_pixels(path, kind)
+
+
+# -- where it lies
+
+
+def test_suffixes_are_found_whatever_their_case_and_sub_folders_are_kept(mini):
+    for folder in ("RGB", "Depth", "Label"):
+        (mini / folder / "set00").mkdir()
+        for path in mini.glob(f"{folder}/004*.*"):
+            path.rename(mini / folder / "set00" / (path.stem + path.suffix.upper()))
+    (mini / "test.txt").write_text("0005\nRGB/set00/0043.JPG\n")
+    (mini / "train.txt").write_text((mini / "train.txt").read_text().replace("\n004", "\nset00/004"))
+    dataset = opened(mini)
+    assert dataset.ids("test") == ["0005", "set00/0043"]
+    assert dataset.read("set00/0043")["label"].shape == (40, 48)
+
+
+def test_two_files_that_fit_one_id_are_refused_until_ext_chooses(mini):
+    shutil.copy(mini / "Label/0001.png", mini / "Label/0001.bmp")
+    with pytest.raises(ValueError, match=r"0001\.(png|bmp) and 0001\.(png|bmp) both fit the id '0001'.*ext"):
+        opened(mini)
+    edit(mini, '"Label"', '"Label", ext = ".png"')
+    opened(mini)
+
+
+def test_the_root_must_be_given():
+    with pytest.raises(ValueError, match="needs root"):
+        opened("")
+
+
+def test_a_missing_root_proposes_its_neighbour(mini):
+    with pytest.raises(FileNotFoundError, match="Did you mean 'mini'"):
+        opened(mini.parent / "mimi")
+
+
+def test_a_sensor_folder_in_another_case_is_proposed(mini):
+    edit(mini, 'dir = "Depth"', 'dir = "depth"')
+    with pytest.raises(FileNotFoundError, match="Did you mean 'Depth'"):
+        opened(mini)
+
+
+def test_without_settings_an_example_is_shown(mini):
+    (mini / "dataset.toml").unlink()
+    with pytest.raises(FileNotFoundError, match=r"(?s)dataset\.toml is missing.*name = \"mine\""):
+        opened(mini)
+
+
+def test_all_missing_files_are_counted_and_the_first_ten_named(mini):
+    for path in (mini / "Depth").iterdir():
+        path.unlink()
+    (mini / "Label/0001.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"18 file\(s\) of the 17 scenes.*Depth/00\d\d\.\*.* and 8 more"):
+        opened(mini)
+
+
+def test_a_missing_list_proposes_another(mini):
+    edit(mini, 'test = "test.txt"', 'test = "tests.txt"')
+    with pytest.raises(FileNotFoundError, match=r"tests\.txt does not exist.*Did you mean 'test\.txt'"):
+        opened(mini)
+
+
+# -- settings
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("scale = 0.001", "scal = 0.001", r"\[sensors.depth\].*'scal'.*Did you mean 'scale'"),
+        ('kind = "u16"', 'kind = "u17"', "kind = 'u17' is not allowed.*Did you mean 'u16'"),
+        ("invalid = [0]\n", "", "invalid"),
+        ("mean = [2.5]", "mean = [2.5, 1.0]", "mean and std of depth must be 1 number"),
+        ("val_fraction = 0.25", "val_fraction = 2.0", "val_fraction = 2.0"),
+        (', test = "test.txt"', "", "the list file for test is not given"),
+        ("[sensors.depth]", "[sensors.label]", "'label' cannot be the name of a sensor"),
+        ("offset = -1", "offset = -1, map = { 9 = 7 }", r"map leads to \[7\].*0\.\.2"),
+        ('classes = ["wall", "floor", "ball"]', 'classes = ["wall"', "dataset.toml is not TOML"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(mini, old, new, says):
+    edit(mini, old, new)
+    with pytest.raises(ValueError, match=says):
+        opened(mini)
+
+
+def test_a_palette_must_fit_the_classes():
+    with pytest.raises(ValidationError, match="each of the 2 classes"):
+        FolderSpec(
+            name="x",
+            classes=("a", "b"),
+            palette=("#000000",),
+            rgb=RGB,
+            label=LabelFiles(dir="L"),
+            splits={"train": "a", "test": "b"},
+        )
+
+
+def test_a_sensor_without_normalisation_is_told_the_measured_one(mini):
+    edit(mini, "mean = [2.5]\nstd = [1.0]\n", "")
+    valid = []
+    dataset_ids = hold_out((mini / "train.txt").read_text().split(), 0.25)[0]
+    for scene_id in dataset_ids:
+        raw = np.asarray(Image.open(mini / f"Depth/{scene_id}.png"))
+        valid.append(raw[raw > 0] / 1000)
+    mean = np.concatenate(valid).mean()
+    with pytest.raises(ValueError, match=rf"needs mean and std in m.*mean = \[{mean:.2f}"):
+        opened(mini)
+
+
+# -- broken files
+
+
+@pytest.mark.parametrize("name", ["RGB/0003.jpg", "Depth/0003.png", "Label/0003.png"])
+def test_a_truncated_picture_is_named(mini, name):
+    path, dataset = mini / name, opened(mini)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=rf"{name}.*cannot be read"):
+        dataset.read("0003")
+
+
+def test_a_file_that_went_away_is_named(mini):
+    dataset = opened(mini)
+    (mini / "Depth/0003.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"Depth/0003\.png"):
+        dataset.read("0003")
+
+
+def test_pictures_of_unequal_size_are_named_with_their_sizes(mini, save):
+    save(mini / "Depth/0003.png", np.ones((20, 24), np.uint16))
+    with pytest.raises(ValueError, match=r"Depth/0003\.png has 24x20 .*RGB/0003\.jpg has 48x40"):
+        opened(mini).read("0003")
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_label_in_colours_is_refused(mini, save, channels):
+    save(mini / "Label/0003.png", np.zeros((40, 48, channels), np.uint8))
+    with pytest.raises(ValueError, match=rf"Label/0003\.png holds {channels} channels, expected one"):
+        opened(mini).read("0003")
+
+
+def test_label_ids_outside_the_classes_are_named(mini, save):
+    label = np.ones((40, 48), np.uint8)
+    label[0, :2] = 4, 77
+    save(mini / "Label/0003.png", label)
+    with pytest.raises(ValueError, match=r"Label/0003\.png holds the ids \[4, 77\].*expected 1\.\.3"):
+        opened(mini).read("0003")
+
+
+def test_an_unknown_scene_or_split_proposes_the_nearest(mini):
+    dataset = opened(mini)
+    with pytest.raises(ValueError, match=r"no scene '00031'.*Did you mean '0031'"):
+        dataset.read("00031")
+    with pytest.raises(ValueError, match="Did you mean 'train'"):
+        dataset.ids("trian")
+
+
+# -- split lists
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0001\n0002\n",
+        "\ufeff0001\r\n\r\n# a comment\r\n0002\r\n",
+        "RGB/0001.jpg\nrgb/0002.PNG",
+        "0001 Label/0001.png\n0002\tLabel/0002.png",
+        "./RGB/0001\n  0002  ",
+    ],
+)
+def test_every_style_of_list_names_the_same_scenes(text):
+    assert scene_ids(text, RGB) == ["0001", "0002"]
+
+
+def test_a_list_keeps_sub_folders_and_dots_that_are_no_suffix():
+    assert scene_ids("set00/V000/I01\nRGB/a.b.png\na.v2", RGB) == ["set00/V000/I01", "a.b", "a.v2"]
+
+
+def test_a_list_may_name_files_by_their_full_ending():
+    assert scene_ids("0001_rgb.png", Pictures(dir="RGB", ext="_rgb.png")) == ["0001"]
+
+
+def test_lists_with_windows_lines_open_as_others(mini):
+    before = opened(mini).ids("train")
+    text = (mini / "train.txt").read_text()
+    (mini / "train.txt").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert opened(mini).ids("train") == before
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"# nothing\n", "names no scene"),
+        (b"0005\n0006\n0005\n", "more than once: 0005"),
+        ("0005\n".encode("utf-16"), "not UTF-8"),
+        (b"0001\n0005\n", "1 scene.* in both (train|val) and test.*0001"),
+    ],
+)
+def test_a_list_that_cannot_be_meant_is_refused(mini, content, says):
+    (mini / "test.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=says):
+        opened(mini)
+
+
+def test_a_given_val_list_is_used(mini):
+    (mini / "val.txt").write_text("0005\n")
+    (mini / "test.txt").write_text("0006\n0043\n")
+    edit(mini, 'test = "test.txt"', 'test = "test.txt", val = "val.txt"')
+    dataset = opened(mini)
+    assert (len(dataset.ids("train")), dataset.ids("val")) == (14, ["0005"])
+
+
+def test_runs_end_where_numbers_or_folders_change():
+    ids = ["a/03", "a/01", "a/02", "b/03", "b/05", "x", "00001D", "00002D", "00003N"]
+    runs = consecutive_runs(ids)
+    assert sorted(runs) == [["00001D", "00002D"], ["00003N"], ["a/01", "a/02", "a/03"], ["b/03"], ["b/05"], ["x"]]
+
+
+def test_val_is_made_of_whole_runs_and_always_the_same():
+    generator = np.random.default_rng(1)
+    numbers = np.flatnonzero(generator.random(900) < 0.8)
+    ids = [f"{number:04d}" for number in generator.permutation(numbers)]
+    train, val = hold_out(ids, 0.12)
+    assert sorted(train + val) == sorted(ids)
+    assert [i for i in ids if i in val] == val
+    assert 0.06 * len(ids) <= len(val) <= 0.12 * len(ids) + 1
+    for run in consecutive_runs(ids):
+        assert len({scene_id in val for scene_id in run}) == 1
+    assert set(hold_out(sorted(ids), 0.12)[1]) == set(val)
+
+
+def test_one_long_video_cannot_be_split_in_whole_runs():
+    with pytest.raises(ValueError, match=r"no list for val.*1 runs, the longest of 100"):
+        hold_out([f"{i:04d}" for i in range(100)], 0.12)
+
+
+# -- fingerprint
+
+
+def test_the_fingerprint_is_of_the_files_not_of_where_they_lie(mini):
+    before = opened(mini).fingerprint()
+    moved = mini.parent / "elsewhere"
+    shutil.copytree(mini, moved)
+    assert opened(moved).fingerprint() == before
+
+
+@pytest.mark.parametrize("change", ["label", "settings", "list"])
+def test_the_fingerprint_changes_with_files_settings_and_lists(mini, save, change):
+    before = opened(mini).fingerprint()
+    if change == "label":
+        path = mini / "Label/0003.png"
+        label = np.array(Image.open(path))
+        label[0, 0] ^= 1
+        save(path, label)
+    elif change == "settings":
+        edit(mini, "scale = 0.001", "scale = 0.002")
+    else:
+        (mini / "test.txt").write_text("0043\n0005\n0006")
+    assert opened(mini).fingerprint() != before
