@@ -1,21 +1,26 @@
-"""Augmentation, batched on the device: geometry per scene or per sensor, photometry in each sensor's own physics."""
+"""Augmentation, batched on the device: photometry in each sensor's own physics, geometry per scene or per sensor."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from crodino_lib.config import Strict
+from crodino_lib.config import Strict, choose
 from crodino_lib.data.sample import IGNORE, DatasetCard, Scenes, Sensor
 
 Regime = Literal["paired", "decoupled"]
+# NTSC: luma and two chroma axes, in which hue is an angle and grey is the origin
+TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+FROM_YIQ = torch.linalg.inv(TO_YIQ)
+KNOBS = 5  # of rgb, which has the most
+HOLE_PX = 4
 
 
 class AugmentConfig(Strict):
@@ -26,11 +31,11 @@ class AugmentConfig(Strict):
     flip: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
     rgb_jitter: float = Field(0.4, ge=0, lt=1, description="brightness, contrast and saturation, as a factor 1 +- this")
     rgb_hue: float = Field(0.1, ge=0, le=0.5, description="largest turn of the hue, in turns")
-    blur_sigma: float = Field(1.0, ge=0, description="largest blur of rgb and thermal, in pixels")
+    blur_sigma: float = Field(1.0, ge=0, description="largest blur of rgb and thermal, in pixels of the scene")
     depth_gain: float = Field(0.1, ge=0, lt=1, description="depth multiplied by 1 +- this")
     depth_noise: float = Field(0.002, ge=0, description="largest noise of depth, in metres per square metre of depth")
     depth_holes: float = Field(0.1, ge=0, lt=1, description="largest share of depth lost in holes of 4x4 pixels")
-    thermal_offset: float = Field(0.5, ge=0, description="thermal shifted by +- this many standard deviations of the sensor")
+    thermal_offset: float = Field(0.5, ge=0, description="thermal shifted by +- this many deviations of the sensor")
     thermal_gain: float = Field(0.1, ge=0, lt=1, description="thermal contrast multiplied by 1 +- this")
 
 
@@ -57,9 +62,22 @@ class Batch:
     ids: list[str]
 
 
-def plain(
-    scenes: Scenes, indices: list[int], card: DatasetCard, sensors: tuple[str, ...], device: torch.device
-) -> Batch:
+@dataclass(frozen=True)
+class Draws:
+    """Everything that is random about one sensor of a batch.
+
+    Attributes:
+        warp: (B, 2, 3) as in ``Batch``.
+        knobs: (5, B, 1, 1, 1) even in [-1, 1): what the sensor's photometry turns, once a scene.
+        pixels: generator on the device of what is drawn for every pixel.
+    """
+
+    warp: Tensor
+    knobs: Tensor
+    pixels: torch.Generator
+
+
+def plain(scenes: Scenes, indices: list[int], card: DatasetCard, sensors: Sequence[str], device: torch.device) -> Batch:
     """The scenes as they are, normalised: what validation, tests and latents see."""
     labels = _labels(scenes, indices, device)
     batch = Batch({}, {}, {}, {}, [scenes.ids[i] for i in indices])
@@ -75,171 +93,191 @@ def augment(
     scenes: Scenes,
     indices: list[int],
     card: DatasetCard,
-    sensors: tuple[str, ...],
+    sensors: Sequence[str],
     regime: Regime,
     generator: torch.Generator,
     device: torch.device,
     config: AugmentConfig = RECIPE,
 ) -> Batch:
-    """An augmented batch.
+    """An augmented batch: photometry in the sensor's unit, then geometry, then normalisation.
 
     Args:
         scenes: the split.
         indices: scenes of the batch.
         card: says how each sensor is normalised.
-        sensors: sensors of the batch; each draws from a generator of its own, so adding one changes no other's draws.
-        regime: ``paired`` draws geometry once per scene, ``decoupled`` once per sensor; photometry is always per sensor.
-        generator: on the CPU; advanced by one draw.
+        sensors: sensors of the batch; each draws for itself, so adding or moving one changes no other's draws.
+        regime: ``paired`` draws geometry once per scene, ``decoupled`` once per sensor; photometry is always the
+            sensor's own.
+        generator: on the CPU; advanced by one draw. Equal states give equal batches.
         device: where the batch is made.
         config: the recipe.
+
+    Raises:
+        ValueError: an unknown regime or sensor; proposes the nearest.
     """
+    choose(regime, get_args(Regime), "augmentation regime")
     seed = int(torch.randint(2**62, (), generator=generator))
     labels = _labels(scenes, indices, device)
     batch = Batch({}, {}, {}, {}, [scenes.ids[i] for i in indices])
-    for sensor in sensors:
-        position = list(card.sensors).index(sensor)
-        geometry = torch.Generator().manual_seed(seed if regime == "paired" else seed + 1 + position)
-        photometry = torch.Generator(device).manual_seed(seed + 1001 + position)
-        warp = random_warp(len(indices), config, geometry).to(device)
-        values, valid = _values(scenes, indices, sensor, device)
-        values, valid, batch.labels[sensor] = apply_warp(values, valid, labels, warp, smooth=sensor != "depth")
-        values, valid = _photometry(sensor)(values, valid, card.sensors[sensor], config, photometry)
-        batch.images[sensor] = normalise(values, valid, card.sensors[sensor])
-        batch.valid[sensor], batch.warps[sensor] = valid, warp
+    for name in sensors:
+        sensor = card.sensors[choose(name, card.sensors, f"sensor of {card.name}")]
+        draws = draw(len(indices), list(card.sensors).index(name), regime, seed, device, config)
+        values, valid = _values(scenes, indices, name, device)
+        values, valid = _photometry(name)(values, valid, sensor, draws, config)
+        values, valid, batch.labels[name] = warped(values, valid, labels, draws.warp, smooth=name != "depth")
+        batch.images[name] = normalise(values, valid, sensor)
+        batch.valid[name], batch.warps[name] = valid, draws.warp
     return batch
 
 
-def normalise(values: Tensor, valid: Tensor, sensor: Sensor) -> Tensor:
-    """``(value - mean) / std`` per channel, 0 where invalid."""
-    mean, std = (torch.tensor(x, device=values.device).view(1, -1, 1, 1) for x in (sensor.mean, sensor.std))
-    return ((values - mean) / std * valid).contiguous(memory_format=torch.channels_last)
+def draw(count: int, position: int, regime: Regime, seed: int, device: torch.device, config: AugmentConfig) -> Draws:
+    """What happens to ``count`` scenes as seen by the sensor at ``position`` of its card.
+
+    Scene parameters are drawn on the CPU, so that every device sees the same ones.
+    """
+    geometry = torch.Generator().manual_seed(seed if regime == "paired" else seed + 1 + position)
+    photometry = torch.Generator().manual_seed(seed + 1001 + position)
+    return Draws(
+        random_warp(count, geometry, config).to(device),
+        (2 * torch.rand(KNOBS, count, 1, 1, 1, generator=photometry) - 1).to(device),
+        torch.Generator(device).manual_seed(seed + 2001 + position),
+    )
 
 
-def random_warp(count: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def random_warp(count: int, generator: torch.Generator, config: AugmentConfig) -> Tensor:
     """Random zoom, crop position and flip: (count, 2, 3) maps from output to scene coordinates.
 
     The zoom is drawn evenly on a logarithmic scale. The window lies inside the scene where it is smaller, and holds the
-    whole scene where it is larger.
+    whole scene where it is larger; its position is even over what that allows.
     """
     low, high = math.log(config.scale_min), math.log(config.scale_max)
     draws = torch.rand(count, 4, generator=generator)
     window = torch.exp(-(low + (high - low) * draws[:, 0]))  # width of the window in widths of the scene
     flip = torch.where(draws[:, 1] < config.flip, -1.0, 1.0)
-    shift = (2 * draws[:, 2:] - 1) * (1 - window).abs()[:, None]
     warp = torch.zeros(count, 2, 3)
     warp[:, 0, 0], warp[:, 1, 1] = flip * window, window
-    warp[:, :, 2] = shift
+    warp[:, :, 2] = (2 * draws[:, 2:] - 1) * (1 - window).abs()[:, None]
     return warp
 
 
-def apply_warp(
-    values: Tensor, valid: Tensor, labels: Tensor, warp: Tensor, smooth: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def warped(values: Tensor, valid: Tensor, labels: Tensor, warp: Tensor, smooth: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Values, validity and labels of a sensor seen through a warp.
 
     Args:
         values: (B, C, H, W) float32 in the sensor's unit.
         valid: (B, 1, H, W) bool.
         labels: (B, H, W) int64.
-        warp: (B, 2, 3).
+        warp: (B, 2, 3) as in ``Batch``.
         smooth: interpolate values between valid pixels; otherwise take the nearest, as depth needs at its edges.
+
+    Returns:
+        The three, as large as before; what lies outside the scene is invalid and labelled 255.
     """
     grid = F.affine_grid(warp, list(values.shape), align_corners=False)
-    # labels are shifted by one so that outside, where grid_sample gives 0, becomes the label to ignore
-    shifted = torch.cat([(labels + 1).unsqueeze(1).float(), valid.float()], dim=1)
-    nearest = F.grid_sample(shifted, grid, mode="nearest", align_corners=False)
-    warped_labels = nearest[:, 0].long() - 1
-    warped_labels = torch.where(warped_labels < 0, IGNORE, warped_labels)
-    warped_valid = nearest[:, 1:] > 0.5
-    if not smooth:
-        return F.grid_sample(values, grid, mode="nearest", align_corners=False), warped_valid, warped_labels
-    stacked = torch.cat([values * valid, valid.float()], dim=1)
-    blended = F.grid_sample(stacked, grid, mode="bilinear", align_corners=False)
-    return blended[:, :-1] / blended[:, -1:].clamp(min=1e-3), warped_valid, warped_labels
+    # labels are shifted by one so that outside, where grid_sample gives 0, is told from class 0
+    exact = torch.cat([(labels + 1).unsqueeze(1).float(), valid.float(), *([] if smooth else [values])], dim=1)
+    exact = F.grid_sample(exact, grid, mode="nearest", align_corners=False)
+    seen = exact[:, 0].long() - 1
+    if smooth:
+        values = among_valid(lambda x: F.grid_sample(x, grid, mode="bilinear", align_corners=False), values, valid)
+    else:
+        values = exact[:, 2:]
+    return values, exact[:, 1:2] > 0.5, torch.where(seen < 0, IGNORE, seen)
 
 
-def _photometry(sensor: str):
+def among_valid(average: Callable[[Tensor], Tensor], values: Tensor, valid: Tensor) -> Tensor:
+    """``average``, a linear map over pixels, of the valid values alone: weights are renewed where some are invalid."""
+    stacked = average(torch.cat([values * valid, valid.float()], dim=1))
+    return stacked[:, :-1] / stacked[:, -1:].clamp(min=1e-3)
+
+
+def _photometry(sensor: str) -> Callable[..., tuple[Tensor, Tensor]]:
     return {"rgb": jitter_rgb, "depth": jitter_depth}.get(sensor, jitter_thermal)
 
 
 def jitter_rgb(
-    values: Tensor, valid: Tensor, sensor: Sensor, config: AugmentConfig, generator: torch.Generator
+    values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig
 ) -> tuple[Tensor, Tensor]:
-    """Brightness, contrast, saturation, hue and blur, each scene for itself.
+    """Brightness, contrast, saturation, hue and blur.
 
-    The hue is turned as a rotation of the two colour axes of YIQ, which is linear and so the same for a whole batch.
+    The hue turns in the chroma plane of YIQ, not in HSV: all but the blur is then one matrix and one offset per scene.
     """
-    brightness, contrast, saturation = (1 + config.rgb_jitter * _signed(values, generator) for _ in range(3))
-    turn = 2 * math.pi * config.rgb_hue * _signed(values, generator)
-    to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], device=values.device)
-    yiq = torch.einsum("ij,bjhw->bihw", to_yiq, values * brightness)
-    luma, i, q = yiq.unbind(dim=1)
-    mean = luma.mean(dim=(1, 2), keepdim=True)
-    luma = mean + contrast[:, 0] * (luma - mean)
-    cos, sin = (contrast * saturation * f(turn) for f in (torch.cos, torch.sin))
-    yiq = torch.stack([luma, cos[:, 0] * i - sin[:, 0] * q, sin[:, 0] * i + cos[:, 0] * q], dim=1)
-    values = torch.einsum("ij,bjhw->bihw", torch.linalg.inv(to_yiq), yiq).clamp(0, 255)
-    return blur(values, config.blur_sigma * _unsigned(values, generator)), valid
+    brightness, contrast, saturation = (1 + config.rgb_jitter * draws.knobs[:3]).view(3, -1, 1, 1)
+    turn = 2 * math.pi * config.rgb_hue * draws.knobs[3].flatten()
+    to_yiq, from_yiq = TO_YIQ.to(values.device), FROM_YIQ.to(values.device)
+    chroma = torch.eye(3, device=values.device).repeat(len(values), 1, 1)
+    chroma[:, 1, 1] = chroma[:, 2, 2] = turn.cos()
+    chroma[:, 1, 2], chroma[:, 2, 1] = -turn.sin(), turn.sin()
+    chroma[:, 1:] *= saturation
+    matrix = brightness * contrast * (from_yiq @ chroma @ to_yiq)
+    mean_luma = (values.mean(dim=(2, 3)) @ to_yiq[0]).view(-1, 1, 1)
+    pixels = torch.baddbmm(brightness * (1 - contrast) * mean_luma, matrix, values.flatten(2))
+    return blur(pixels.clamp(0, 255).view_as(values), valid, config.blur_sigma * draws.knobs[4].abs()), valid
 
 
 def jitter_depth(
-    values: Tensor, valid: Tensor, sensor: Sensor, config: AugmentConfig, generator: torch.Generator
+    values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig
 ) -> tuple[Tensor, Tensor]:
-    """Gain, noise that grows with the square of the distance, and square holes; in the sensor's unit, metres."""
-    gain = 1 + config.depth_gain * _signed(values, generator)
-    noise = torch.randn(values.shape, generator=generator, device=values.device)
-    values = gain * values + config.depth_noise * _unsigned(values, generator) * values.square() * noise
-    coarse = torch.rand(len(values), 1, *(-(-side // 4) for side in values.shape[-2:]), generator=generator, device=values.device)
-    holes = coarse < config.depth_holes * _unsigned(values, generator)
-    holes = holes.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)[..., : values.shape[-2], : values.shape[-1]]
-    return values, valid & ~holes
+    """Gain, noise that grows with the square of the distance, and square holes."""
+    gain = 1 + config.depth_gain * draws.knobs[0]
+    deviation = config.depth_noise * draws.knobs[1].abs() * values.square()
+    noise = torch.randn(values.shape, generator=draws.pixels, device=values.device)
+    coarse = [-(-side // HOLE_PX) for side in values.shape[-2:]]
+    lots = torch.rand(len(values), 1, *coarse, generator=draws.pixels, device=values.device)
+    kept = (lots >= config.depth_holes * draws.knobs[2].abs()).float()
+    kept = F.interpolate(kept, scale_factor=HOLE_PX)[..., : values.shape[-2], : values.shape[-1]]
+    return gain * values + deviation * noise, valid & (kept > 0)
 
 
 def jitter_thermal(
-    values: Tensor, valid: Tensor, sensor: Sensor, config: AugmentConfig, generator: torch.Generator
+    values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig
 ) -> tuple[Tensor, Tensor]:
     """Offset, gain about the sensor's mean, and blur: drift and focus of an uncooled camera."""
-    mean, std = (torch.tensor(x, device=values.device).view(1, -1, 1, 1) for x in (sensor.mean, sensor.std))
-    gain = 1 + config.thermal_gain * _signed(values, generator)
-    offset = config.thermal_offset * std * _signed(values, generator)
-    sigma = config.blur_sigma * _unsigned(values, generator)
-    values = torch.where(valid, values, mean)  # so that the blur does not smear holes
-    return blur(mean + gain * (values - mean) + offset, sigma), valid
+    mean, std = _moments(sensor, values.device)
+    gain = 1 + config.thermal_gain * draws.knobs[0]
+    offset = config.thermal_offset * draws.knobs[1] * std
+    return blur(mean + gain * (values - mean) + offset, valid, config.blur_sigma * draws.knobs[2].abs()), valid
 
 
-def blur(values: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur over 5x5 pixels, a width per scene.
+def blur(values: Tensor, valid: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur among valid pixels, cut at 2 pixels.
 
     Args:
         values: (B, C, H, W).
+        valid: (B, 1, H, W) bool.
         sigma: (B, 1, 1, 1) in pixels.
     """
-    batch, channels = values.shape[:2]
-    offsets = torch.arange(-2, 3, device=values.device, dtype=values.dtype)
-    weights = torch.exp(-0.5 * (offsets / sigma.view(batch, 1).clamp(min=0.05)) ** 2)
-    kernel = (weights / weights.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
-    flat = F.pad(values.reshape(1, batch * channels, *values.shape[-2:]), (2, 2, 2, 2), mode="replicate")
-    flat = F.conv2d(flat, kernel.view(-1, 1, 1, 5), groups=batch * channels)
-    flat = F.conv2d(flat, kernel.view(-1, 1, 5, 1), groups=batch * channels)
-    return flat.view_as(values)
+    offsets = torch.arange(-2, 3, device=values.device)
+    weights = torch.exp(-0.5 * (offsets / sigma.flatten(1).clamp(min=0.05)) ** 2)  # below 0.05 nothing is blurred
+
+    def smooth(stack: Tensor) -> Tensor:
+        kernels = (weights / weights.sum(dim=1, keepdim=True)).repeat_interleave(stack.shape[1], dim=0)
+        flat = stack.reshape(1, -1, *stack.shape[-2:])  # a group per scene and channel
+        flat = F.conv2d(flat, kernels.view(-1, 1, 1, 5), padding=(0, 2), groups=len(kernels))
+        return F.conv2d(flat, kernels.view(-1, 1, 5, 1), padding=(2, 0), groups=len(kernels)).view_as(stack)
+
+    return among_valid(smooth, values, valid)
 
 
-def _signed(values: Tensor, generator: torch.Generator) -> Tensor:
-    return 2 * _unsigned(values, generator) - 1
+def normalise(values: Tensor, valid: Tensor, sensor: Sensor) -> Tensor:
+    """``(value - mean) / std`` per channel, 0 where invalid."""
+    mean, std = _moments(sensor, values.device)
+    return ((values - mean) / std * valid).contiguous(memory_format=torch.channels_last)
 
 
-def _unsigned(values: Tensor, generator: torch.Generator) -> Tensor:
-    """One draw in [0, 1) a scene, shaped (B, 1, 1, 1)."""
-    return torch.rand(len(values), 1, 1, 1, generator=generator, device=values.device)
+def _moments(sensor: Sensor, device: torch.device) -> Tensor:
+    """Mean and standard deviation, (2, 1, C, 1, 1)."""
+    return torch.tensor([sensor.mean, sensor.std], device=device).view(2, 1, -1, 1, 1)
 
 
 def _values(scenes: Scenes, indices: list[int], sensor: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Values in the sensor's unit and validity."""
-    values = torch.from_numpy(np.ascontiguousarray(scenes.images[sensor][indices])).to(device).float()
+    """Values in the sensor's unit (B, C, H, W) float32, and validity (B, 1, H, W)."""
+    values = torch.from_numpy(scenes.images[sensor][indices]).to(device).float()
     if sensor == "rgb":
         return values, torch.ones_like(values[:, :1], dtype=torch.bool)
-    return values, torch.from_numpy(np.ascontiguousarray(scenes.valid[sensor][indices])).to(device)
+    return values, torch.from_numpy(scenes.valid[sensor][indices]).to(device)
 
 
 def _labels(scenes: Scenes, indices: list[int], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(scenes.labels[indices])).to(device).long()
+    """(B, H, W) int64."""
+    return torch.from_numpy(scenes.labels[indices]).to(device).long()

@@ -64,6 +64,11 @@ def _sheet(
 ) -> StudyFigure:
     """Columns of pictures: title -> (sensor, (N, C, H, W)) or (None, (N, H, W) labels)."""
     shape = (len(ids), *next(iter(columns.values()))[1].shape[-2:])
+    for title, (_, stack) in columns.items():
+        if (len(stack), *stack.shape[-2:]) != shape:
+            raise ValueError(
+                f"{title!r} is {stack.shape}, expected {shape[0]} pictures of {shape[1]} x {shape[2]} pixels"
+            )
     labels = [stack.ravel() for sensor, stack in columns.values() if sensor is None]
     shown = [Patch(color=c, label=n) for i, (n, c) in enumerate(class_colours(card).items()) if np.isin(i, labels)]
     shown.append(Patch(color=MISSING_COLOUR, label="no value, no label"))
@@ -75,10 +80,6 @@ def _sheet(
     )
     axes = figure.subplots(len(ids) + 1, len(columns), height_ratios=[*[picture_mm] * len(ids), 1.5])
     for column, (title, (sensor, stack)) in zip(axes.T, columns.items(), strict=True):
-        if (len(stack), *stack.shape[-2:]) != shape:
-            raise ValueError(
-                f"{title!r} is {stack.shape}, expected {shape[0]} pictures of {shape[1]} x {shape[2]} pixels"
-            )
         column[0].set_title(title)
         drawn = [_draw(ax, picture, sensor, stack, card) for ax, picture in zip(column[:-1], stack, strict=True)]
         if sensor in (None, "rgb"):

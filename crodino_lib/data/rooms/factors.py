@@ -1,8 +1,22 @@
-"""What is shared and what is private between the sensors, by construction."""
+"""What is shared and what is private between the sensors: as built, and as verified by regression.
+
+The table says what the sensors contain. It does not say what a model's shared and private halves must hold.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from crodino_lib.data.sample import Sample, SceneDataset
+
+CELLS = 16  # rows and columns of the small pictures that regressors see
+SHUFFLES = 500
+CARRIED = 0.05  # least R^2 that counts: chance alone is exceeded by less with many scenes
 
 
 @dataclass(frozen=True)
@@ -37,3 +51,78 @@ FACTORS = (
     Factor("ambient_c", "thermal", "temperature of the room, degrees C"),
     Factor("thermal_drift_c", "thermal", "drift of the thermal sensor at the corners, degrees C"),
 )
+
+
+def truth_table(
+    dataset: SceneDataset, train: str = "train", test: str = "test", sensors: Iterable[str] = (), seed: int = 0
+) -> pd.DataFrame:
+    """Verify which factor each sensor carries: one supervised regressor per sensor and factor, on held-out scenes.
+
+    A factor that a sensor carries faintly, or only in ways that small pictures do not show, may be missed: a high R^2
+    proves that the sensor carries it, a low one only that this regressor did not find it.
+
+    Args:
+        dataset: rooms.
+        train: split the regressors learn from.
+        test: split they are judged on.
+        sensors: which; all the dataset's where empty.
+        seed: of regressors and shuffles.
+
+    Returns:
+        One row per factor and sensor: ``factor``, ``built`` (shared, or the sensor it is private to), ``sensor``,
+        ``r2`` (1 is perfect, 0 is the mean), ``chance`` (95th percentile of R^2 with the scenes shuffled) and
+        ``carries`` (R^2 is above both chance and 0.05).
+    """
+    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.metrics import r2_score
+
+    truth = {split: dataset.factors(split) for split in (train, test)}
+    rng, rows = np.random.default_rng(seed), []
+    for sensor in sensors or dataset.card.sensors:
+        old, new = (
+            np.stack([_features(dataset.read(i), sensor) for i in truth[split].index]) for split in (train, test)
+        )
+        for factor in FACTORS:
+            forest = ExtraTreesRegressor(200, min_samples_leaf=2, max_features=0.33, random_state=seed)
+            guess = forest.fit(old, truth[train][factor.name]).predict(new)
+            actual = truth[test][factor.name].to_numpy()
+            r2 = r2_score(actual, guess)
+            chance = np.quantile([r2_score(actual, rng.permutation(guess)) for _ in range(SHUFFLES)], 0.95)
+            rows.append((factor.name, factor.carried, sensor, r2, chance, bool(r2 > max(chance, CARRIED))))
+    return pd.DataFrame(rows, columns=["factor", "built", "sensor", "r2", "chance", "carries"])
+
+
+def _features(sample: Sample, sensor: str) -> np.ndarray:
+    """A small picture of a sensor's values and of its edges, and the statistics of values and of fine noise."""
+    image, valid = _channels(sample, sensor)
+    smooth = ndimage.gaussian_filter(image, (0, 1, 1))
+    edges = np.hypot(ndimage.sobel(smooth, 1), ndimage.sobel(smooth, 2)).sum(0)
+    edges = np.log1p(edges / (np.median(edges) + 1e-6))
+    fine = np.abs(image[:, :, 2:] + image[:, :, :-2] - 2 * image[:, :, 1:-1])
+    measured = fine[:, valid[:, 2:] & valid[:, :-2] & valid[:, 1:-1]]
+    statistics = [
+        [1 - valid.mean()],
+        image.mean((1, 2)),
+        image.std((1, 2)),
+        np.quantile(image, np.linspace(0, 1, 11), axis=(1, 2)).ravel(),
+        np.quantile(measured, [0.1, 0.25, 0.5, 0.75, 0.9], axis=1).ravel() if measured.size else [],
+    ]
+    profiles = [edges.mean(0), edges.mean(1)]
+    return np.concatenate([_small(image).ravel(), _small(edges[None]).ravel(), *profiles, *statistics])
+
+
+def _channels(sample: Sample, sensor: str) -> tuple[np.ndarray, np.ndarray]:
+    """(C, H, W) with holes filled from their nearest neighbour, and where it was measured; colour gains its tints."""
+    image = sample[sensor].astype(np.float64)
+    if sensor == "rgb":
+        tint = image / np.maximum(image.sum(0), 1)
+        saturation = np.ptp(image, axis=0) / np.maximum(image.max(0), 1)
+        return np.concatenate([image, tint[:1] - tint[1:2], tint[2:] - tint[1:2], saturation[None]]), image[0] >= 0
+    valid = sample[f"{sensor}_valid"][0]
+    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    return image[:, nearest[0], nearest[1]], valid
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    channels, height, width = image.shape
+    return image.reshape(channels, CELLS, height // CELLS, CELLS, width // CELLS).mean((2, 4))

@@ -59,7 +59,7 @@ class Palette:
     @classmethod
     def draw(cls, rng: np.random.Generator, hue: float, chroma: float) -> Palette:
         """Six colours around ``hue`` (in turns), of saturation up to ``chroma``."""
-        hues = hue + rng.normal(0, 0.12, 6) + rng.choice([0, 0.5], 6, p=[0.7, 0.3])
+        hues = hue + rng.normal(0, 0.07, 6) + rng.choice([0, 0.5], 6, p=[0.85, 0.15])
         saturations = chroma * rng.uniform(0.5, 1, 6)
         values = rng.permutation(np.linspace(0.08, 0.8, 6))
         return cls(tuple(_hsv(*hsv) for hsv in zip(hues, saturations, values, strict=True)))

@@ -54,7 +54,6 @@ class _Composer:
         wanted = self.rng.permutation(STANDING)[: self.rng.integers(3, 8)]
         for kind in sorted(wanted, key=lambda kind: -RADIUS_M[kind]):
             self._stand(kind)
-        self.factors["object_count"] = float(len(self.taken))
         for _ in range(self.rng.integers(1, 3)):
             self._hang_ball()
         return self.scene
@@ -91,9 +90,7 @@ class _Composer:
     def _light_paint(self) -> Paint:
         """A palette colour washed out: rooms are painted lighter than things, in the same hues."""
         colour = np.array(self.palette.paint(self.rng).colour)
-        return Paint(
-            tuple(0.35 * colour / colour.max() + 0.65 * self.rng.uniform(0.35, 0.95)) if colour.max() else colour
-        )
+        return Paint(tuple(0.35 * colour / colour.max() + 0.65 * self.rng.uniform(0.35, 0.95)))
 
     def _shell(self) -> None:
         width, depth, height = self.size
@@ -232,6 +229,7 @@ class _Composer:
         self.scene.parts += furniture.place(parts, x, y, yaw, label, site)
         top = max(p.a[2] + (p.b[2] if p.kind == "box" else p.radius) for p in parts)
         self.taken.append((x, y, radius, top))
+        self.factors["object_count"] += 1
 
     def _against_wall(self, gap: float) -> tuple[float, float, float]:
         width, depth, _ = self.size

@@ -204,7 +204,7 @@ def _work(folder: str, seed: str, width: str, height: str) -> None:
     for order in sys.stdin.read().splitlines():
         split, index = order.split()
         store.write((split, int(index)))
-        print("done", flush=True)
+        os.write(sys.stdout.fileno(), b"done\n")  # whole lines: the workers share the pipe
 
 
 if __name__ == "__main__":
