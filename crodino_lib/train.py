@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from crodino_lib.augment import augment
 from crodino_lib.config import RunConfig
@@ -91,7 +92,8 @@ def train(
         say(f"resuming at step {state['step']} of {total_steps}")
 
     started = saved_at = time.monotonic() - state["seconds"]
-    progress = bar(total=total_steps, label=f"{config.method} {'+'.join(config.sensors)} seed {config.seed}", unit="step")
+    label = f"{config.method} {'+'.join(config.sensors)} seed {config.seed}"
+    progress = bar(total=total_steps, label=label, unit="step")
     progress.update(state["step"])
     while state["step"] < total_steps:
         step = state["step"]
@@ -135,7 +137,7 @@ def train(
             row["seconds"] = time.monotonic() - started
             state["history"].append(row)
             state["sums"] = {}
-            tell(progress, row, settings.epochs)
+            tell(progress, label, row, settings.epochs)
         state["seconds"] = time.monotonic() - started
         if state["step"] % steps_per_epoch == 0 or time.monotonic() - saved_at >= resume_every_s:
             with replacing(resume_file) as path:
@@ -221,10 +223,10 @@ def describe(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads"
 
 
-def tell(progress, row: dict[str, float], epochs: int) -> None:
+def tell(progress: tqdm, label: str, row: dict[str, float], epochs: int) -> None:
     """One epoch: in the bar where there is one, else as a line."""
     mious = {name.removeprefix("val_miou/"): value for name, value in row.items() if name.startswith("val_miou/")}
     text = ", ".join(f"{sensor} {100 * value:.1f}" for sensor, value in mious.items())
     progress.set_postfix_str(f"validation mIoU {text}")
     if headless():
-        say(f"{progress.desc} | epoch {row['epoch']:>3}/{epochs} | validation mIoU {text} | {row['seconds']:.0f} s")
+        say(f"{label} | epoch {row['epoch']:>3}/{epochs} | validation mIoU {text} | {row['seconds']:.0f} s")

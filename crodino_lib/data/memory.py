@@ -98,7 +98,7 @@ def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
 
 def _mean_of_valid(image: np.ndarray, valid: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     weight = _area_mean(valid[0].astype(np.float32), size)
-    total = np.stack([_area_mean(channel * valid[0], size) for channel in image])
+    total = np.stack([_area_mean(np.where(valid[0], channel, 0), size) for channel in image])
     kept = (weight >= 0.5)[None]
     return np.where(kept, total / np.maximum(weight, 0.5), 0).astype(np.float32), kept
 

@@ -97,7 +97,9 @@ def test_depth_is_the_mean_of_valid_pixels_only():
 def test_depth_never_mixes_with_holes_at_any_size(size):
     generator = np.random.default_rng(1)
     valid = generator.random((37, 53)) < 0.7
-    small = resize_sample(sample_of(generator.uniform(5, 6, (37, 53)), valid), size)
+    sample = sample_of(generator.uniform(5, 6, (37, 53)), valid)
+    sample["depth"][~sample["depth_valid"]] = 99
+    small = resize_sample(sample, size)
     kept = small["depth_valid"]
     assert 0 < kept.mean() < 1
     assert 4.999 < small["depth"][kept].min() <= small["depth"][kept].max() < 6.001
@@ -195,6 +197,8 @@ def test_other_sizes_limits_and_splits_are_decoded_anew(mini, counted, settings)
     load(mini)
     before = len(counted)
     other = load(mini, **settings)
+    assert len(counted) == before + len(other)
+    load(mini)
     assert len(counted) == before + len(other)
 
 

@@ -5,7 +5,6 @@ The table says what the sensors contain. It does not say what a model's shared a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,9 +52,7 @@ FACTORS = (
 )
 
 
-def truth_table(
-    dataset: SceneDataset, train: str = "train", test: str = "test", sensors: Iterable[str] = (), seed: int = 0
-) -> pd.DataFrame:
+def truth_table(dataset: SceneDataset, train: str = "train", test: str = "test", seed: int = 0) -> pd.DataFrame:
     """Verify which factor each sensor carries: one supervised regressor per sensor and factor, on held-out scenes.
 
     A factor that a sensor carries faintly, or only in ways that small pictures do not show, may be missed: a high R^2
@@ -65,7 +62,6 @@ def truth_table(
         dataset: rooms.
         train: split the regressors learn from.
         test: split they are judged on.
-        sensors: which; all the dataset's where empty.
         seed: of regressors and shuffles.
 
     Returns:
@@ -78,12 +74,12 @@ def truth_table(
 
     truth = {split: dataset.factors(split) for split in (train, test)}
     rng, rows = np.random.default_rng(seed), []
-    for sensor in sensors or dataset.card.sensors:
+    for sensor in dataset.card.sensors:
         old, new = (
-            np.stack([_features(dataset.read(i), sensor) for i in truth[split].index]) for split in (train, test)
+            np.stack([_features(dataset.read(name), sensor) for name in truth[split].index]) for split in (train, test)
         )
         for factor in FACTORS:
-            forest = ExtraTreesRegressor(200, min_samples_leaf=2, max_features=0.33, random_state=seed)
+            forest = ExtraTreesRegressor(100, min_samples_leaf=2, max_features=0.33, random_state=seed)
             guess = forest.fit(old, truth[train][factor.name]).predict(new)
             actual = truth[test][factor.name].to_numpy()
             r2 = r2_score(actual, guess)
