@@ -267,6 +267,12 @@ class StudyConfig(Strict):
             }
         )
 
+    def identity(self) -> dict[str, Any]:
+        """What makes it this study and no other: every resolved setting but its rows, its seeds and where data lies."""
+        parts = [self._settings(model) for model in (DataConfig, ModelConfig, TrainConfig)]
+        settings = {name: value for part in parts for name, value in part.items() if name not in ("root", "seed")}
+        return {"profile": self.profile, "sensors": self.sensors} | settings
+
     @property
     def name(self) -> str:
         """Name of the results folder."""

@@ -290,6 +290,13 @@ def test_the_hue_turns_about_grey_and_half_a_turn_gives_the_complement(picture):
     torch.testing.assert_close(found, grey, atol=1e-2, rtol=0)
 
 
+def test_a_hue_turned_there_and_back_is_the_same(picture):
+    there, _ = jitter_rgb(picture, everywhere(picture), RGB, turned(0, 0, 0, 1), AugmentConfig())
+    assert (there - picture).abs().mean() > 1
+    back, _ = jitter_rgb(there, everywhere(picture), RGB, turned(0, 0, 0, -1), AugmentConfig())
+    torch.testing.assert_close(back, picture, atol=1e-2, rtol=0)
+
+
 def test_colours_stay_within_what_a_camera_gives():
     picture = 255 * torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     found, _ = jitter_rgb(picture, everywhere(picture), RGB, turned(1, 1, 1, 1), AugmentConfig())

@@ -29,8 +29,8 @@ def load_scenes(
     """Read one split, resized to ``config.size``; the second time from the cache.
 
     Pictures are resized with antialiasing; other sensors take the mean of the valid pixels under a new one, which is
-    valid where those are at least half of its area; labels take the nearest pixel. With ``config.limit`` the split is thinned evenly to its count in
-    ``config.scenes``.
+    valid where those are at least half of its area; labels take the nearest pixel. With ``config.limit`` the split is
+    thinned evenly to its count in ``config.scenes``.
 
     Args:
         dataset: where scenes come from.

@@ -24,7 +24,7 @@ def run_study(config: StudyConfig) -> Path:
     """
     started = time.monotonic()
     study = Study(config)
-    say(f"study {config.name}: {study.card.title}. {study.says()}")
+    say(f"study {config.name} on {config.dataset}. {study.says()}")
     runs = train_grid(study)
     pages = execute_notebooks(study, runs)
     comparison = save_tables(runs, study.folder / "tables", "")

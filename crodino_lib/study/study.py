@@ -18,8 +18,6 @@ from crodino_lib.methods.registry import METHODS, build_method, check_run
 from crodino_lib.study.parameters import notebook_parameters
 from crodino_lib.study.runs import Run, fetch_run, finished_run, run_folder
 
-GROWING = {"methods", "seeds", "root"}  # a study may gain rows and seeds, and its data may move
-
 
 class LazyScenes(Mapping):
     """Split -> scenes, each loaded when first asked for."""
@@ -67,7 +65,7 @@ class Study:
         return cls(StudyConfig.parse(notebook_parameters(namespace)))
 
     def _claim_folder(self) -> None:
-        mine = self.config.model_dump(mode="json", exclude=GROWING)
+        mine = json.loads(json.dumps(self.config.identity()))  # as it reads back: lists, not tuples
         file = self.folder / "study.json"
         if file.exists():
             theirs = json.loads(file.read_text())

@@ -14,7 +14,7 @@ from scipy import ndimage
 from crodino_lib.data.sample import Sample, SceneDataset
 
 CELLS = 16  # rows and columns of the small pictures that regressors see
-SHUFFLES = 500
+SHUFFLES = 200
 CARRIED = 0.05  # least R^2 that counts: chance alone is exceeded by less with many scenes
 
 

@@ -1,0 +1,77 @@
+import json
+
+import pytest
+
+from crodino_lib.config import DataConfig, RunConfig, StudyConfig, parse_size, profiles
+
+
+def message(**settings):
+    with pytest.raises(ValueError, match=r".") as caught:
+        StudyConfig.parse(settings)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("profile", profiles())
+def test_every_profile_makes_a_valid_run(profile):
+    config = StudyConfig(profile=profile).run_config("crodino-kd", ("rgb", "depth"), 0)
+    assert config.train.epochs == profiles()[profile]["epochs"]
+    assert config.data.size == profiles()[profile]["size"]
+
+
+def test_the_five_profiles_are_there_and_the_tour_says_that_it_is_one():
+    assert list(profiles()) == ["smoke", "quick", "cpu", "gpu", "paper"]
+    assert profiles()["quick"]["says"] == "a tour, not evidence"
+
+
+def test_a_studys_own_setting_wins_over_the_profiles_and_the_profiles_over_the_default():
+    config = StudyConfig(profile="paper", epochs=3).run_config("baseline", ("rgb",), 0)
+    assert (config.train.epochs, config.model.encoder, config.train.batch_size) == (3, "resnet50", 16)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"profil": "quick"}, "there is no parameter 'profil' (given 'quick'). Did you mean 'profile'?"),
+        ({"profile": "quik"}, "profile 'quik' does not exist; it must be one of smoke, quick, cpu, gpu, paper. Did you mean 'quick'?"),
+        ({"dataset": "room"}, "Did you mean 'rooms'?"),
+        ({"methods": ["crodino_kd"]}, "Did you mean 'crodino-kd'?"),
+        ({"epochs": 0}, "epochs = 0: Input should be greater than or equal to 1"),
+        ({"epochs": "3"}, "epochs = '3': Input should be a valid integer"),
+        ({"epochs": True}, "epochs = True: Input should be a valid integer"),
+        ({"sensors": "('rgb', 'depth')"}, "a list or tuple that arrived as text"),
+        ({"scenes": "[1, 2, 3]"}, "a list or tuple that arrived as text"),
+        ({"size": "128"}, "size '128' must be WIDTHxHEIGHT"),
+        ({"size": "120x96"}, "try '128x96'"),
+        ({"output_stride": 12}, "output_stride = 12 is not allowed"),
+        ({"precision": "bf61"}, "Did you mean 'bf16'?"),
+        ({"study": "../escape"}, "study = '../escape'"),
+    ],
+)
+def test_an_error_names_parameter_value_what_is_allowed_and_the_nearest(settings, told):
+    assert told in message(**settings)
+
+
+def test_every_wrong_parameter_is_told_at_once():
+    assert len(message(profil="quick", epochs=0, datset="rooms").splitlines()) == 3
+
+
+def test_a_key_that_is_no_string_is_refused():
+    with pytest.raises(ValueError, match="1"):
+        RunConfig.parse({"method": "baseline", "sensors": ["rgb"], 1: 2})
+
+
+def test_a_run_reads_back_from_json_as_it_was():
+    config = StudyConfig(profile="cpu").run_config("crodino-kd", ("rgb", "depth"), 3, {"temperature": 0.2})
+    assert RunConfig.parse(json.loads(config.model_dump_json())) == config
+
+
+def test_native_sizes_are_cut_to_what_networks_can_halve():
+    assert DataConfig(size="native").pixels((650, 485)) == (640, 480)
+    assert parse_size("160x128") == (160, 128)
+
+
+def test_identity_changes_with_the_budget_but_not_with_rows_seeds_and_place():
+    base = StudyConfig(profile="quick").identity()
+    assert StudyConfig(profile="quick", seeds=3, methods=("baseline",), root="elsewhere").identity() == base
+    assert StudyConfig(profile="quick", epochs=5).identity() == base  # five is what quick says anyway
+    assert StudyConfig(profile="quick", epochs=6).identity() != base

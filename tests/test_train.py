@@ -1,0 +1,116 @@
+import math
+
+import pytest
+import torch
+
+from crodino_lib.config import ModelConfig, RunConfig, TrainConfig
+from crodino_lib.files import replacing
+from crodino_lib.methods.registry import build_method
+from crodino_lib.train import autocast, resolve_precision, seeded, train
+
+SENSORS = ("rgb", "depth")
+
+
+def config_of(method="crodino-kd", sensors=SENSORS, **settings):
+    return RunConfig(
+        method=method,
+        sensors=sensors,
+        model=ModelConfig(block_channels=16, decoder_channels=16),
+        train=TrainConfig(**{"epochs": 2, "batch_size": 4, **settings}),
+    )
+
+
+def run(config, scenes, card, folder):
+    method = build_method(config, card)
+    return train(method, scenes, scenes, config, folder / "resume.pt", resume_every_s=0), method
+
+
+class Killed(BaseException):
+    """The process died."""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("died_after", [1, 3, 4, 7])
+def test_a_run_interrupted_after_any_step_ends_with_the_same_weights_bit_for_bit(
+    died_after, precision, toy_scenes, toy_card, tmp_path, monkeypatch
+):
+    config = config_of(precision=precision)
+    whole, _ = run(config, toy_scenes, toy_card, tmp_path / "whole")
+
+    writes = 0
+
+    def die(path):
+        nonlocal writes
+        writes += 1
+        if writes > died_after:
+            raise Killed
+        return replacing(path)
+
+    monkeypatch.setattr("crodino_lib.train.replacing", die)
+    with pytest.raises(Killed):
+        run(config, toy_scenes, toy_card, tmp_path / "parts")
+    monkeypatch.undo()
+    torch.manual_seed(99)  # another process draws other numbers
+    resumed, _ = run(config, toy_scenes, toy_card, tmp_path / "parts")
+
+    for sensor in SENSORS:
+        for name, tensor in whole.students[sensor].items():
+            assert torch.equal(tensor, resumed.students[sensor][name]), name
+    columns = [column for column in whole.history if column != "seconds"]
+    assert whole.history[columns].equals(resumed.history[columns])
+
+
+def test_two_trainings_of_one_config_are_equal_and_of_two_seeds_are_not(toy_scenes, toy_card, tmp_path):
+    first, _ = run(config_of("baseline", ("rgb",)), toy_scenes, toy_card, tmp_path / "1")
+    second, _ = run(config_of("baseline", ("rgb",)), toy_scenes, toy_card, tmp_path / "2")
+    other = config_of("baseline", ("rgb",)).model_copy(update={"seed": 1})
+    third, _ = run(other, toy_scenes, toy_card, tmp_path / "3")
+    weight = "decoder.classify.weight"
+    assert torch.equal(first.students["rgb"][weight], second.students["rgb"][weight])
+    assert not torch.equal(first.students["rgb"][weight], third.students["rgb"][weight])
+
+
+def test_each_student_keeps_the_weights_of_its_own_best_epoch(toy_scenes, toy_card, tmp_path):
+    trained, method = run(config_of(epochs=3), toy_scenes, toy_card, tmp_path)
+    for sensor in SENSORS:
+        best = trained.history[f"val_miou/{sensor}"].idxmax() + 1
+        assert trained.cost["best_epoch"][sensor] == best
+        weights = method.students[sensor].state_dict()
+        assert all(torch.equal(weights[name], tensor) for name, tensor in trained.students[sensor].items())
+
+
+def test_the_history_has_every_term_and_ends_at_the_last_epoch(toy_scenes, toy_card, tmp_path):
+    trained, _ = run(config_of(), toy_scenes, toy_card, tmp_path)
+    assert list(trained.history.epoch) == [1, 2]
+    terms = {"segmentation/rgb", "segmentation/depth", "auxiliary/rgb", "auxiliary/depth", "overlap", "contrast"}
+    assert terms < set(trained.history.columns)
+    assert trained.history[list(terms)].map(math.isfinite).all(axis=None)
+
+
+def test_the_resume_file_holds_no_pickled_code(toy_scenes, toy_card, tmp_path):
+    run(config_of("baseline", ("rgb",), epochs=1), toy_scenes, toy_card, tmp_path)
+    saved = torch.load(tmp_path / "resume.pt", weights_only=True)
+    assert set(saved) == {"state", "method", "optimiser", "schedule"}
+
+
+def test_a_loss_that_is_not_finite_is_an_error_that_shows_its_terms(toy_scenes, toy_card, tmp_path, monkeypatch):
+    config = config_of("baseline", ("rgb",))
+    method = build_method(config, toy_card)
+    monkeypatch.setattr(method, "training_step", lambda batch, progress: {"segmentation/rgb": torch.tensor(math.nan)})
+    with pytest.raises(ValueError, match=r"the loss is nan at step 0.*segmentation/rgb"):
+        train(method, toy_scenes, toy_scenes, config, tmp_path / "resume.pt")
+
+
+def test_generators_of_two_purposes_differ_and_of_one_agree():
+    draw = [torch.rand(3, generator=seeded(0, purpose)) for purpose in ("order", "order", "dropout")]
+    assert torch.equal(draw[0], draw[1])
+    assert not torch.equal(draw[0], draw[2])
+
+
+def test_precision_is_what_was_asked_for_and_autocast_obeys():
+    cpu = torch.device("cpu")
+    assert resolve_precision("fp32", cpu) == "fp32"
+    assert resolve_precision("auto", cpu) in ("fp32", "bf16")
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        with autocast(cpu, precision):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
