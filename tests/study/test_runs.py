@@ -1,0 +1,150 @@
+"""Runs and studies on a tiny folder dataset: trained once, found again, refused when they do not fit."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from crodino_lib.config import ModelConfig, RunConfig, StudyConfig, TrainConfig
+from crodino_lib.study import runs as runs_module
+from crodino_lib.study.runs import CONVENTION, fetch_run, finished_run, run_folder, run_hash, source_hash
+from crodino_lib.study.study import Study
+from crodino_lib.study.tables import as_text, caption, class_table, comparison_table, run_table, save_tables, to_markdown
+
+SMALL = ModelConfig(block_channels=16, decoder_channels=16)
+
+
+def config_of(method, sensors, seed=0):
+    train = TrainConfig(epochs=1, batch_size=8)
+    return RunConfig(method=method, sensors=sensors, seed=seed, model=SMALL, train=train)
+
+
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory, toy_card, toy_scenes):
+    """Every row of a two-seed study of the toy scenes."""
+    folder = tmp_path_factory.mktemp("runs")
+    scenes = dict.fromkeys(("train", "val", "test"), toy_scenes)
+    configs = [
+        config_of(method, sensors, seed)
+        for seed in (0, 1)
+        for method, sensors in (("baseline", ("rgb",)), ("baseline", ("depth",)), ("crodino-kd", ("rgb", "depth")))
+    ]
+    return [fetch_run(c, run_folder(folder, c, "toy"), "toy", toy_card, scenes) for c in configs]
+
+
+def test_a_finished_run_holds_everything_the_design_asks_for(fetched):
+    run = fetched[2]
+    names = {file.name for file in run.folder.iterdir()}
+    students = {"student-rgb.safetensors", "student-depth.safetensors"}
+    assert names == {"run.json", "history.csv", "confusion.npz", ".lock"} | students
+    record = json.loads((run.folder / "run.json").read_text())
+    assert record["finished"] is True
+    assert record["convention"] == CONVENTION
+    assert record["metrics"]["test/rgb"]["images"] == 16
+    assert record["environment"]["torch"] == torch.__version__
+    assert set(record["cost"]["students"]) == {"rgb", "depth"}
+
+
+def test_a_finished_run_is_never_trained_again(fetched, toy_card, toy_scenes, monkeypatch):
+    monkeypatch.setattr(runs_module, "train", lambda *args: pytest.fail("trained again"))
+    again = fetch_run(fetched[0].config, fetched[0].folder, "toy", toy_card, {})
+    assert again.record == fetched[0].record
+
+
+def test_the_recorded_metrics_are_those_of_the_saved_students(fetched, toy_card, toy_scenes):
+    from crodino_lib.evaluate import evaluate, scores
+
+    run = fetched[2]
+    method = run.method(toy_card)
+    for sensor in ("rgb", "depth"):
+        matrix = evaluate(method.predict, toy_scenes, toy_card, (sensor,), 8, torch.device("cpu"))
+        recorded = run.record["metrics"][f"test/{sensor}"]["miou"]
+        assert scores(matrix)["miou"] == pytest.approx(recorded, abs=0.02)  # trained in bf16, read in float32
+        assert scores(run.confusion()[f"test/{sensor}"])["miou"] == pytest.approx(recorded, abs=1e-9)
+
+
+def test_the_hash_covers_settings_data_and_training_code_but_not_where_the_data_lies(monkeypatch):
+    config = config_of("baseline", ("rgb",))
+    moved = config.model_copy(update={"data": config.data.model_copy(update={"root": "elsewhere"})})
+    assert run_hash(config, "a") == run_hash(moved, "a")
+    assert run_hash(config, "a") != run_hash(config, "b")
+    assert run_hash(config, "a") != run_hash(config.model_copy(update={"seed": 1}), "a")
+    before = run_hash(config, "a")
+    monkeypatch.setattr(runs_module, "training_code_hash", lambda: "edited")
+    assert run_hash(config, "a") != before
+    assert source_hash("losses") != source_hash("methods")
+
+
+def test_an_unfinished_folder_is_not_a_run(tmp_path):
+    (tmp_path / "resume.pt").write_bytes(b"half")
+    assert finished_run(tmp_path) is None
+
+
+class TestTables:
+    def test_every_number_says_how_many_seeds_and_images_stand_behind_it(self, fetched):
+        table = comparison_table(run_table(fetched))
+        assert set(table["seeds"]) == {2}
+        assert set(table["test images"]) == {16}
+        assert set(table["training images"]) == {16}
+        text = as_text(table)
+        assert {"seeds", "test images", "training images"} <= set(text.columns)
+        assert text["mIoU"].str.contains("±").all()
+
+    def test_one_seed_shows_the_interval_of_its_images_and_no_spread(self, fetched):
+        table = comparison_table(run_table(fetched[:3]))
+        assert table["sd over seeds"].isna().all()
+        assert as_text(table)["mIoU"].str.contains(r"\[").all()
+        assert "says nothing of other seeds" in caption(table, "")
+
+    def test_gains_are_paired_by_seed(self, fetched):
+        runs = run_table(fetched)
+        runs["miou"] = 0.0
+        runs.loc[(runs.method == "baseline") & (runs.seed == 1), "miou"] = 10.0
+        runs.loc[(runs.method == "crodino-kd") & (runs.seed == 0), "miou"] = 1.0
+        runs.loc[(runs.method == "crodino-kd") & (runs.seed == 1), "miou"] = 13.0
+        row = comparison_table(runs).query("method == 'crodino-kd'").iloc[0]
+        assert row["gain"] == pytest.approx(2.0)
+        assert row["gain sd"] == pytest.approx(np.std([1, 3], ddof=1))
+
+    def test_the_students_cost_what_the_baseline_costs(self, fetched):
+        assert set(comparison_table(run_table(fetched))["cost of inference"]) == {1.0}
+
+    def test_saved_tables_read_back(self, fetched, tmp_path, toy_card):
+        table = save_tables(fetched, tmp_path, "a caption")
+        pd.testing.assert_frame_equal(
+            pd.read_csv(tmp_path / "comparison.csv"), table, atol=1e-3, check_dtype=False
+        )
+        assert (tmp_path / "comparison.md").read_text().startswith(to_markdown(as_text(table)))
+        assert len(pd.read_csv(tmp_path / "classes.csv")) == len(class_table(fetched))
+
+
+class TestStudy:
+    def test_a_results_folder_of_another_study_is_refused_with_what_differs(self, tmp_path):
+        Study(StudyConfig(study="mine", profile="quick"), results=tmp_path)
+        with pytest.raises(ValueError, match=r"belongs to another study: .*epochs was 5, now 9"):
+            Study(StudyConfig(study="mine", profile="quick", epochs=9), results=tmp_path)
+
+    def test_a_folder_of_something_else_is_refused(self, tmp_path):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "thesis.tex").touch()
+        with pytest.raises(ValueError, match=r"is not empty and holds no study\.json"):
+            Study(StudyConfig(study="mine"), results=tmp_path)
+
+    def test_a_study_may_gain_rows_and_seeds(self, tmp_path):
+        Study(StudyConfig(study="mine", seeds=1, methods=("baseline",)), results=tmp_path)
+        study = Study(StudyConfig(study="mine", seeds=3), results=tmp_path)
+        assert study.folder == tmp_path / "mine"
+
+    def test_a_dataset_on_disk_needs_its_root(self, tmp_path):
+        study = Study(StudyConfig(study="mine", dataset="nyu13"), results=tmp_path)
+        with pytest.raises(ValueError, match="dataset 'nyu13' needs root"):
+            _ = study.dataset
+
+    def test_the_grid_has_one_baseline_per_sensor_and_one_run_per_joint_method(self, tmp_path, toy_card):
+        study = Study(StudyConfig(study="mine", seeds=2), results=tmp_path)
+        study.__dict__["dataset"] = type("Toy", (), {"card": toy_card})()
+        grid = [(c.method, c.sensors, c.seed) for c in study.grid()]
+        assert len(grid) == len(set(grid)) == 2 * 4
+        assert ("baseline", ("depth",), 1) in grid
