@@ -24,7 +24,7 @@ def import_torchvision() -> None:
         RuntimeError: torchvision failed for any other reason than the missing operator.
     """
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError as error:
         if _MISSING not in str(error):
             raise

@@ -49,7 +49,10 @@ def _fail(error: Exception | str, status: int) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="crodino", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="crodino",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
@@ -60,7 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--method", required=True, help="row of the table: crodino list methods")
     run.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation (default 0)")
     run.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the method, such as temperature=0.2"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the method, such as temperature=0.2",
     )
     _add_settings(run, without=("methods", "seeds"))
 
@@ -130,7 +137,9 @@ def _run(options: argparse.Namespace) -> None:
     settings = dict(_setting(pair) for pair in options.set)
     study = Study(_study_config(options))
     default = study.config.sensors[: method.sensor_count]
-    config = study.run_config(options.method, study.config.sensors if options.sensors else default, options.seed, settings)
+    config = study.run_config(
+        options.method, study.config.sensors if options.sensors else default, options.seed, settings
+    )
     print(describe_run(config))
     run = study.fetch(config)
     print(as_text(comparison_table(run_table([run]))).to_string(index=False))

@@ -75,9 +75,11 @@ class Strict(BaseModel):
         name, value = ".".join(path), problem["input"]
         if problem["type"] == "extra_forbidden":
             known = cls._fields_at(path[:-1])
-            return f"there is no parameter {name!r} (given {value!r}).{nearest(path[-1], known)} Known: {', '.join(known)}."
+            hint = nearest(path[-1], known)
+            return f"there is no parameter {name!r} (given {value!r}).{hint} Known: {', '.join(known)}."
         if problem["type"] == "literal_error":
-            return f"{name} = {value!r} is not allowed: {problem['msg']}.{nearest(value, problem['ctx']['expected'].replace(chr(39), '').replace(' or ', ', ').split(', '))}"
+            allowed = [part.strip("'") for part in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
+            return f"{name} = {value!r} is not allowed: {problem['msg']}.{nearest(value, allowed)}"
         message = problem["msg"].removeprefix("Value error, ")
         hint = ""
         if isinstance(value, str) and value[:1] in "([{":
@@ -206,7 +208,7 @@ def profiles() -> dict[str, dict[str, Any]]:
 
 
 class StudyConfig(Strict):
-    """A study: what the parameters cell of every notebook sets. ``None`` and empty mean the profile's or the default."""
+    """A study: what the parameters cell of every notebook sets. ``None`` means the profile's value or the default."""
 
     study: str = Field("", pattern=r"^[\w.-]*$", description="name of its results folder; empty: <dataset>-<profile>")
     profile: str = Field("quick", description="how large: `crodino list profiles`")

@@ -37,13 +37,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _explained(error: OSError, path: Path) -> OSError:
-    reasons = {errno.ENOSPC: "the disk is full", errno.EROFS: "the disk is read-only", errno.EACCES: "no permission to write"}
+    reasons = {
+        errno.ENOSPC: "the disk is full",
+        errno.EROFS: "the disk is read-only",
+        errno.EACCES: "no permission to write",
+    }
     if error.errno not in reasons:
         return error
     return OSError(
         error.errno,
-        f"cannot write {path.name} into {path.parent}: {reasons[error.errno]}. Free some space or choose another folder: "
-        "CRODINO_HOME holds results, CRODINO_CACHE rendered and decoded data. What was finished before is kept",
+        f"cannot write {path.name} into {path.parent}: {reasons[error.errno]}. Free some space or choose another "
+        "folder: CRODINO_HOME holds results, CRODINO_CACHE rendered and decoded data. What was finished before is kept",
     )
 
 

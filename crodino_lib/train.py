@@ -116,9 +116,9 @@ def train(
             terms = model(batch, step / total_steps)
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
+            told = {name: round(term.item(), 4) for name, term in terms.items()}
             raise ValueError(
-                f"the loss is {loss.item()} at step {step}: {({name: round(term.item(), 4) for name, term in terms.items()})}. "
-                "Lower learning_rate, or set precision to 'fp32'"
+                f"the loss is {loss.item()} at step {step}: {told}. Lower learning_rate, or set precision to 'fp32'"
             )
         optimiser.zero_grad(set_to_none=True)
         accelerator.backward(loss)

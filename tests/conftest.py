@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Sensor, Scenes
+from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Scenes, Sensor
 
 
 @pytest.fixture(scope="session", autouse=True)

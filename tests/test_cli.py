@@ -29,7 +29,10 @@ def error_of(capsys, *arguments):
         (["study", "--dataset", "nyu31"], "Did you mean 'nyu13'?"),
         (["study", "--profile", "fast"], "profile 'fast' does not exist; it must be one of smoke, quick"),
         (["run", "--method", "baseline", "--epochs", "many"], "epochs = 'many': Input should be a valid integer"),
-        (["run", "--method", "crodino-kd", "--set", "temprature=1", "--profile", "smoke"], "Did you mean 'temperature'?"),
+        (
+            ["run", "--method", "crodino-kd", "--set", "temprature=1", "--profile", "smoke"],
+            "Did you mean 'temperature'?",
+        ),
         (["run", "--method", "crodino-kd", "--set", "temperature"], "must be NAME=VALUE"),
         (["study", "--dataset", "nyu13"], "dataset 'nyu13' needs root"),
         (["study", "--dataset", "nyu13", "--root", "nowhere/nyu"], "nowhere/nyu"),

@@ -32,7 +32,10 @@ def test_a_studys_own_setting_wins_over_the_profiles_and_the_profiles_over_the_d
     ("settings", "told"),
     [
         ({"profil": "quick"}, "there is no parameter 'profil' (given 'quick'). Did you mean 'profile'?"),
-        ({"profile": "quik"}, "profile 'quik' does not exist; it must be one of smoke, quick, cpu, gpu, paper. Did you mean 'quick'?"),
+        (
+            {"profile": "quik"},
+            "profile 'quik' does not exist; it must be one of smoke, quick, cpu, gpu, paper. Did you mean 'quick'?",
+        ),
         ({"dataset": "room"}, "Did you mean 'rooms'?"),
         ({"methods": ["crodino_kd"]}, "Did you mean 'crodino-kd'?"),
         ({"epochs": 0}, "epochs = 0: Input should be greater than or equal to 1"),

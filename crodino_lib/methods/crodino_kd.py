@@ -29,7 +29,8 @@ class CroDiNoSettings(Strict):
     """Settings of CroDiNo-KD; the defaults are our reference reconstruction."""
 
     auxiliary: Literal["segmentation", "reconstruction"] = Field(
-        "segmentation", description="what the auxiliary decoder does: segment from the shared half, or rebuild the input"
+        "segmentation",
+        description="what the auxiliary decoder does: segment from the shared half, or rebuild the input",
     )
     auxiliary_weight: float = Field(1.0, ge=0, description="weight of the auxiliary decoder's loss")
     overlap_weight: float = Field(1.0, ge=0, description="weight of the disentanglement: cosine of shared and private")
@@ -48,7 +49,7 @@ class SharedSegmenter(nn.Module):
 
     def __init__(self, channels: int, classes: int):
         super().__init__()
-        self.decode = nn.Sequential(conv_block(channels, channels, 3, nn.GroupNorm), nn.Conv2d(channels, classes, 1))
+        self.decode = nn.Sequential(conv_block(channels, channels, 3, groups=8), nn.Conv2d(channels, classes, 1))
 
     def forward(self, shared: Tensor) -> Tensor:
         """Logits (B, K, h, w) from the shared half (B, C, h, w)."""
@@ -60,8 +61,8 @@ class Reconstructor(nn.Module):
 
     def __init__(self, channels: int, sensor_channels: dict[str, int]):
         super().__init__()
-        self.coarse = conv_block(channels, 64, 3, nn.GroupNorm)
-        self.fine = conv_block(64, 32, 3, nn.GroupNorm)
+        self.coarse = conv_block(channels, 64, 3, groups=8)
+        self.fine = conv_block(64, 32, 3, groups=8)
         self.heads = nn.ModuleDict({sensor: nn.Conv2d(32, count, 1) for sensor, count in sensor_channels.items()})
 
     def forward(self, context: Tensor, sensor: str, size: tuple[int, int]) -> Tensor:

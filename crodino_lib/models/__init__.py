@@ -1,0 +1,1 @@
+"""Networks: one encoder-decoder for every row of a study."""

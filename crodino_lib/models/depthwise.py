@@ -51,7 +51,11 @@ def dilated_by_phases(conv: nn.Conv2d, x: Tensor) -> Tensor:
     phases = phases.reshape(4 * batch, channels, height // 2, width // 2)
     padding = tuple(kernel // 2 for kernel in conv.kernel_size)
     out = F.conv2d(
-        phases.contiguous(memory_format=torch.channels_last), conv.weight, conv.bias, padding=padding, groups=conv.groups
+        phases.contiguous(memory_format=torch.channels_last),
+        conv.weight,
+        conv.bias,
+        padding=padding,
+        groups=conv.groups,
     )
     out = out.view(2, 2, batch, channels, height // 2, width // 2).permute(2, 3, 4, 0, 5, 1)
     return out.reshape(batch, channels, height, width).contiguous(memory_format=torch.channels_last)

@@ -59,8 +59,9 @@ def _pyramid(name: str, output_stride: int, pretrained: bool) -> nn.Module:
         if not pretrained:
             raise
         raise OSError(
-            f"weights='hub': timm could not get weights for {name!r} ({type(error).__name__}: {str(error)[:200]}). Give the path of "
-            f"a .safetensors file, weights='packaged' with {DEFAULT_ENCODER}, or weights='none' for a random start"
+            f"weights='hub': timm could not get weights for {name!r} ({type(error).__name__}: {str(error)[:200]}). "
+            f"Give the path of a .safetensors file, weights='packaged' with {DEFAULT_ENCODER}, or weights='none' for a "
+            "random start"
         ) from error
     strides = encoder.feature_info.reduction()
     if 4 not in strides or strides[-1] != output_stride:

@@ -35,18 +35,16 @@ class SegOutput:
     decoded: Tensor
 
 
-def conv_block(
-    in_channels: int, out_channels: int, kernel: int, norm: type[nn.Module] = nn.BatchNorm2d
-) -> nn.Sequential:
-    """Convolution, normalisation, ReLU."""
-    normalise = nn.GroupNorm(16, out_channels) if norm is nn.GroupNorm else norm(out_channels)
+def conv_block(in_channels: int, out_channels: int, kernel: int, groups: int = 0) -> nn.Sequential:
+    """Convolution, BatchNorm (GroupNorm where ``groups`` are given), ReLU."""
+    normalise = nn.GroupNorm(groups, out_channels) if groups else nn.BatchNorm2d(out_channels)
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False), normalise, nn.ReLU(inplace=True)
     )
 
 
 class Decoder(nn.Module):
-    """DeepLabV3+'s decoder: the bottleneck upsampled to stride 4, joined by a narrow skip, two convolutions, a classifier.
+    """DeepLabV3+'s decoder: the bottleneck at stride 4 beside a narrow skip, two convolutions, a classifier.
 
     Source: Chen et al., Encoder-Decoder with Atrous Separable Convolution, ECCV 2018, with dense convolutions.
     """

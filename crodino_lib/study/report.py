@@ -39,7 +39,9 @@ img {{ max-width: 100%; height: auto }} pre {{ background: #f5f5f5; padding: 0.8
 """
 
 
-def write_report(study: Study, runs: list[Run], comparison: pd.DataFrame, caption: str, notebooks: list[Executed]) -> Path:
+def write_report(
+    study: Study, runs: list[Run], comparison: pd.DataFrame, caption: str, notebooks: list[Executed]
+) -> Path:
     """Write ``index.html`` into the study's folder and return its path."""
     page = study.folder / "index.html"
     settings = {
@@ -65,7 +67,8 @@ def write_report(study: Study, runs: list[Run], comparison: pd.DataFrame, captio
 
 def _figure(picture: Path, folder: Path) -> str:
     source = os.path.relpath(picture, folder)
-    return f'<h2>{html.escape(picture.stem.replace("_", " "))}</h2><a href="{source}"><img src="{source}" alt="{picture.stem}"></a>'
+    title = html.escape(picture.stem.replace("_", " "))
+    return f'<h2>{title}</h2><a href="{source}"><img src="{source}" alt="{title}"></a>'
 
 
 def _link(executed: Executed, folder: Path) -> str:

@@ -40,7 +40,7 @@ class Run:
     """A finished run in its folder.
 
     Attributes:
-        folder: holds ``run.json``, ``history.csv``, ``confusion.npz`` and one ``student-<sensor>.safetensors`` a sensor.
+        folder: holds ``run.json``, ``history.csv``, ``confusion.npz`` and a ``student-<sensor>.safetensors`` each.
         record: what ``run.json`` says.
     """
 
@@ -84,7 +84,11 @@ def training_code_hash() -> str:
 def source_hash(*parts: str) -> str:
     """Hash of the library's source below the given files and folders."""
     library = Path(crodino_lib.__file__).parent
-    files = [file for part in parts for file in ([library / part] if part.endswith(".py") else (library / part).rglob("*.py"))]
+    files = [
+        file
+        for part in parts
+        for file in ([library / part] if part.endswith(".py") else (library / part).rglob("*.py"))
+    ]
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(f"{file.relative_to(library)}\0".encode() + file.read_bytes())
@@ -169,7 +173,9 @@ def metrics(confusion: np.ndarray, card: DatasetCard) -> dict:
     return {
         "miou": found["miou"],
         "pixel_accuracy": found["pixel_accuracy"],
-        "class_iou": {name: None if np.isnan(iou) else iou for name, iou in zip(card.classes, found["class_iou"], strict=True)},
+        "class_iou": {
+            name: None if np.isnan(iou) else iou for name, iou in zip(card.classes, found["class_iou"], strict=True)
+        },
         "images": len(confusion),
     }
 
@@ -178,7 +184,9 @@ def inference_cost(method: Method, sensor: str, config: RunConfig) -> dict[str, 
     """Parameters and floating-point operations of one exported student on one image."""
     student = method.students[sensor].eval()
     width, height = config.data.pixels(method.card.native_size)
-    image = torch.zeros(1, method.card.sensors[sensor].channels, height, width, device=next(student.parameters()).device)
+    image = torch.zeros(
+        1, method.card.sensors[sensor].channels, height, width, device=next(student.parameters()).device
+    )
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         student(image)
     return {"parameters": sum(p.numel() for p in student.parameters()), "flops": counter.get_total_flops()}

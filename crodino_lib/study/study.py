@@ -78,7 +78,9 @@ class Study:
                 )
             return
         if self.folder.exists() and any(self.folder.iterdir()):
-            raise ValueError(f"the results folder {self.folder} is not empty and holds no study.json; choose another name")
+            raise ValueError(
+                f"the results folder {self.folder} is not empty and holds no study.json; choose another name"
+            )
         with replacing(file) as path:
             path.write_text(json.dumps(mine, indent=1))
 
@@ -121,7 +123,9 @@ class Study:
                     configs.append(self.run_config(method, sensors, seed))
         return configs
 
-    def run(self, method: str, sensors: Iterable[str] | None = None, seed: int = 0, settings: dict | None = None) -> Run:
+    def run(
+        self, method: str, sensors: Iterable[str] | None = None, seed: int = 0, settings: dict | None = None
+    ) -> Run:
         """A finished run: from its folder, or trained now.
 
         Args:

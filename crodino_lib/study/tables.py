@@ -90,7 +90,13 @@ def class_table(runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
     """IoU in percent per class: one row per run, set of sensors and class; NaN where a class is absent."""
     return pd.DataFrame(
         [
-            {"method": run.config.method, "sensors": key.split("/")[1], "seed": run.config.seed, "class": name, "iou": iou}
+            {
+                "method": run.config.method,
+                "sensors": key.split("/")[1],
+                "seed": run.config.seed,
+                "class": name,
+                "iou": iou,
+            }
             for run in runs
             for key, metric in run.record["metrics"].items()
             if key.split("/")[0] == split
@@ -109,7 +115,7 @@ def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
 
     def gain(row: pd.Series) -> str:
         if np.isnan(row["gain"]):
-            return "–"
+            return "-"
         return f"{row['gain']:+.1f}" + (f" ± {row['gain sd']:.1f}" if row["seeds"] > 1 else "")
 
     return pd.DataFrame(
@@ -153,7 +159,8 @@ def caption(comparison: pd.DataFrame, says: str) -> str:
     spread = (
         "mIoU in percent, mean ± standard deviation over seeds; gains are paired by seed"
         if seeds[0] > 1
-        else "mIoU in percent of one seed, with the 95 % interval of resampling test images, which says nothing of other seeds"
+        else "mIoU in percent of one seed, with the 95 % interval of resampling test images, "
+        "which says nothing of other seeds"
     )
     return (
         f"{says} {spread}. Descriptive: a test over several rows needs eight paired seeds. Every row has the same "

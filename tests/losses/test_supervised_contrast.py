@@ -19,7 +19,9 @@ def brute_force(vectors, classes, temperature, negatives):
             continue
         denominator = sum(math.exp(anchor @ unit[k] / temperature) for k in range(len(unit)) if k != i)
         denominator += sum(math.exp(anchor @ other / temperature) for other in others)
-        total -= sum(math.log(math.exp(anchor @ unit[j] / temperature) / denominator) for j in positives) / len(positives)
+        total -= sum(math.log(math.exp(anchor @ unit[j] / temperature) / denominator) for j in positives) / len(
+            positives
+        )
         anchors += 1
     return total / max(anchors, 1)
 

@@ -66,7 +66,9 @@ def test_thirty_steps_on_one_batch_lower_its_segmentation_loss(method, toy_scene
 def test_a_saved_student_gives_identical_logits(method, toy_scenes, toy_card, tmp_path):
     method.train()(batch_for(method, toy_scenes, toy_card), 0.0)  # moves the BatchNorm statistics
     for sensor, student in method.students.items():
-        save_file({k: v.contiguous() for k, v in student.state_dict().items()}, tmp_path / f"student-{sensor}.safetensors")
+        save_file(
+            {k: v.contiguous() for k, v in student.state_dict().items()}, tmp_path / f"student-{sensor}.safetensors"
+        )
     name = next(n for n, entry in METHODS.items() if isinstance(method, entry.build))
     again = build_method(config_of(name, method.sensors, seed=7), toy_card)
     again.load_students(tmp_path)

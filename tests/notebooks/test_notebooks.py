@@ -75,7 +75,9 @@ def test_it_needs_no_network_no_absolute_path_and_no_installation(notebook):
 
 
 def test_no_function_of_the_library_lives_in_a_notebook(notebook):
-    defined = [n for cell in code(notebook) for n in ast.walk(ast.parse(source(cell))) if isinstance(n, ast.FunctionDef)]
+    defined = [
+        n for cell in code(notebook) for n in ast.walk(ast.parse(source(cell))) if isinstance(n, ast.FunctionDef)
+    ]
     assert all(len(function.body) <= 2 for function in defined)
 
 
@@ -154,7 +156,16 @@ class TestEndToEnd:
 
     def test_papermill_typed_by_hand_refuses_a_misspelt_parameter(self, smoke_home, tmp_path):
         notebook = find_notebook("00")
-        command = [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), "-p", "profil", "smoke"]
+        command = [
+            sys.executable,
+            "-m",
+            "papermill",
+            str(notebook),
+            str(tmp_path / "out.ipynb"),
+            "-p",
+            "profil",
+            "smoke",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode != 0
         assert "there is no parameter 'profil'" in done.stderr

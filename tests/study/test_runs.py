@@ -11,7 +11,15 @@ from crodino_lib.config import ModelConfig, RunConfig, StudyConfig, TrainConfig
 from crodino_lib.study import runs as runs_module
 from crodino_lib.study.runs import CONVENTION, fetch_run, finished_run, run_folder, run_hash, source_hash
 from crodino_lib.study.study import Study
-from crodino_lib.study.tables import as_text, caption, class_table, comparison_table, run_table, save_tables, to_markdown
+from crodino_lib.study.tables import (
+    as_text,
+    caption,
+    class_table,
+    comparison_table,
+    run_table,
+    save_tables,
+    to_markdown,
+)
 
 SMALL = ModelConfig(block_channels=16, decoder_channels=16)
 
@@ -113,9 +121,7 @@ class TestTables:
 
     def test_saved_tables_read_back(self, fetched, tmp_path, toy_card):
         table = save_tables(fetched, tmp_path, "a caption")
-        pd.testing.assert_frame_equal(
-            pd.read_csv(tmp_path / "comparison.csv"), table, atol=1e-3, check_dtype=False
-        )
+        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "comparison.csv"), table, atol=1e-3, check_dtype=False)
         assert (tmp_path / "comparison.md").read_text().startswith(to_markdown(as_text(table)))
         assert len(pd.read_csv(tmp_path / "classes.csv")) == len(class_table(fetched))
 
