@@ -2,7 +2,7 @@
 
 oneDNN's backward of a depthwise convolution is several times slower in bf16 than in float32, and slower again where it
 is dilated; an EfficientNet spends half of a training step there. So on a CPU they leave autocast, and a dilation of 2
-becomes an undilated convolution over the four interleaved phases of the map. Measured in `benchmarks/training.py`.
+becomes an undilated convolution over the four interleaved phases of the map. Measured by `benchmarks/training.py`.
 """
 
 from __future__ import annotations
