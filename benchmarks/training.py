@@ -2,7 +2,8 @@
 
     python benchmarks/training.py [WIDTHxHEIGHT]
 
-Prints a row per setting and the ratio to the slowest, all from one run on one machine. Nothing else should run beside it.
+Prints a row per setting and the ratio to the slowest, from one run on one machine.
+Nothing else should run beside it.
 """
 
 import sys

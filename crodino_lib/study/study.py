@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from crodino_lib.config import RunConfig, StudyConfig, choose, home, profiles
 from crodino_lib.data.memory import load_scenes
 from crodino_lib.data.registry import DATASETS
@@ -156,6 +158,11 @@ class Study:
     def figures(self) -> Path:
         """Folder of the figures that the notebooks save."""
         return self.folder / "figures"
+
+    def save_table(self, table: pd.DataFrame, stem: str) -> None:
+        """Write ``tables/<stem>.csv``, atomically."""
+        with replacing(self.folder / "tables" / f"{stem}.csv") as path:
+            table.to_csv(path, index=False, float_format="%.4f")
 
     def says(self) -> str:
         """The warning that belongs on every page: what this profile's numbers are good for."""
