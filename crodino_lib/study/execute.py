@@ -13,7 +13,7 @@ from crodino_lib.study.parameters import notebooks
 from crodino_lib.study.report import write_report
 from crodino_lib.study.runs import Run
 from crodino_lib.study.study import Study
-from crodino_lib.study.tables import caption, save_tables
+from crodino_lib.study.tables import save_tables
 
 
 def run_study(config: StudyConfig) -> Path:
@@ -27,10 +27,8 @@ def run_study(config: StudyConfig) -> Path:
     say(f"study {config.name} on {config.dataset}. {study.says()}")
     runs = train_grid(study)
     pages = execute_notebooks(study, runs)
-    comparison = save_tables(runs, study.folder / "tables", "")
-    text = caption(comparison, study.says())
-    save_tables(runs, study.folder / "tables", text)
-    report = write_report(study, runs, comparison, text, pages)
+    comparison = save_tables(runs, study.folder / "tables", study.says())
+    report = write_report(study, runs, comparison, pages)
     say(f"done in {(time.monotonic() - started) / 60:.1f} minutes. The report: {report}")
     return report
 

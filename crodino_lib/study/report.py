@@ -13,7 +13,7 @@ from crodino_lib.files import replacing
 from crodino_lib.study.notebooks import Executed
 from crodino_lib.study.runs import Run, environment
 from crodino_lib.study.study import Study
-from crodino_lib.study.tables import as_text
+from crodino_lib.study.tables import as_text, caption
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -39,9 +39,7 @@ img {{ max-width: 100%; height: auto }} pre {{ background: #f5f5f5; padding: 0.8
 """
 
 
-def write_report(
-    study: Study, runs: list[Run], comparison: pd.DataFrame, caption: str, notebooks: list[Executed]
-) -> Path:
+def write_report(study: Study, runs: list[Run], comparison: pd.DataFrame, notebooks: list[Executed]) -> Path:
     """Write ``index.html`` into the study's folder and return its path."""
     page = study.folder / "index.html"
     settings = {
@@ -56,7 +54,7 @@ def write_report(
                 title=html.escape(f"crodino: {study.config.name}"),
                 says=html.escape(f"{study.card.title}. {study.says()}"),
                 table=as_text(comparison).to_html(index=False, border=0),
-                caption=html.escape(caption),
+                caption=html.escape(caption(comparison, study.says())),
                 figures="\n".join(_figure(picture, page.parent) for picture in sorted(study.figures.glob("*.png"))),
                 notebooks="".join(_link(executed, page.parent) for executed in notebooks),
                 settings=html.escape(json.dumps(settings, indent=1)),

@@ -141,15 +141,21 @@ def to_markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def save_tables(runs: list[Run], folder: Path, caption: str) -> pd.DataFrame:
-    """Write ``runs.csv``, ``comparison.csv``, ``classes.csv`` and ``comparison.md``; return the comparison."""
+def save_tables(runs: list[Run], folder: Path, says: str) -> pd.DataFrame:
+    """Write ``runs.csv``, ``comparison.csv``, ``classes.csv`` and ``comparison.md``; return the comparison.
+
+    Args:
+        runs: finished runs.
+        folder: where the tables go.
+        says: what the profile's numbers are good for.
+    """
     table = run_table(runs)
     comparison = comparison_table(table)
     for name, frame in {"runs": table, "comparison": comparison, "classes": class_table(runs)}.items():
         with replacing(folder / f"{name}.csv") as path:
             frame.to_csv(path, index=False, float_format="%.4f")
     with replacing(folder / "comparison.md") as path:
-        path.write_text(f"{to_markdown(as_text(comparison))}\n{caption}\n")
+        path.write_text(f"{to_markdown(as_text(comparison))}\n{caption(comparison, says)}\n")
     return comparison
 
 

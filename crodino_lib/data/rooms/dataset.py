@@ -147,7 +147,7 @@ class RoomsDataset(SceneDataset):
 
     def _load(self, scene_id: str) -> dict[str, np.ndarray]:
         choose(scene_id, self._digests, "scene")
-        return self.store.load(_job(scene_id), self._digests[scene_id])[0]
+        return self.store.load(_job(scene_id), self._digests[scene_id])
 
 
 def _job(scene_id: str) -> Job:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
-from crodino_lib.data.rooms.furniture import Paint, Part
+from crodino_lib.data.rooms.furniture import Paint, Part, Vector
 from crodino_lib.data.rooms.scene import CLASSES, FIELD_OF_VIEW, Ball, Scene
 
 SAMPLES_PER_PIXEL = 8
@@ -36,12 +37,12 @@ class View:
 
 def render(scene: Scene, width: int, height: int, seed: int) -> View:
     """Render one scene with Mitsuba; the same seed gives the same picture."""
-    import drjit as dr
+    import drjit as dr  # here, not above: opening a finished dataset needs no renderer
     import mitsuba as mi
 
     mi.set_variant("scalar_rgb")
     dr.set_thread_count(1)  # scenes are rendered in parallel processes; one thread also fixes the order of sums
-    traced = mi.load_dict(_description(scene, width, height, mi), optimize=False)  # merged shapes would lose their ids
+    traced = mi.load_dict(_description(mi, scene, width, height), optimize=False)  # merged shapes would lose their ids
     radiance = np.array(mi.render(traced, spp=SAMPLES_PER_PIXEL, seed=seed))[..., :3]
     under = mi.load_dict({"type": "aov", "aovs": "distance:depth,shape:shape_index,albedo:albedo"})
     layers = np.array(mi.render(traced, integrator=under, spp=1, seed=seed + 1))
@@ -127,7 +128,7 @@ def _pooled(fine: np.ndarray) -> np.ndarray:
     return fine.reshape(height // n, n, width // n, n).mean((1, 3))
 
 
-def _description(scene: Scene, width: int, height: int, mi) -> dict:
+def _description(mi: ModuleType, scene: Scene, width: int, height: int) -> dict:
     to_world = mi.ScalarTransform4f
     camera, light = scene.camera, scene.light
     width_m, depth_m, height_m = scene.size
@@ -156,8 +157,8 @@ def _description(scene: Scene, width: int, height: int, mi) -> dict:
         ),
     }
     for i, part in enumerate(scene.parts):
-        for j, shape in enumerate(_shapes(part, to_world)):
-            described[f"part_{i}_{j}"] = {**shape, **_surface(part)}
+        for j, shape in enumerate(_shapes(mi, part)):
+            described[f"part_{i}_{j}"] = {**shape, **_surface(mi, part)}
     return described
 
 
@@ -169,9 +170,11 @@ def _panel(to_world, radiance: np.ndarray) -> dict:
     }
 
 
-def _shapes(part: Part, to_world) -> list[dict]:
+def _shapes(mi: ModuleType, part: Part) -> list[dict]:
     if part.kind == "box":
-        turned = to_world().translate(list(part.a)).rotate([0, 0, 1], math.degrees(part.yaw)).scale(list(part.b))
+        turned = (
+            mi.ScalarTransform4f().translate(list(part.a)).rotate([0, 0, 1], math.degrees(part.yaw)).scale(list(part.b))
+        )
         return [{"type": "cube", "to_world": turned}]
     ends = [{"type": "sphere", "center": list(p), "radius": part.radius} for p in (part.a, part.b)]
     if part.kind == "ball":
@@ -179,32 +182,31 @@ def _shapes(part: Part, to_world) -> list[dict]:
     tube = {"type": "cylinder", "p0": list(part.a), "p1": list(part.b), "radius": part.radius}
     if part.kind == "capsule":
         return [tube, *ends]
-    return [tube, *(_lid(end, other, part.radius, to_world) for end, other in ((part.a, part.b), (part.b, part.a)))]
+    return [tube, *(_lid(mi, end, other, part.radius) for end, other in ((part.a, part.b), (part.b, part.a)))]
 
 
-def _lid(end, other, radius: float, to_world) -> dict:
+def _lid(mi: ModuleType, end: Vector, other: Vector, radius: float) -> dict:
     """A disk that closes a drum at ``end``, looking away from ``other``."""
     away = np.array(end) - np.array(other)
     up = [1, 0, 0] if abs(away[2]) > abs(away[0]) else [0, 0, 1]
-    placed = to_world().look_at(origin=list(end), target=list(np.array(end) + away), up=up).scale([radius, radius, 1])
+    looking = mi.ScalarTransform4f().look_at(origin=list(end), target=list(np.array(end) + away), up=up)
+    placed = looking.scale([radius, radius, 1])
     return {"type": "disk", "to_world": placed}
 
 
-def _surface(part: Part) -> dict:
-    surface = {"bsdf": {"type": "diffuse", "reflectance": _texture(part.paint)}}
+def _surface(mi: ModuleType, part: Part) -> dict:
+    surface = {"bsdf": {"type": "diffuse", "reflectance": _texture(mi, part.paint)}}
     if any(part.glow):
         glow = {"type": "rgb", "value": list(part.glow)}
         surface["emitter"] = {"type": "area", "radiance": glow, "sampling_weight": 0.0}  # small lights only add noise
     return surface
 
 
-def _texture(paint: Paint) -> dict:
-    def rgb(colour) -> dict:
+def _texture(mi: ModuleType, paint: Paint) -> dict:
+    def rgb(colour: Vector) -> dict:
         return {"type": "rgb", "value": [float(c) for c in colour]}
 
     if paint.second is None:
         return rgb(paint.colour)
-    import mitsuba as mi
-
     scale = mi.ScalarTransform3f().scale([float(n) for n in paint.tiles])
     return {"type": "checkerboard", "color0": rgb(paint.colour), "color1": rgb(paint.second), "to_uv": scale}

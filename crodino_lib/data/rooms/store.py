@@ -83,55 +83,53 @@ class Store:
         with replacing(self.path(job)) as temporary:
             np.savez_compressed(temporary, identity=np.array(self.identity(job)), **arrays)
 
-    def load(self, job: Job, digest: str | None = None) -> tuple[dict[str, np.ndarray], str]:
-        """The arrays of one scene and the SHA-256 of its file.
+    def load(self, job: Job, digest: str) -> dict[str, np.ndarray]:
+        """The arrays of one scene.
 
         Args:
             job: the scene.
-            digest: the SHA-256 the file must have; None where it is not known yet.
+            digest: the SHA-256 its file must have.
 
         Raises:
             FileNotFoundError: the scene is not there.
             ValueError: the file is not whole, not this scene, or not the bytes that were rendered.
         """
-        path = self.path(job)
-        data = path.read_bytes()
-        found = hashlib.sha256(data).hexdigest()
-        if digest is not None and found != digest:
-            raise ValueError(f"{path} has changed since it was rendered: SHA-256 {found}, expected {digest}")
+        data = self.path(job).read_bytes()
+        if (found := hashlib.sha256(data).hexdigest()) != digest:
+            raise ValueError(f"{self.path(job)} has changed since it was rendered: SHA-256 {found}, expected {digest}")
+        return self._unpack(job, data)
+
+    def _unpack(self, job: Job, data: bytes) -> dict[str, np.ndarray]:
         try:
             with np.load(io.BytesIO(data)) as archive:  # every entry is checked against its CRC
                 identity, arrays = str(archive["identity"]), {name: archive[name] for name in ARRAYS}
         except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
-            raise ValueError(f"{path} is not a whole rendered scene ({error}); delete it to render it anew") from error
+            raise ValueError(f"{self.path(job)} is not a whole rendered scene: {error}") from error
         if identity != self.identity(job):
-            raise ValueError(f"{path} holds {identity!r}, expected {self.identity(job)!r}; delete it to render it anew")
-        return arrays, found
+            raise ValueError(f"{self.path(job)} holds {identity!r}, expected {self.identity(job)!r}")
+        return arrays
 
     def manifest(self) -> dict[str, str]:
-        """Scene id -> SHA-256 of its file, for all scenes finished so far; empty where there is no manifest."""
-        path = self.folder / "manifest.json"
+        """Scene id -> SHA-256 of its file, for all scenes finished so far; empty where no manifest is readable."""
         try:
-            return json.loads(path.read_text())["scenes"]
-        except FileNotFoundError:
-            return {}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a manifest of rendered scenes ({error}); delete {self.folder}") from error
+            return json.loads((self.folder / "manifest.json").read_text())["scenes"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return {}  # then every file is read and checked on its own, and the manifest written anew
 
-    def verified(self, jobs: Iterable[Job], known: dict[str, str]) -> dict[str, str]:
-        """Scene id -> SHA-256, for those of ``jobs`` whose file is whole and, where ``known``, unchanged."""
+    def _verified(self, jobs: Iterable[Job], known: dict[str, str]) -> dict[str, str]:
+        """Scene id -> SHA-256, for those of ``jobs`` whose file is unchanged or, where not ``known``, whole."""
         good = {}
         for job in jobs:
             name = scene_id(job)
             try:
-                if name in known and hashlib.sha256(self.path(job).read_bytes()).hexdigest() == known[name]:
-                    good[name] = known[name]
-                elif name not in known:
-                    good[name] = self.load(job)[1]
-            except FileNotFoundError:
+                data = self.path(job).read_bytes()
+                if name not in known:
+                    self._unpack(job, data)
+            except (FileNotFoundError, ValueError):
                 continue
-            except ValueError as error:
-                say(f"{error}. It is rendered again.")
+            found = hashlib.sha256(data).hexdigest()
+            if found == known.get(name, found):
+                good[name] = found
         return good
 
     def complete(self, jobs: list[Job], progress: bool) -> tuple[dict[str, str], int]:
@@ -144,15 +142,17 @@ class Store:
             OSError: the folder cannot be written or the disk is full; says how to choose another.
         """
         known = self.manifest()
-        good = self.verified(jobs, known)
+        good = self._verified(jobs, known)
         if all(scene_id(job) in good and scene_id(job) in known for job in jobs):
             return good, 0
         with locked(self.folder):
             known = self.manifest()
-            good = self.verified(jobs, known)  # another process may have rendered them while we waited
+            good = self._verified(jobs, known)  # another process may have rendered them while we waited
             missing = [job for job in jobs if scene_id(job) not in good]
+            if damaged := [self.path(job).name for job in missing if self.path(job).exists()]:
+                say(f"damaged or changed, rendered again: {', '.join(damaged)} in {self.folder}")
             _render_all(self, missing, progress)
-            good |= self.verified(missing, {})
+            good |= self._verified(missing, {})
             with replacing(self.folder / "manifest.json") as temporary:
                 temporary.write_text(json.dumps({"version": self.version, "scenes": {**known, **good}}, indent=0))
         return good, len(missing)
@@ -160,7 +160,7 @@ class Store:
 
 def _render_all(store: Store, jobs: list[Job], progress: bool) -> None:
     """Render ``jobs``, showing how fast: a bar, or ten lines in a log."""
-    workers = min(len(os.sched_getaffinity(0)), len(jobs) // 16)  # a process starts in the time of a few scenes
+    workers = min(os.cpu_count() or 1, len(jobs) // 16)  # a process starts in the time of a few scenes
     finished = _by_workers(store, jobs, workers) if workers > 1 else map(store.write, jobs)
     start = time.perf_counter()
     with bar(total=len(jobs), label="rendering rooms", unit="scene") as shown:
