@@ -15,12 +15,17 @@ MM = 1 / 25.4
 @pytest.fixture
 def scores():
     generator = np.random.default_rng(0)
-    rows = [(m, s, seed, generator.random()) for m in ("baseline", "kd") for s in ("rgb", "depth") for seed in range(3)]
+    rows = [
+        (m, s, seed, 100 * generator.random())
+        for m in ("baseline", "kd")
+        for s in ("rgb", "depth")
+        for seed in range(3)
+    ]
     return pd.DataFrame(rows, columns=["method", "sensors", "seed", "miou"])
 
 
 def class_scores(card):
-    rows = [("kd", s, c, seed, 0.5 + 0.1 * seed) for s in ("rgb", "depth") for c in card.classes for seed in (0, 2)]
+    rows = [("kd", s, c, seed, 50 + 10 * seed) for s in ("rgb", "depth") for c in card.classes for seed in (0, 2)]
     return pd.DataFrame(rows, columns=["method", "sensors", "class", "seed", "iou"])
 
 
@@ -234,7 +239,7 @@ def test_a_loss_that_reaches_zero_is_not_drawn_on_a_logarithm():
 
 
 def test_the_interval_of_the_comparison_is_student_s():
-    table = pd.DataFrame({"method": "kd", "sensors": "rgb", "seed": [0, 1, 2], "miou": [0.4, 0.5, 0.6]})
+    table = pd.DataFrame({"method": "kd", "sensors": "rgb", "seed": [0, 1, 2], "miou": [40.0, 50.0, 60.0]})
     (ax,) = figures.comparison(table).axes
     (left, _), (right, _) = ax.collections[0].get_segments()[0]
     assert (left, right) == pytest.approx((50 - 4.302653 * 10 / 3**0.5, 50 + 4.302653 * 10 / 3**0.5))

@@ -111,7 +111,7 @@ def per_class_iou(table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
     """IoU of every class: one panel per set of sensors, one bar per method, mean and deviation over seeds.
 
     Args:
-        table: ``method``, ``sensors``, ``class``, ``seed``, ``iou`` in 0..1, NaN where the class does not occur.
+        table: ``method``, ``sensors``, ``class``, ``seed``, ``iou`` in percent, NaN where the class does not occur.
         card: gives the classes' order.
     """
     _require(table, "method", "sensors", "class", "seed", "iou")
@@ -126,7 +126,7 @@ def per_class_iou(table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
     for ax, (sensors, part) in zip(axes, groups.items(), strict=True):
         methods = list(part["method"].unique())
         sns.barplot(
-            part.assign(percent=100 * part["iou"]), x="class", y="percent", order=card.classes, hue="method", ax=ax,
+            part, x="class", y="iou", order=card.classes, hue="method", ax=ax,
             hue_order=methods, palette=sns.light_palette(styles[sensors][0], len(methods) + 1)[1:], saturation=1,
             errorbar="sd", err_kws={"linewidth": 0.6, "color": "0.2"},
         )  # fmt: skip
@@ -141,7 +141,7 @@ def comparison(table: pd.DataFrame) -> StudyFigure:
     """mIoU of every method: one panel per set of sensors, a dot per seed, the mean with its 95 % interval.
 
     Args:
-        table: ``method``, ``sensors``, ``seed``, ``miou`` in 0..1.
+        table: ``method``, ``sensors``, ``seed``, ``miou`` in percent.
     """
     _require(table, "method", "sensors", "seed", "miou")
     methods = list(table["method"].unique())[::-1]
@@ -153,7 +153,7 @@ def comparison(table: pd.DataFrame) -> StudyFigure:
     for ax, (sensors, part) in zip(axes, groups.items(), strict=True):
         colour, marker = modality_styles(groups)[sensors]
         for method, rows in part.groupby("method"):
-            y, values = methods.index(method), 100 * rows["miou"].to_numpy()
+            y, values = methods.index(method), rows["miou"].to_numpy()
             ax.plot(values, np.full(len(values), y), marker, color=colour, ms=4, mec="none", alpha=0.6)
             if len(values) > 1:
                 half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)

@@ -149,8 +149,8 @@ def test_native_size_is_rounded_down_to_what_networks_can_halve(mini):
 
 def test_limit_thins_each_split_evenly_to_its_count(mini):
     everything = load(mini).ids
-    few = load(mini, limit=True, scenes=(3, 1, 2))
-    assert few.ids == [everything[0], everything[round((len(everything) - 1) / 2)], everything[-1]]
+    few = load(mini, limit=True, scenes=(4, 1, 2))
+    assert few.ids == [everything[round(k * (len(everything) - 1) / 3)] for k in range(4)]
     assert len(load(mini, "val", limit=True, scenes=(3, 1, 2))) == 1
     assert len(load(mini, "test", limit=True, scenes=(3, 1, 2))) == 2
 
