@@ -6,9 +6,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+SPARE_BYTES = 1 << 20  # a disk with less is full
 
 
 @contextlib.contextmanager
@@ -32,6 +35,10 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         raise _explained(error, path) from error
+    except Exception as error:  # torch and safetensors have errors of their own for a full disk
+        if shutil.disk_usage(path.parent).free > SPARE_BYTES:
+            raise
+        raise _explained(OSError(errno.ENOSPC, str(error)), path) from error
     finally:
         temporary.unlink(missing_ok=True)
 

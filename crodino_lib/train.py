@@ -36,7 +36,7 @@ class Trained:
     Attributes:
         students: sensor -> state dict of the epoch that was best on the validation split, each sensor for itself.
         history: one row per epoch: loss terms, learning rate, validation mIoU per sensor, seconds.
-        cost: wall seconds, peak memory, precision, device.
+        cost: wall seconds, seconds of forward and backward passes alone, peak memory, precision, device.
     """
 
     students: dict[str, dict[str, Tensor]]
@@ -82,7 +82,7 @@ def train(
     )
     model, optimiser = accelerator.prepare(method, optimiser)
 
-    state = {"step": 0, "seconds": 0.0, "sums": {}, "history": [], "best": {}}
+    state = {"step": 0, "seconds": 0.0, "step_seconds": 0.0, "sums": {}, "history": [], "best": {}}
     if resume_file.exists():
         saved = torch.load(resume_file, map_location=device, weights_only=True)
         state = saved["state"]
@@ -112,6 +112,7 @@ def train(
         torch.manual_seed(seeded(config.seed, f"dropout of step {step}").initial_seed())
 
         model.train()
+        step_started = time.monotonic()
         with autocast(device, precision):
             terms = model(batch, step / total_steps)
         loss = torch.stack(list(terms.values())).sum()
@@ -127,7 +128,8 @@ def train(
         schedule.step()
 
         for name, term in terms.items():
-            state["sums"][name] = state["sums"].get(name, 0.0) + term.item()
+            state["sums"][name] = state["sums"].get(name, 0.0) + term.item()  # waits for the device
+        state["step_seconds"] += time.monotonic() - step_started
         state["step"] += 1
         progress.update()
         if state["step"] % steps_per_epoch == 0:
@@ -158,6 +160,7 @@ def train(
         method.students[sensor].load_state_dict(weights)
     cost = {
         "train_seconds": state["seconds"],
+        "device_seconds": state["step_seconds"],
         "peak_memory_bytes": peak_memory(device),
         "precision": precision,
         "device": describe(device),

@@ -96,7 +96,8 @@ def execute(source: Path, folder: Path, config: StudyConfig, key: str, log: Text
     folder.mkdir(parents=True, exist_ok=True)
     executed.stamp.unlink(missing_ok=True)
     tail = Tail(log)
-    os.environ["CRODINO_HEADLESS"] = "1"  # the kernel prints lines, not bars
+    before = os.environ.copy()
+    os.environ["CRODINO_HEADLESS"] = "1"  # the kernel inherits it, and prints lines, not bars
     try:
         papermill.execute_notebook(
             str(source),
@@ -115,6 +116,9 @@ def execute(source: Path, folder: Path, config: StudyConfig, key: str, log: Text
             f"notebook {source.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\n"
             f"last lines of its log:\n{lines}\nexecuted so far: {executed.notebook}"
         ) from error
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
     body, _ = nbconvert.HTMLExporter(embed_images=True).from_filename(str(executed.notebook))
     with replacing(executed.html) as path:
         path.write_text(body)

@@ -193,7 +193,8 @@ def _by_workers(store: Store, jobs: list[Job], workers: int) -> Iterator[None]:
             process.kill()
             process.wait()
     if done < len(jobs):
-        raise OSError(f"only {done} of {len(jobs)} scenes could be rendered: {''.join(complaints).strip() or 'killed'}")
+        reason = complaints[-1].strip() if complaints else "the processes were killed"
+        raise OSError(f"only {done} of {len(jobs)} scenes could be rendered: {reason}")
 
 
 def _start_worker(store: Store, jobs: list[Job], sending: int) -> subprocess.Popen:

@@ -1,0 +1,65 @@
+import errno
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from crodino_lib import files
+from crodino_lib.files import locked, replacing
+
+
+def test_a_file_is_whole_or_absent(tmp_path):
+    target = tmp_path / "deep" / "file.txt"
+    with pytest.raises(KeyError), replacing(target) as path:
+        path.write_text("half")
+        raise KeyError
+    assert list(target.parent.iterdir()) == []
+    with replacing(target) as path:
+        path.write_text("whole")
+    assert [file.name for file in target.parent.iterdir()] == ["file.txt"]
+    assert target.read_text() == "whole"
+
+
+def test_an_old_file_stays_when_writing_fails(tmp_path):
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with pytest.raises(KeyError), replacing(target) as path:
+        path.write_text("new")
+        raise KeyError
+    assert target.read_text() == "old"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_is_full_or_read_only_is_told_with_its_folder_and_the_way_out(code, tmp_path):
+    with (
+        pytest.raises(OSError, match=r"cannot write file\.txt into .*CRODINO_CACHE") as caught,
+        replacing(tmp_path / "file.txt"),
+    ):
+        raise OSError(code, os.strerror(code))
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_writer_with_errors_of_its_own_is_told_the_same_when_the_disk_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "SPARE_BYTES", 1 << 62)
+    with pytest.raises(OSError, match="the disk is full"), replacing(tmp_path / "file.pt"):
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+
+def _hold(folder, started, seconds):
+    with locked(folder):
+        started.set()
+        time.sleep(seconds)
+
+
+def test_a_second_process_waits_for_the_folder(tmp_path):
+    context = multiprocessing.get_context("fork")
+    started = context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path, started, 0.5))
+    holder.start()
+    started.wait()
+    asked = time.monotonic()
+    with locked(tmp_path):
+        waited = time.monotonic() - asked
+    holder.join()
+    assert waited > 0.2
