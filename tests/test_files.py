@@ -9,11 +9,16 @@ from crodino_lib import files
 from crodino_lib.files import locked, replacing
 
 
-def test_a_file_is_whole_or_absent(tmp_path):
-    target = tmp_path / "deep" / "file.txt"
-    with pytest.raises(KeyError), replacing(target) as path:
+def write_and_fail(target):
+    with replacing(target) as path:
         path.write_text("half")
         raise KeyError
+
+
+def test_a_file_is_whole_or_absent(tmp_path):
+    target = tmp_path / "deep" / "file.txt"
+    with pytest.raises(KeyError):
+        write_and_fail(target)
     assert list(target.parent.iterdir()) == []
     with replacing(target) as path:
         path.write_text("whole")
@@ -24,9 +29,8 @@ def test_a_file_is_whole_or_absent(tmp_path):
 def test_an_old_file_stays_when_writing_fails(tmp_path):
     target = tmp_path / "file.txt"
     target.write_text("old")
-    with pytest.raises(KeyError), replacing(target) as path:
-        path.write_text("new")
-        raise KeyError
+    with pytest.raises(KeyError):
+        write_and_fail(target)
     assert target.read_text() == "old"
 
 

@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
+from unittest import mock
 
 import nbconvert
 import papermill
@@ -96,29 +97,25 @@ def execute(source: Path, folder: Path, config: StudyConfig, key: str, log: Text
     folder.mkdir(parents=True, exist_ok=True)
     executed.stamp.unlink(missing_ok=True)
     tail = Tail(log)
-    before = os.environ.copy()
-    os.environ["CRODINO_HEADLESS"] = "1"  # the kernel inherits it, and prints lines, not bars
     try:
-        papermill.execute_notebook(
-            str(source),
-            str(executed.notebook),
-            parameters=injected(config),
-            cwd=str(home()),
-            progress_bar=False,
-            stdout_file=tail,
-            stderr_file=tail,
-            kernel_name="python3",
-            extra_arguments=["--IPKernelApp.log_level=40"],  # or every kernel warns that it listens on this machine
-        )
+        with mock.patch.dict(os.environ, CRODINO_HEADLESS="1"):  # the kernel inherits it: lines, not bars
+            papermill.execute_notebook(
+                str(source),
+                str(executed.notebook),
+                parameters=injected(config),
+                cwd=str(home()),
+                progress_bar=False,
+                stdout_file=tail,
+                stderr_file=tail,
+                kernel_name="python3",
+                extra_arguments=["--IPKernelApp.log_level=40"],  # or every kernel warns that it listens on this machine
+            )
     except PapermillExecutionError as error:
         lines = "\n".join(f"  {line}" for line in tail.lines)
         raise NotebookFailed(
             f"notebook {source.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\n"
             f"last lines of its log:\n{lines}\nexecuted so far: {executed.notebook}"
         ) from error
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
     body, _ = nbconvert.HTMLExporter(embed_images=True).from_filename(str(executed.notebook))
     with replacing(executed.html) as path:
         path.write_text(body)
