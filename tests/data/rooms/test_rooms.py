@@ -10,7 +10,7 @@ from crodino_lib.config import DataConfig
 from crodino_lib.data.rooms import store as store_module
 from crodino_lib.data.rooms.dataset import open_rooms, render_rooms
 from crodino_lib.data.rooms.grammar import compose
-from crodino_lib.data.rooms.scene import CLASSES, SPLITS
+from crodino_lib.data.rooms.scene import CLASSES, FIELD_OF_VIEW, SPLITS
 from crodino_lib.data.rooms.store import Store, _by_workers
 from crodino_lib.data.sample import check_sample
 
@@ -67,6 +67,26 @@ def test_floor_pixels_back_projected_by_depth_lie_on_the_floor(rooms):
         points = camera.position + sample["depth"][0][..., None] * camera.rays(across, down, 0.75)
         on_floor = (sample["label"] == CLASSES.index("floor")) & sample["depth_valid"][0]
         assert abs(np.median(points[on_floor][:, 2])) < 0.05
+
+
+def test_standing_and_hanging_things_appear_where_the_camera_projects_them(rooms):
+    found = []
+    for scene_id in every_id(rooms):
+        split, _, index = scene_id.rpartition("-")
+        scene, label = compose(7, split, int(index)), rooms.read(scene_id)["label"]
+        for part in scene.parts:
+            if part.label in ("picture", "window", "seat", "lamp"):
+                way = np.array(part.a) - scene.camera.position
+                across, down, ahead = (way @ axis / np.tan(FIELD_OF_VIEW / 2) for axis in camera_axes(scene.camera))
+                column, row = 32 * (1 + across / ahead), 24 * (1 + down / ahead / 0.75)
+                if 0 <= column < 64 and 0 <= row < 48:
+                    found.append(label[int(row), int(column)] == CLASSES.index(part.label))
+    assert len(found) > 30
+    assert np.mean(found) > 0.7, "some are hidden, most are not"
+
+
+def camera_axes(camera):
+    return camera.right, camera.down, camera.forward * np.tan(FIELD_OF_VIEW / 2)
 
 
 def test_night_is_darker_than_day(rooms):
