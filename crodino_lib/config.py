@@ -153,9 +153,10 @@ class DataConfig(Strict):
 
     def pixels(self, native_size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) that networks see; a native size is cut to multiples of 16."""
-        if self.size == "native":
-            return tuple(side // 16 * 16 for side in native_size)
-        return parse_size(self.size)
+        if self.size != "native":
+            return parse_size(self.size)
+        width, height = (side // 16 * 16 for side in native_size)
+        return parse_size(f"{width}x{height}")  # which also refuses pictures that are too small
 
 
 class ModelConfig(Strict):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crodino_lib.config import DataConfig, cache_dir, choose, parse_size
+from crodino_lib.config import DataConfig, cache_dir, choose
 from crodino_lib.data.pictures import DAMAGED
 from crodino_lib.data.sample import Sample, SceneDataset, Scenes, check_sample
 from crodino_lib.files import locked, replacing
@@ -52,7 +52,7 @@ def load_scenes(
     ids = dataset.ids(split)
     if config.limit:
         ids = _thinned(ids, dict(zip(MEASURED_SPLITS, config.scenes, strict=True)).get(split, config.scenes[-1]))
-    size = scene_size(dataset, config)
+    size = config.pixels(dataset.card.native_size)
     key = hashlib.sha256(repr((dataset.fingerprint(), ids, size)).encode() + Path(__file__).read_bytes()).hexdigest()
     folder = cache_dir() / "decoded" / f"{dataset.card.name}-{split}-{size[0]}x{size[1]}-{key[:16]}"
     layout = _layout(dataset, len(ids), size)
@@ -69,14 +69,6 @@ def load_scenes(
         ids=ids,
         factors=None if factors is None else factors.loc[ids],
     )
-
-
-def scene_size(dataset: SceneDataset, config: DataConfig) -> tuple[int, int]:
-    """(width, height) that networks see; ``native`` is the dataset's own, rounded down to multiples of 16."""
-    if config.size != "native":
-        return parse_size(config.size)
-    width, height = (pixels // 16 * 16 for pixels in dataset.card.native_size)
-    return parse_size(f"{width}x{height}")
 
 
 def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:

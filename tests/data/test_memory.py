@@ -5,7 +5,7 @@ import pytest
 from crodino_lib.config import DataConfig, cache_dir
 from crodino_lib.data import memory
 from crodino_lib.data.folder import open_folder
-from crodino_lib.data.memory import load_scenes, resize_sample, scene_size
+from crodino_lib.data.memory import load_scenes, resize_sample
 
 SENSORS = ("rgb", "depth")
 
@@ -141,7 +141,7 @@ def test_a_scene_of_the_right_size_is_not_touched():
 
 def test_native_size_is_rounded_down_to_what_networks_can_halve(mini):
     chosen = config(mini, size="native")
-    assert scene_size(open_folder(chosen), chosen) == (48, 32)
+    assert chosen.pixels(open_folder(chosen).card.native_size) == (48, 32)
 
 
 # -- which scenes
