@@ -119,7 +119,7 @@ def per_class_iou(table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
     styles = modality_styles(groups)
     caption = (
         f"Bars: mean over {_seeds(table)}; whiskers: one standard deviation over seeds, none for one seed. "
-        "A class that does not occur has no bar."
+        "A class that does not occur has no bar, nor one never found."
     )
     figure = StudyFigure(TWO_COLUMNS_MM, 46 * len(groups) + 22, caption)
     axes = figure.subplots(len(groups), 1, squeeze=False, sharex=True)[:, 0]
