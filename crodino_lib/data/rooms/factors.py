@@ -79,7 +79,7 @@ def truth_table(dataset: SceneDataset, train: str = "train", test: str = "test",
             np.stack([_features(dataset.read(name), sensor) for name in truth[split].index]) for split in (train, test)
         )
         for factor in FACTORS:
-            forest = ExtraTreesRegressor(100, min_samples_leaf=2, max_features=0.33, random_state=seed)
+            forest = ExtraTreesRegressor(100, min_samples_leaf=2, max_features=0.33, n_jobs=-1, random_state=seed)
             guess = forest.fit(old, truth[train][factor.name]).predict(new)
             actual = truth[test][factor.name].to_numpy()
             r2 = r2_score(actual, guess)

@@ -42,7 +42,9 @@ def pair_separability(dataset: RoomsDataset, train: str = "train", test: str = "
                 raise ValueError(f"split {split!r} shows no {' and no '.join(sorted(missing))}: render more scenes")
         (old, new) = (objects[objects["label"].isin(classes)] for objects in (learnt, held))
         for sensor in SENSORS:
-            forest = ExtraTreesClassifier(200, min_samples_leaf=2, class_weight="balanced", random_state=seed)
+            forest = ExtraTreesClassifier(
+                200, min_samples_leaf=2, class_weight="balanced", n_jobs=-1, random_state=seed
+            )
             forest.fit(np.stack(old[sensor]), old["label"])
             accuracy = balanced_accuracy_score(new["label"], forest.predict(np.stack(new[sensor])))
             rows.append((pair, sensor, sensor == decisive, accuracy, len(old), len(new)))
