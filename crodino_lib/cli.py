@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -135,11 +136,12 @@ def _run(options: argparse.Namespace) -> None:
 
     method = METHODS[choose(options.method, METHODS, "method")].build
     settings = dict(_setting(pair) for pair in options.set)
+    alone = options.sensors if method.sensor_count == 1 else None  # a study names two sensors, this run one of them
+    if alone:
+        options.sensors = None
     study = Study(_study_config(options))
-    default = study.config.sensors[: method.sensor_count]
-    config = study.run_config(
-        options.method, study.config.sensors if options.sensors else default, options.seed, settings
-    )
+    sensors = (alone,) if alone else study.config.sensors[: method.sensor_count]
+    config = study.run_config(options.method, sensors, options.seed, settings)
     print(describe_run(config))
     run = study.fetch(config)
     print(as_text(comparison_table(run_table([run]))).to_string(index=False))
@@ -147,12 +149,13 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _setting(pair: str) -> tuple[str, Any]:
-    import yaml
-
     name, separator, value = pair.partition("=")
     if not separator:
         raise ValueError(f"--set {pair!r} must be NAME=VALUE")
-    return name, yaml.safe_load(value)
+    try:
+        return name, json.loads(value)
+    except ValueError:  # a word
+        return name, value
 
 
 def _render(options: argparse.Namespace) -> None:
@@ -192,10 +195,15 @@ def _params(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
+    from crodino_lib.config import home
     from crodino_lib.study.execute import describe_run
     from crodino_lib.study.study import Study
 
-    study = Study(_study_config(options))
+    config = _study_config(options)
+    if not (home() / "results" / "local" / config.name / "study.json").exists():
+        print(f"study {config.name} has not been started")
+        return
+    study = Study(config)
     for config in study.grid():
         print(f"{'finished' if study.is_finished(config) else 'missing '}  {describe_run(config)}")
     report = study.folder / "index.html"

@@ -181,7 +181,7 @@ class TrainConfig(Strict):
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's")
     warmup: float = Field(0.1, gt=0, lt=1, description="fraction of the steps over which the learning rate rises")
     clip_norm: float = Field(5.0, gt=0, description="largest gradient norm")
-    precision: Precision = Field("auto", description="auto probes whether bf16 is faster on this device")
+    precision: Precision = Field("auto", description="auto takes bf16 where the device computes in it")
 
 
 class RunConfig(Strict):
@@ -211,7 +211,9 @@ def profiles() -> dict[str, dict[str, Any]]:
 class StudyConfig(Strict):
     """A study: what the parameters cell of every notebook sets. ``None`` means the profile's value or the default."""
 
-    study: str = Field("", pattern=r"^[\w.-]*$", description="name of its results folder; empty: <dataset>-<profile>")
+    study: str = Field(
+        "", pattern=r"^(\w[\w.-]*)?$", description="name of its results folder; empty: <dataset>-<profile>"
+    )
     profile: str = Field("quick", description="how large: `crodino list profiles`")
     dataset: str = Field("rooms", description="name of the dataset: `crodino list datasets`")
     root: str = Field("", description="folder of your copy of the dataset")
@@ -225,7 +227,7 @@ class StudyConfig(Strict):
     encoder: str | None = Field(None, description="any timm encoder with a convolutional feature pyramid")
     weights: str | None = Field(None, description="packaged, hub, none, or the path of a .safetensors file")
     output_stride: Literal[8, 16, 32] | None = Field(None, description="pixels per cell of the bottleneck")
-    precision: Precision | None = Field(None, description="auto probes whether bf16 is faster")
+    precision: Precision | None = Field(None, description="auto takes bf16 where the device computes in it")
 
     @field_validator("profile")
     @classmethod
@@ -240,12 +242,21 @@ class StudyConfig(Strict):
     @field_validator("methods")
     @classmethod
     def _methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or len(set(names)) != len(names):
+            raise ValueError("name at least one row, and none twice")
         return tuple(RunConfig._known(name) for name in names)
+
+    @field_validator("sensors")
+    @classmethod
+    def _two(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != 2 or len(names) != 2:
+            raise ValueError("a study compares two different sensors")
+        return names
 
     @field_validator("size")
     @classmethod
     def _size(cls, size: str | None) -> str | None:
-        return DataConfig._size(size) if size else size
+        return size if size is None else DataConfig._size(size)
 
     def _settings(self, model: type[Strict]) -> dict[str, Any]:
         """Values for ``model``: this study's own where given, else the profile's, else the model's default."""
@@ -272,8 +283,8 @@ class StudyConfig(Strict):
 
     def identity(self) -> dict[str, Any]:
         """What makes it this study and no other: every resolved setting but its rows, its seeds and where data lies."""
-        parts = [self._settings(model) for model in (DataConfig, ModelConfig, TrainConfig)]
-        settings = {name: value for part in parts for name, value in part.items() if name not in ("root", "seed")}
+        parts = [model.parse(self._settings(model)).model_dump() for model in (DataConfig, ModelConfig, TrainConfig)]
+        settings = {name: value for part in parts for name, value in part.items() if name != "root"}
         return {"profile": self.profile, "sensors": self.sensors} | settings
 
     @property

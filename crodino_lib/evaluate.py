@@ -93,14 +93,23 @@ def bootstrap_miou(confusion: np.ndarray, seed: int, draws: int = 1000, level: f
     Returns:
         Low and high, in 0..1. Draws without a labelled pixel are left out; NaN where all are.
     """
+    return interval(resampled_mious(confusion, seed, draws), level)
+
+
+def resampled_mious(confusion: np.ndarray, seed: int, draws: int = 1000) -> np.ndarray:
+    """mIoU of ``draws`` resampled splits (draws,); equal seeds draw equal images, so two methods' are paired."""
     images, classes = confusion.shape[:2]
     weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
     totals = weights.astype(np.float64) @ confusion.reshape(images, -1)  # float64: integers take no fast product
-    mious = _mean_present(class_iou(totals.reshape(draws, classes, classes)))
-    mious = mious[~np.isnan(mious)]
-    if not mious.size:
+    return _mean_present(class_iou(totals.reshape(draws, classes, classes)))
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval that holds ``level`` of the values that are not NaN; NaN where all are."""
+    values = values[~np.isnan(values)]
+    if not values.size:
         return float("nan"), float("nan")
-    low, high = np.quantile(mious, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

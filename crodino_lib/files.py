@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 SPARE_BYTES = 1 << 20  # a disk with less is full
 
@@ -56,6 +58,19 @@ def _explained(error: OSError, path: Path) -> OSError:
         f"cannot write {path.name} into {path.parent}: {reasons[error.errno]}. Free some space or choose another "
         "folder: CRODINO_HOME holds results, CRODINO_CACHE rendered and decoded data. What was finished before is kept",
     )
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of ours says.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged; names it and what to do.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it, and what it stands for is made again") from error
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ resumed at any step goes on exactly as if it had not been interrupted.
 from __future__ import annotations
 
 import hashlib
+import math
+import pickle
 import resource
 import time
 from dataclasses import dataclass
@@ -16,10 +18,11 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
 from crodino_lib.augment import augment
-from crodino_lib.config import RunConfig
+from crodino_lib.config import RunConfig, TrainConfig
 from crodino_lib.data.sample import Scenes
 from crodino_lib.evaluate import evaluate, scores
 from crodino_lib.files import replacing
@@ -77,21 +80,22 @@ def train(
     precision = resolve_precision(settings.precision, device)
     method = method.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(method.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=total_steps + 1, pct_start=settings.warmup
-    )
+    schedule = one_cycle(optimiser, settings, total_steps)
     model, optimiser = accelerator.prepare(method, optimiser)
 
     state = {"step": 0, "seconds": 0.0, "step_seconds": 0.0, "sums": {}, "history": [], "best": {}}
+    state["precision"] = precision
     if resume_file.exists():
-        saved = torch.load(resume_file, map_location=device, weights_only=True)
+        saved = load_resume(resume_file, device)
         state = saved["state"]
+        precision = state["precision"]  # another machine may compute in another one
         method.load_state_dict(saved["method"])
         optimiser.load_state_dict(saved["optimiser"])
         schedule.load_state_dict(saved["schedule"])
         say(f"resuming at step {state['step']} of {total_steps}")
 
-    started = saved_at = time.monotonic() - state["seconds"]
+    saved_at = time.monotonic()
+    started = saved_at - state["seconds"]
     label = f"{config.method} {'+'.join(config.sensors)} seed {config.seed}"
     progress = bar(total=total_steps, label=label, unit="step")
     progress.update(state["step"])
@@ -123,7 +127,8 @@ def train(
             )
         optimiser.zero_grad(set_to_none=True)
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        for part in separately_trained(method):  # a student is clipped alike, whatever is trained beside it
+            accelerator.clip_grad_norm_(part, settings.clip_norm)
         optimiser.step()
         schedule.step()
 
@@ -161,7 +166,7 @@ def train(
     cost = {
         "train_seconds": state["seconds"],
         "device_seconds": state["step_seconds"],
-        "peak_memory_bytes": peak_memory(device),
+        "process_peak_memory_bytes": peak_memory(device),
         "precision": precision,
         "device": describe(device),
         "steps": total_steps,
@@ -185,11 +190,39 @@ def validate(
         with autocast(device, precision):
             matrix = evaluate(method.eval().predict, scenes, method.card, (sensor,), config.train.batch_size, device)
         miou = scores(matrix)["miou"]
+        if math.isnan(miou):
+            raise ValueError("the validation split has no labelled pixel, so no epoch can be chosen")
         row[f"val_miou/{sensor}"] = miou
         if sensor not in best or miou > best[sensor]["miou"]:
             weights = {name: value.detach().cpu().clone().contiguous() for name, value in student.state_dict().items()}
             best[sensor] = {"miou": miou, "weights": weights, "epoch": epoch}
     return row
+
+
+def one_cycle(optimiser: torch.optim.Optimizer, settings: TrainConfig, steps: int) -> OneCycleLR:
+    """The learning rate's rise and fall over ``steps``; the rise takes at least one step."""
+    total = max(steps + 1, 4)  # the least that has a rise and a fall
+    rise = max(settings.warmup, 2 / total)
+    return OneCycleLR(optimiser, settings.learning_rate, total_steps=total, pct_start=rise)
+
+
+def separately_trained(method: Method) -> list[list[torch.nn.Parameter]]:
+    """Parameters of each student, and of all else that is trained with them."""
+    students = [list(student.parameters()) for student in method.students.values()]
+    mine = {id(parameter) for part in students for parameter in part}
+    return [*students, [parameter for parameter in method.parameters() if id(parameter) not in mine]]
+
+
+def load_resume(path: Path, device: torch.device) -> dict:
+    """What an unfinished run left: tensors and plain values, never code.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it to start this run again") from error
 
 
 def seeded(seed: int, purpose: str) -> torch.Generator:

@@ -48,6 +48,11 @@ def test_a_studys_own_setting_wins_over_the_profiles_and_the_profiles_over_the_d
         ({"output_stride": 12}, "output_stride = 12 is not allowed"),
         ({"precision": "bf61"}, "Did you mean 'bf16'?"),
         ({"study": "../escape"}, "study = '../escape'"),
+        ({"study": ".."}, "study = '..'"),
+        ({"size": ""}, "size '' must be WIDTHxHEIGHT"),
+        ({"sensors": ("rgb", "rgb")}, "two different sensors"),
+        ({"methods": ()}, "at least one row"),
+        ({"methods": ("baseline", "baseline")}, "none twice"),
     ],
 )
 def test_an_error_names_parameter_value_what_is_allowed_and_the_nearest(settings, told):
@@ -76,5 +81,5 @@ def test_native_sizes_are_cut_to_what_networks_can_halve():
 def test_identity_changes_with_the_budget_but_not_with_rows_seeds_and_place():
     base = StudyConfig(profile="quick").identity()
     assert StudyConfig(profile="quick", seeds=3, methods=("baseline",), root="elsewhere").identity() == base
-    assert StudyConfig(profile="quick", epochs=5).identity() == base  # five is what quick says anyway
+    assert StudyConfig(profile="quick", epochs=5, batch_size=16).identity() == base  # what they are anyway
     assert StudyConfig(profile="quick", epochs=6).identity() != base

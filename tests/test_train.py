@@ -6,7 +6,7 @@ import torch
 from crodino_lib.config import ModelConfig, RunConfig, TrainConfig
 from crodino_lib.files import replacing
 from crodino_lib.methods.registry import build_method
-from crodino_lib.train import autocast, resolve_precision, seeded, train
+from crodino_lib.train import autocast, one_cycle, resolve_precision, seeded, separately_trained, train
 
 SENSORS = ("rgb", "depth")
 
@@ -99,6 +99,35 @@ def test_a_loss_that_is_not_finite_is_an_error_that_shows_its_terms(toy_scenes, 
     monkeypatch.setattr(method, "training_step", lambda batch, progress: {"segmentation/rgb": torch.tensor(math.nan)})
     with pytest.raises(ValueError, match=r"the loss is nan at step 0.*segmentation/rgb"):
         train(method, toy_scenes, toy_scenes, config, tmp_path / "resume.pt")
+
+
+@pytest.mark.parametrize("steps", range(1, 31))
+def test_the_learning_rate_rises_to_its_peak_and_falls_in_any_number_of_steps(steps):
+    optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], 1e-3)
+    schedule = one_cycle(optimiser, TrainConfig(), steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(schedule.get_last_lr()[0])
+        optimiser.step()
+        schedule.step()
+    assert max(rates[:2]) < 1.0001e-3
+    if steps >= 3:
+        assert rates[0] < max(rates)
+        assert rates[-1] < max(rates)
+        assert max(rates) > 0.9e-3
+
+
+def test_each_student_is_clipped_as_if_it_were_alone(toy_card):
+    method = build_method(config_of(), toy_card)
+    parts = separately_trained(method)
+    assert len(parts) == 3
+    assert sum(len(part) for part in parts) == len(list(method.parameters()))
+
+
+def test_a_damaged_resume_file_is_named(toy_scenes, toy_card, tmp_path):
+    (tmp_path / "resume.pt").write_bytes(b"not a resume file")
+    with pytest.raises(ValueError, match=r"resume\.pt is damaged"):
+        run(config_of("baseline", ("rgb",)), toy_scenes, toy_card, tmp_path)
 
 
 def test_generators_of_two_purposes_differ_and_of_one_agree():

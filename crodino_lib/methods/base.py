@@ -10,12 +10,12 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crodino_lib.augment import Batch
 from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import DatasetCard
+from crodino_lib.models.encoder import load_weights
 from crodino_lib.models.segnet import SegNet, SegOutput
 
 
@@ -99,7 +99,7 @@ class Method(nn.Module, abc.ABC):
     def load_students(self, folder: Path) -> None:
         """Load the students a finished run saved in ``folder``."""
         for sensor, student in self.students.items():
-            student.load_state_dict(load_file(folder / f"student-{sensor}.safetensors"))
+            student.load_state_dict(load_weights(folder / f"student-{sensor}.safetensors"))
 
 
 def upsample(logits: Tensor, like: Tensor) -> Tensor:

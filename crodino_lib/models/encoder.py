@@ -6,6 +6,7 @@ from pathlib import Path
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -91,7 +92,19 @@ def _weights_file(path: str) -> dict[str, Tensor]:
         raise FileNotFoundError(f"weights {path!r}: no such file; expected packaged, hub, none or a .safetensors file")
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"weights {path!r}: only .safetensors files are read; other formats can run code when opened")
-    return load_file(path)
+    return load_weights(Path(path))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a ``.safetensors`` file.
+
+    Raises:
+        ValueError: the file is damaged or is something else.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no readable .safetensors file: {error}") from error
 
 
 def _load(encoder: nn.Module, state: dict[str, Tensor], source: str, name: str) -> None:

@@ -16,7 +16,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from crodino_lib.config import StudyConfig, home
-from crodino_lib.files import replacing
+from crodino_lib.files import read_json, replacing
 from crodino_lib.study.runs import source_hash
 
 LAST_LINES = 15
@@ -70,7 +70,7 @@ class Executed:
 
     def is_current(self, key: str) -> bool:
         """Whether the copy was made from exactly this."""
-        return self.html.exists() and self.stamp.exists() and json.loads(self.stamp.read_text())["key"] == key
+        return self.html.exists() and self.stamp.exists() and read_json(self.stamp)["key"] == key
 
 
 def notebook_key(source: Path, parameters: dict, runs: list[str]) -> str:

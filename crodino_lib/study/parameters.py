@@ -11,7 +11,8 @@ import papermill
 
 from crodino_lib.config import StudyConfig, choose, home, profiles
 
-_PARAMETERS_CELL = re.compile(r"^\s*#\s*parameters", re.IGNORECASE)  # ours, and the one papermill injects
+_OURS = re.compile(r"^\s*# Parameters:")
+_PARAMETERS_CELL = re.compile(r"^\s*# Parameters")  # ours, and the one papermill injects after it
 
 
 def notebook_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
@@ -27,6 +28,8 @@ def notebook_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
         ValueError: no parameters cell has run.
     """
     cells = [source for source in namespace.get("In", []) if _PARAMETERS_CELL.match(source)]
+    latest = max((i for i, source in enumerate(cells) if _OURS.match(source)), default=0)
+    cells = cells[latest:]  # a cell that was mended and run again replaces what it said before
     names = dict.fromkeys(name for source in cells for name in assigned_names(source))
     if not names:
         raise ValueError("no parameters cell has run; run the notebook from its top")

@@ -22,7 +22,7 @@ import crodino_lib
 from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.evaluate import evaluate, load_confusion, save_confusion, scores
-from crodino_lib.files import locked, replacing
+from crodino_lib.files import locked, read_json, replacing
 from crodino_lib.methods.base import Method
 from crodino_lib.methods.registry import build_method
 from crodino_lib.train import autocast, train
@@ -101,9 +101,21 @@ def run_folder(runs: Path, config: RunConfig, fingerprint: str) -> Path:
 
 
 def finished_run(folder: Path) -> Run | None:
-    """The run in ``folder`` if it is finished."""
-    file = folder / "run.json"
-    return Run(folder, json.loads(file.read_text())) if file.exists() else None
+    """The run in ``folder`` if it is finished.
+
+    Raises:
+        FileNotFoundError: it says that it is finished, but a file of it is gone.
+    """
+    if not (folder / "run.json").exists():
+        return None
+    run = Run(folder, read_json(folder / "run.json"))
+    students = [f"student-{sensor}.safetensors" for sensor in run.record["cost"]["students"]]
+    if gone := [name for name in ("confusion.npz", "history.csv", *students) if not (folder / name).exists()]:
+        raise FileNotFoundError(
+            f"the finished run {folder} has lost {', '.join(gone)}; remove the folder to train it again"
+        )
+    (folder / "resume.pt").unlink(missing_ok=True)  # left where a process died between its last two steps
+    return run
 
 
 def fetch_run(
@@ -120,10 +132,12 @@ def fetch_run(
     """
     if run := finished_run(folder):
         return run
+    method = build_method(config, card)
+    for split in card.splits:
+        _ = scenes[split]  # a damaged test picture is told before training, not after
     with locked(folder):
         if run := finished_run(folder):  # another process finished it while this one waited
             return run
-        method = build_method(config, card)
         resume_file = folder / "resume.pt"
         trained = train(method, scenes["train"], scenes["val"], config, resume_file)
         confusion = confusions(method, scenes, card, config, trained.cost["precision"])

@@ -14,7 +14,7 @@ from crodino_lib.config import RunConfig, StudyConfig, choose, home, profiles
 from crodino_lib.data.memory import load_scenes
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.data.sample import DatasetCard, SceneDataset, Scenes
-from crodino_lib.files import replacing
+from crodino_lib.files import read_json, replacing
 from crodino_lib.methods.base import Method
 from crodino_lib.methods.registry import METHODS, build_method, check_run
 from crodino_lib.study.parameters import notebook_parameters
@@ -70,16 +70,17 @@ class Study:
         mine = json.loads(json.dumps(self.config.identity()))  # as it reads back: lists, not tuples
         file = self.folder / "study.json"
         if file.exists():
-            theirs = json.loads(file.read_text())
+            theirs = read_json(file)
             differing = {k: (theirs.get(k), mine.get(k)) for k in mine | theirs if theirs.get(k) != mine.get(k)}
-            if differing:
+            if differing and {path.name for path in self.folder.iterdir()} != {file.name}:
                 told = "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in differing.items())
                 raise ValueError(
                     f"the results folder {self.folder} belongs to another study: {told}. "
-                    "Give this one a name of its own (study = 'my-study'), or go back to those settings"
+                    "Give this one a name of its own (study = 'my-study'), go back to them, or remove the folder"
                 )
-            return
-        if self.folder.exists() and any(self.folder.iterdir()):
+            if not differing:
+                return
+        elif self.folder.exists() and any(self.folder.iterdir()):
             raise ValueError(
                 f"the results folder {self.folder} is not empty and holds no study.json; choose another name"
             )
@@ -167,6 +168,10 @@ class Study:
     def says(self) -> str:
         """The warning that belongs on every page: what this profile's numbers are good for."""
         profile = profiles()[self.config.profile]
+        given = {name: getattr(self.config, name) for name in profile if hasattr(self.config, name)}
+        changed = [f"{name} {value}" for name, value in given.items() if value not in (None, profile[name])]
+        if changed:  # whatever the profile promises, this is not it
+            return f"Profile {self.config.profile}, changed: {', '.join(changed)}."
         return f"Profile {self.config.profile}: {profile['says']}."
 
     def _folder_of(self, config: RunConfig) -> Path:

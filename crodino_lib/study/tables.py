@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from crodino_lib.evaluate import bootstrap_miou
+from crodino_lib.evaluate import interval, resampled_mious
 from crodino_lib.files import replacing
 from crodino_lib.study.runs import Run
 
@@ -16,14 +16,25 @@ from crodino_lib.study.runs import Run
 def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     """One row per run, split and set of sensors: mIoU in percent, accuracy, images, cost.
 
-    ``low`` and ``high`` bound the mIoU at 95 % by resampling test images: the uncertainty of this one seed.
+    ``low`` and ``high`` bound the mIoU at 95 % by resampling test images, ``gain low`` and ``gain high`` the gain over
+    the baseline of the same seed by resampling the same images for both: the uncertainty of this one seed.
     """
+    runs = list(runs)
+    references = {
+        (key, run.config.seed): resampled_mious(confusion, seed=0)
+        for run in runs
+        if run.config.method == "baseline"
+        for key, confusion in run.confusion().items()
+    }
     rows = []
     for run in runs:
         confusion = run.confusion()
         for key, metric in run.record["metrics"].items():
             split, sensors = key.split("/")
-            low, high = bootstrap_miou(confusion[key], seed=0)
+            resampled = resampled_mious(confusion[key], seed=0)
+            low, high = interval(resampled)
+            reference = references.get((key, run.config.seed), np.full_like(resampled, np.nan))
+            gain_low, gain_high = interval(resampled - reference)
             students = run.record["cost"]["students"]
             rows.append(
                 {
@@ -36,6 +47,8 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
                     "miou": 100 * metric["miou"],
                     "low": 100 * low,
                     "high": 100 * high,
+                    "gain low": 100 * gain_low,
+                    "gain high": 100 * gain_high,
                     "pixel accuracy": 100 * metric["pixel_accuracy"],
                     "images": metric["images"],
                     "training images": run.record["training_images"],
@@ -74,6 +87,8 @@ def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
                 "image interval low": group.low.mean(),
                 "image interval high": group.high.mean(),
                 "gain": gains.mean() if method != "baseline" else np.nan,
+                "gain interval low": group["gain low"].mean(),
+                "gain interval high": group["gain high"].mean(),
                 "gain sd": gains.std(ddof=1) if method != "baseline" and len(group) > 1 else np.nan,
                 "seeds": len(group),
                 "test images": int(group.images.iloc[0]),
@@ -116,7 +131,12 @@ def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
     def gain(row: pd.Series) -> str:
         if np.isnan(row["gain"]):
             return "-"
-        return f"{row['gain']:+.1f}" + (f" ± {row['gain sd']:.1f}" if row["seeds"] > 1 else "")
+        if row["seeds"] > 1:
+            return f"{signed(row['gain'])} ± {row['gain sd']:.1f}"
+        return f"{signed(row['gain'])} [{signed(row['gain interval low'])}, {signed(row['gain interval high'])}]"
+
+    def signed(value: float) -> str:
+        return f"{value:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0")
 
     return pd.DataFrame(
         {
@@ -128,8 +148,8 @@ def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
             "seeds": comparison["seeds"],
             "test images": comparison["test images"],
             "training images": comparison["training images"],
-            "inference cost": comparison["cost of inference"].map("{:.2f}x".format),
-            "training min": comparison["training minutes"].map("{:.1f}".format),
+            "inference cost": comparison["cost of inference"].map("{:.2f}x".format, na_action="ignore").fillna("-"),
+            "training min, run": comparison["training minutes"].map("{:.1f}".format),
         }
     )
 
@@ -170,5 +190,6 @@ def caption(comparison: pd.DataFrame, says: str) -> str:
     )
     return (
         f"{says} {spread}. Descriptive: a test over several rows needs eight paired seeds. Every row has the same "
-        "network, optimiser, steps and selection split. CroDiNo-KD rows are reconstructions."
+        "network, optimiser, steps and selection split. Training minutes are those of the whole run, with all its "
+        "students and its validation. CroDiNo-KD rows are reconstructions."
     )

@@ -99,6 +99,11 @@ class TestErrors:
         with pytest.raises(FileNotFoundError, match=r"gone\.safetensors"):
             create_encoder("resnet18", str(tmp_path / "gone.safetensors"), 3, 16)
 
+    def test_a_damaged_weights_file_is_named(self, tmp_path):
+        (tmp_path / "junk.safetensors").write_bytes(b"junk")
+        with pytest.raises(ValueError, match=r"junk\.safetensors is no readable"):
+            create_encoder("resnet18", str(tmp_path / "junk.safetensors"), 3, 16)
+
     def test_a_pickle_is_never_opened(self, tmp_path):
         (tmp_path / "weights.pth").write_bytes(b"x")
         with pytest.raises(ValueError, match=r"only \.safetensors"):

@@ -99,6 +99,10 @@ class TestParameters:
         namespace = {"In": cells, "profile": "quick", "profil": "smoke", "x": 1}
         assert notebook_parameters(namespace) == {"profile": "quick", "profil": "smoke"}
 
+    def test_a_cell_mended_and_run_again_replaces_what_it_said(self):
+        cells = ["# Parameters: ours\nepoch = 3", "x = 1", "# Parameters: ours\nepochs = 3"]
+        assert notebook_parameters({"In": cells, "epoch": 3, "epochs": 3}) == {"epochs": 3}
+
     def test_without_a_parameters_cell_the_reader_is_told_where_to_start(self):
         with pytest.raises(ValueError, match="run the notebook from its top"):
             notebook_parameters({"In": ["x = 1"]})

@@ -1,6 +1,7 @@
 """Runs and studies on a tiny folder dataset: trained once, found again, refused when they do not fit."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -85,6 +86,24 @@ def test_the_hash_covers_settings_data_and_training_code_but_not_where_the_data_
     assert source_hash("losses") != source_hash("methods")
 
 
+def test_a_finished_run_that_lost_a_file_says_which(fetched, tmp_path):
+    shutil.copytree(fetched[0].folder, tmp_path / "run")
+    (tmp_path / "run" / "confusion.npz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has lost confusion\.npz"):
+        finished_run(tmp_path / "run")
+
+
+def test_every_split_is_read_before_the_first_step(tmp_path, toy_card, toy_scenes, monkeypatch):
+    class Damaged(dict):
+        def __missing__(self, split):
+            raise ValueError(f"a picture of {split} is damaged")
+
+    monkeypatch.setattr(runs_module, "train", lambda *args: pytest.fail("trained before the test split was read"))
+    scenes = Damaged(train=toy_scenes, val=toy_scenes)
+    with pytest.raises(ValueError, match="a picture of test is damaged"):
+        fetch_run(config_of("baseline", ("rgb",)), tmp_path / "run", "toy", toy_card, scenes)
+
+
 def test_an_unfinished_folder_is_not_a_run(tmp_path):
     (tmp_path / "resume.pt").write_bytes(b"half")
     assert finished_run(tmp_path) is None
@@ -105,6 +124,12 @@ class TestTables:
         assert table["sd over seeds"].isna().all()
         assert as_text(table)["mIoU"].str.contains(r"\[").all()
         assert "says nothing of other seeds" in caption(table, "")
+
+    def test_the_gain_of_one_seed_has_the_interval_of_its_images(self, fetched):
+        row = comparison_table(run_table(fetched[:3])).query("method == 'crodino-kd'").iloc[0]
+        assert row["gain interval low"] <= row["gain"] <= row["gain interval high"]
+        against_itself = run_table([fetched[0]]).iloc[0]
+        assert against_itself["gain low"] == against_itself["gain high"] == 0
 
     def test_gains_are_paired_by_seed(self, fetched):
         runs = run_table(fetched)
@@ -128,9 +153,23 @@ class TestTables:
 
 class TestStudy:
     def test_a_results_folder_of_another_study_is_refused_with_what_differs(self, tmp_path):
-        Study(StudyConfig(study="mine", profile="quick"), results=tmp_path)
+        (Study(StudyConfig(study="mine", profile="quick"), results=tmp_path).folder / "runs").mkdir()
         with pytest.raises(ValueError, match=r"belongs to another study: .*epochs was 5, now 9"):
             Study(StudyConfig(study="mine", profile="quick", epochs=9), results=tmp_path)
+
+    def test_a_study_that_failed_before_its_first_run_leaves_its_name_free(self, tmp_path):
+        Study(StudyConfig(study="mine", encoder="resnt18"), results=tmp_path)
+        Study(StudyConfig(study="mine", encoder="resnet18"), results=tmp_path)
+        assert json.loads((tmp_path / "mine" / "study.json").read_text())["encoder"] == "resnet18"
+
+    def test_a_damaged_file_of_ours_is_named(self, tmp_path):
+        (Study(StudyConfig(study="mine"), results=tmp_path).folder / "study.json").write_text("{")
+        with pytest.raises(ValueError, match=r"study\.json is damaged"):
+            Study(StudyConfig(study="mine"), results=tmp_path)
+
+    def test_a_changed_profile_promises_nothing(self, tmp_path):
+        says = Study(StudyConfig(study="mine", profile="cpu", epochs=1, seeds=3), results=tmp_path).says()
+        assert says == "Profile cpu, changed: epochs 1."
 
     def test_a_folder_of_something_else_is_refused(self, tmp_path):
         (tmp_path / "mine").mkdir()
