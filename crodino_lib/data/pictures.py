@@ -209,7 +209,10 @@ def read_label(path: Path, classes: np.ndarray) -> np.ndarray:
 
 
 def digest(path: Path) -> bytes:
-    """Changes when the file does; the end of a PNG or JPEG depends on all before it, other files are read whole."""
+    """Changes when the file does, short of an edit that keeps a picture's size and its last 256 bytes.
+
+    Hashing every picture whole would take longer than decoding it; files other than PNG and JPEG are read whole.
+    """
     with path.open("rb") as file:
         size = path.stat().st_size
         if path.suffix.lower() in (".png", ".jpg", ".jpeg"):

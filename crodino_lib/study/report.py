@@ -43,7 +43,7 @@ def write_report(study: Study, runs: list[Run], comparison: pd.DataFrame, notebo
     """Write ``index.html`` into the study's folder and return its path."""
     page = study.folder / "index.html"
     settings = {
-        "study": study.config.model_dump(mode="json", exclude_none=True),
+        "study": study.config.identity() | {"methods": study.config.methods, "seeds": list(study.config.seed_list)},
         "dataset fingerprint": study.fingerprint,
         "environment": environment(),
         "runs": [str(run.folder.relative_to(study.folder)) for run in runs],
