@@ -295,3 +295,8 @@ def test_drawing_opens_no_window_and_leaves_settings_alone(scores):
     figures.comparison(scores)
     assert dict(mpl.rcParams) == before
     assert not plt.get_fignums()
+
+
+def test_a_prediction_titled_as_a_sensor_is_refused_or_it_would_replace_the_picture(toy_scenes, toy_card):
+    with pytest.raises(ValueError, match="cannot be titled rgb"):
+        figures.prediction_sheet(toy_scenes, toy_card, [0], {"rgb": toy_scenes.labels[:1]})

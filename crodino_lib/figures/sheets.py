@@ -33,13 +33,15 @@ def prediction_sheet(
         predictions: title -> (len(indices), H, W) class indices of the shown scenes, in their order.
 
     Raises:
-        ValueError: predictions of another shape.
+        ValueError: predictions of another shape, or titled as a sensor is.
     """
     indices = list(indices)
     columns = {}
     for sensor, images in scenes.images.items():
         valid = scenes.valid[sensor][indices] if sensor in scenes.valid else np.True_
         columns[sensor] = (sensor, _masked(images[indices], valid))
+    if taken := {*columns, "label"} & set(predictions):
+        raise ValueError(f"predictions cannot be titled {', '.join(sorted(taken))}: those are columns of the scene")
     columns |= {title: (None, stack) for title, stack in {"label": scenes.labels[indices], **predictions}.items()}
     return _sheet(card, columns, [scenes.ids[index] for index in indices], "scene")
 
