@@ -14,7 +14,7 @@ import torch
 
 from crodino_lib.config import ModelConfig, parse_size
 from crodino_lib.losses.segmentation import segmentation_cross_entropy
-from crodino_lib.models.segnet import SegNet
+from crodino_lib.models.segnet import single_sensor_net
 from crodino_lib.train import autocast
 
 STEPS, BATCH, CLASSES = 8, 16, 15
@@ -23,7 +23,7 @@ STEPS, BATCH, CLASSES = 8, 16, 15
 def images_per_second(precision: str, hastened: bool, width: int, height: int) -> float:
     """Median over the steps after the first two."""
     torch.manual_seed(0)
-    network = SegNet(3, CLASSES, ModelConfig())
+    network = single_sensor_net(3, CLASSES, ModelConfig())
     if not hastened:
         name = ModelConfig().encoder
         network.encoder = timm.create_model(name, features_only=True, output_stride=ModelConfig().output_stride)

@@ -191,6 +191,8 @@ class RunConfig(Strict):
     sensors: Names = Field(("rgb", "depth"), description="sensors it trains with")
     seed: int = Field(0, ge=0, description="seed of weights, order and augmentation")
     settings: dict[str, Any] = Field(default_factory=dict, description="the method's own settings, where not default")
+    teacher: str = Field("", description="row its teacher is, with that row's default settings; empty for none")
+    teacher_sensors: Names = Field((), description="sensors its teacher sees")
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
@@ -201,6 +203,14 @@ class RunConfig(Strict):
         from crodino_lib.methods.registry import METHODS  # imports every method
 
         return choose(name, METHODS, "method")
+
+    @property
+    def parent(self) -> RunConfig | None:
+        """The run that trains its teacher: same data, network, budget and seed."""
+        if not self.teacher:
+            return None
+        own = {"method": self.teacher, "sensors": self.teacher_sensors, "settings": {}}
+        return self.model_copy(update=own | {"teacher": "", "teacher_sensors": ()})
 
 
 def profiles() -> dict[str, dict[str, Any]]:
@@ -219,6 +229,7 @@ class StudyConfig(Strict):
     root: str = Field("", description="folder of your copy of the dataset")
     sensors: Names = Field(("rgb", "depth"), description="the two sensors of the study")
     methods: Names = Field(("baseline", "crodino-kd", "crodino-kd-rec"), description="rows: `crodino list methods`")
+    teacher: str = Field("acnet", description="fusion row that rows with a teacher learn from")
     seeds: int | None = Field(None, ge=1, description="independent repetitions of every run")
     epochs: int | None = Field(None, ge=1, description="passes over the training split")
     size: str | None = Field(None, description="WIDTHxHEIGHT in pixels")
@@ -246,6 +257,13 @@ class StudyConfig(Strict):
             raise ValueError("name at least one row, and none twice")
         return tuple(RunConfig._known(name) for name in names)
 
+    @field_validator("teacher")
+    @classmethod
+    def _teacher(cls, name: str) -> str:
+        from crodino_lib.methods.registry import teachers
+
+        return choose(name, teachers(), "teacher")
+
     @field_validator("sensors")
     @classmethod
     def _two(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -269,12 +287,18 @@ class StudyConfig(Strict):
 
     def run_config(self, method: str, sensors: Iterable[str], seed: int, settings: dict | None = None) -> RunConfig:
         """One run of the study."""
+        from crodino_lib.methods.registry import METHODS
+
+        taught_by = METHODS[RunConfig._known(method)].build.taught_by
+        teacher = {"fusion": (self.teacher, self.sensors), "first": ("baseline", self.sensors[:1]), None: ("", ())}
         return RunConfig.parse(
             {
                 "method": method,
                 "sensors": tuple(sensors),
                 "seed": seed,
                 "settings": settings or {},
+                "teacher": teacher[taught_by][0],
+                "teacher_sensors": teacher[taught_by][1],
                 "data": self.data_config(),
                 "model": ModelConfig.parse(self._settings(ModelConfig)),
                 "train": TrainConfig.parse(self._settings(TrainConfig)),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 import pickle
-import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from tqdm.auto import tqdm
 
 from crodino_lib.augment import augment
 from crodino_lib.config import RunConfig, TrainConfig
+from crodino_lib.cost import counted_flops, describe, peak_memory, reset_peak_memory
 from crodino_lib.data.sample import Scenes
 from crodino_lib.evaluate import evaluate, scores
 from crodino_lib.files import replacing
@@ -30,6 +30,7 @@ from crodino_lib.methods.base import Method
 from crodino_lib.progress import bar, headless, say
 
 RESUME_EVERY_S = 60.0
+RATIO_EVERY = 100  # steps between two looks at how loudly each term speaks, which cost a backward pass per term
 
 
 @dataclass
@@ -37,9 +38,11 @@ class Trained:
     """What training leaves behind.
 
     Attributes:
-        students: sensor -> state dict of the epoch that was best on the validation split, each sensor for itself.
-        history: one row per epoch: loss terms, learning rate, validation mIoU per sensor, seconds.
-        cost: wall seconds, seconds of forward and backward passes alone, peak memory, precision, device.
+        students: name -> state dict of the epoch that was best on the validation split, each student for itself.
+        history: one row per epoch: loss terms, learning rate, validation mIoU per student, seconds, what the method has
+            to say, and, where measured, the norm of each term's gradient relative to cross-entropy's.
+        cost: wall seconds, seconds of forward and backward passes alone, operations (the teacher's apart), peak memory,
+            precision, device.
     """
 
     students: dict[str, dict[str, Tensor]]
@@ -79,12 +82,13 @@ def train(
     device = accelerator.device
     precision = resolve_precision(settings.precision, device)
     method = method.to(device, memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(method.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = one_cycle(optimiser, settings, total_steps)
     model, optimiser = accelerator.prepare(method, optimiser)
 
-    state = {"step": 0, "seconds": 0.0, "step_seconds": 0.0, "sums": {}, "history": [], "best": {}}
-    state["precision"] = precision
+    state = {"step": 0, "seconds": 0.0, "step_seconds": 0.0, "sums": {}, "ratios": {}, "history": [], "best": {}}
+    state |= {"precision": precision, "flops": {}, "peak": 0}
     if resume_file.exists():
         saved = load_resume(resume_file, device)
         state = saved["state"]
@@ -94,6 +98,7 @@ def train(
         schedule.load_state_dict(saved["schedule"])
         say(f"resuming at step {state['step']} of {total_steps}")
 
+    reset_peak_memory(device)
     saved_at = time.monotonic()
     started = saved_at - state["seconds"]
     label = f"{config.method} {'+'.join(config.sensors)} seed {config.seed}"
@@ -108,7 +113,7 @@ def train(
             scenes,
             indices,
             method.card,
-            config.sensors,
+            method.batch_sensors,
             method.augmentation,
             seeded(config.seed, f"augmentation of step {step}"),
             device,
@@ -117,8 +122,12 @@ def train(
 
         model.train()
         step_started = time.monotonic()
-        with autocast(device, precision):
+        flops = state["flops"] if step == 0 else None  # every step costs the same, or nearly
+        with counted_flops(flops, method), autocast(device, precision):
             terms = model(batch, step / total_steps)
+        if step % RATIO_EVERY == min(RATIO_EVERY // 2, total_steps - 1):
+            deployed = [parameter for part in separately_trained(method)[:-1] for parameter in part]
+            state["ratios"] = gradient_ratios(terms, deployed)
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             told = {name: round(term.item(), 4) for name, term in terms.items()}
@@ -126,7 +135,8 @@ def train(
                 f"the loss is {loss.item()} at step {step}: {told}. Lower learning_rate, or set precision to 'fp32'"
             )
         optimiser.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
+        with counted_flops(flops, method):
+            accelerator.backward(loss)
         for part in separately_trained(method):  # a student is clipped alike, whatever is trained beside it
             accelerator.clip_grad_norm_(part, settings.clip_norm)
         optimiser.step()
@@ -135,15 +145,17 @@ def train(
         for name, term in terms.items():
             state["sums"][name] = state["sums"].get(name, 0.0) + term.item()  # waits for the device
         state["step_seconds"] += time.monotonic() - step_started
+        state["peak"] = max(state["peak"], peak_memory(device))
         state["step"] += 1
         progress.update()
         if state["step"] % steps_per_epoch == 0:
             row = {"epoch": epoch + 1, "learning_rate": schedule.get_last_lr()[0]}
             row |= {name: total / steps_per_epoch for name, total in state["sums"].items()}
+            row |= state["ratios"] | method.diagnostics()
             row |= validate(method, validation, config, device, precision, epoch + 1, state["best"])
             row["seconds"] = time.monotonic() - started
             state["history"].append(row)
-            state["sums"] = {}
+            state["sums"], state["ratios"] = {}, {}
             tell(progress, label, row, settings.epochs)
         state["seconds"] = time.monotonic() - started
         if state["step"] % steps_per_epoch == 0 or time.monotonic() - saved_at >= resume_every_s:
@@ -160,17 +172,19 @@ def train(
             saved_at = time.monotonic()
     progress.close()
 
-    students = {sensor: best["weights"] for sensor, best in state["best"].items()}
-    for sensor, weights in students.items():
-        method.students[sensor].load_state_dict(weights)
+    students = {name: best["weights"] for name, best in state["best"].items()}
+    for name, weights in students.items():
+        method.students[name].load_state_dict(weights)
     cost = {
         "train_seconds": state["seconds"],
         "device_seconds": state["step_seconds"],
-        "process_peak_memory_bytes": peak_memory(device),
+        "train_flops": state["flops"]["total"] * total_steps,
+        "teacher_flops": state["flops"]["teacher"] * total_steps,
+        "peak_memory_bytes": state["peak"],
         "precision": precision,
         "device": describe(device),
         "steps": total_steps,
-        "best_epoch": {sensor: best["epoch"] for sensor, best in state["best"].items()},
+        "best_epoch": {name: best["epoch"] for name, best in state["best"].items()},
     }
     return Trained(students, pd.DataFrame(state["history"]), cost)
 
@@ -184,18 +198,20 @@ def validate(
     epoch: int,
     best: dict,
 ) -> dict[str, float]:
-    """Validation mIoU per sensor; ``best`` keeps each student's weights of its own best epoch so far."""
+    """Validation mIoU per student; ``best`` keeps each student's weights of its own best epoch so far."""
     row = {}
-    for sensor, student in method.students.items():
+    method.eval().export()
+    for name, student in method.students.items():
+        sensors = tuple(name.split("+"))
         with autocast(device, precision):
-            matrix = evaluate(method.eval().predict, scenes, method.card, (sensor,), config.train.batch_size, device)
+            matrix = evaluate(method.predict, scenes, method.card, sensors, config.train.batch_size, device)
         miou = scores(matrix)["miou"]
         if math.isnan(miou):
             raise ValueError("the validation split has no labelled pixel, so no epoch can be chosen")
-        row[f"val_miou/{sensor}"] = miou
-        if sensor not in best or miou > best[sensor]["miou"]:
-            weights = {name: value.detach().cpu().clone().contiguous() for name, value in student.state_dict().items()}
-            best[sensor] = {"miou": miou, "weights": weights, "epoch": epoch}
+        row[f"val_miou/{name}"] = miou
+        if name not in best or miou > best[name]["miou"]:
+            weights = {key: value.detach().cpu().clone().contiguous() for key, value in student.state_dict().items()}
+            best[name] = {"miou": miou, "weights": weights, "epoch": epoch}
     return row
 
 
@@ -206,11 +222,36 @@ def one_cycle(optimiser: torch.optim.Optimizer, settings: TrainConfig, steps: in
     return OneCycleLR(optimiser, settings.learning_rate, total_steps=total, pct_start=rise)
 
 
-def separately_trained(method: Method) -> list[list[torch.nn.Parameter]]:
-    """Parameters of each student, and of all else that is trained with them."""
-    students = [list(student.parameters()) for student in method.students.values()]
+def separately_trained(method: Method) -> list[list[Tensor]]:
+    """Trained parameters of each student, and of all else that is trained with them."""
+    students = [[p for p in student.parameters() if p.requires_grad] for student in method.students.values()]
     mine = {id(parameter) for part in students for parameter in part}
-    return [*students, [parameter for parameter in method.parameters() if id(parameter) not in mine]]
+    return [*students, [p for p in method.parameters() if p.requires_grad and id(p) not in mine]]
+
+
+def gradient_ratios(terms: dict[str, Tensor], parameters: list[Tensor]) -> dict[str, float]:
+    """Norm of each term's gradient relative to that of the cross-entropies together.
+
+    Args:
+        terms: from ``Method.training_step``; the graph is kept.
+        parameters: those of what is deployed.
+
+    Returns:
+        ``gradient/<term>`` for every term that is no cross-entropy: how loudly it speaks to the students.
+    """
+
+    def norm(loss: Tensor) -> float:
+        if not loss.requires_grad:
+            return 0.0
+        found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        return math.sqrt(sum(part.float().square().sum().item() for part in found if part is not None))
+
+    supervised = [term for name, term in terms.items() if name.startswith("segmentation")]
+    others = {name: term for name, term in terms.items() if not name.startswith("segmentation")}
+    if not others or not supervised:
+        return {}
+    reference = norm(torch.stack(supervised).sum())
+    return {f"gradient/{name}": norm(term) / max(reference, 1e-12) for name, term in others.items()}
 
 
 def load_resume(path: Path, device: torch.device) -> dict:
@@ -243,20 +284,6 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context that networks run in."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes held so far: on the accelerator, or by this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-
-
-def describe(device: torch.device) -> str:
-    """The device in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
 
 
 def tell(progress: tqdm, label: str, row: dict[str, float], epochs: int) -> None:

@@ -16,42 +16,88 @@ from crodino_lib.augment import Batch
 from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import DatasetCard
 from crodino_lib.models.encoder import load_weights
-from crodino_lib.models.segnet import SegNet, SegOutput
+from crodino_lib.models.segnet import SegNet, SegOutput, single_sensor_net
+
+
+class Teacher(nn.Module):
+    """A trained network that only answers: always in evaluation mode, never with gradients.
+
+    Args:
+        network: the network.
+        sensors: what it sees, in its order.
+    """
+
+    def __init__(self, network: nn.Module, sensors: tuple[str, ...]):
+        super().__init__()
+        self.network = network.requires_grad_(False)
+        self.sensors = sensors
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stay in evaluation mode, whatever is asked: in training mode its BatchNorms would follow the batches."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: dict[str, Tensor]) -> SegOutput:
+        """What it says of a batch of images per sensor."""
+        return self.network(*[images[sensor] for sensor in self.sensors])
 
 
 class Method(nn.Module, abc.ABC):
-    """A row of the table: one deployable student per sensor, and whatever trains them.
+    """A row of the table: deployable students, and whatever trains them.
 
     Attributes:
         Settings: the method's own settings; each departure from its paper is one of them.
-        sensor_count: how many sensors it trains with.
+        sensor_count: how many sensors its students are of.
+        taught_by: ``fusion``: by a network that sees both sensors of the study; ``first``: by the first sensor's
+            baseline; None: by nobody.
+        can_teach: whether rows with a teacher may name it.
         augmentation: ``paired`` draws geometry once per scene, ``decoupled`` once per sensor.
         split: whether its students' bottleneck is read as a shared and a private half.
-        students: sensor -> network. What is not a student is dropped at export and never counted.
+        students: served set of sensors, joined by ``+`` -> network. What is in no student is dropped at export and
+            never counted.
+        teacher: the trained network it learns from, or None.
     """
 
     Settings: ClassVar[type[Strict]] = Strict
     sensor_count: ClassVar[int]
+    taught_by: ClassVar[Literal["fusion", "first"] | None] = None
+    can_teach: ClassVar[bool] = False
     augmentation: Literal["paired", "decoupled"] = "paired"
     split: ClassVar[bool] = False
 
-    def __init__(self, card: DatasetCard, config: RunConfig, settings: Strict):
+    def __init__(self, card: DatasetCard, config: RunConfig, settings: Strict, teacher: nn.Module | None = None):
         super().__init__()
         self.card = card
+        self.config = config
         self.sensors = config.sensors
         self.settings = settings
         self.num_classes = len(card.classes)
-        self.students = nn.ModuleDict({sensor: self._student(sensor, config) for sensor in config.sensors})
+        self.students = nn.ModuleDict(self.build_students())
+        self.teacher = Teacher(teacher, config.teacher_sensors) if teacher else None
         torch.manual_seed(_seed(config.seed, "rest"))  # whatever a subclass adds
 
-    def _student(self, sensor: str, config: RunConfig) -> SegNet:
-        """A sensor's student; equal seeds give every method of a study the same start."""
-        torch.manual_seed(_seed(config.seed, sensor))
-        return SegNet(self.card.sensors[sensor].channels, self.num_classes, config.model, self.split)
+    def build_students(self) -> dict[str, nn.Module]:
+        """One network per sensor; methods that serve other sets of sensors build others."""
+        return {sensor: self.build_student(sensor) for sensor in self.sensors}
+
+    def build_student(self, sensor: str) -> SegNet:
+        """A sensor's own network; equal seeds give every method of a study the same start."""
+        self.seed_for(sensor)
+        return single_sensor_net(self.card.sensors[sensor].channels, self.num_classes, self.config.model, self.split)
+
+    def seed_for(self, purpose: str) -> None:
+        """Make the next random weights depend on the run's seed and on what they are for, and on nothing else."""
+        torch.manual_seed(_seed(self.config.seed, purpose))
+
+    @property
+    def batch_sensors(self) -> tuple[str, ...]:
+        """Every sensor its batches need: its own and its teacher's."""
+        return tuple(dict.fromkeys(self.sensors + (self.teacher.sensors if self.teacher else ())))
 
     @abc.abstractmethod
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Weighted loss terms of one batch; their sum is minimised.
+        """Weighted loss terms of one batch; their sum is minimised. Cross-entropies are named ``segmentation/...``.
 
         Args:
             batch: augmented images, labels and warps per sensor.
@@ -62,10 +108,17 @@ class Method(nn.Module, abc.ABC):
         """The training step, where wrappers such as DistributedDataParallel look for it."""
         return self.training_step(batch, progress)
 
+    def export(self) -> None:
+        """Bring the students up to date, where they are cut from weights that are trained in another form."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """What the history should say of an epoch beside losses and scores."""
+        return {}
+
     @property
     def serves(self) -> tuple[tuple[str, ...], ...]:
         """The sets of sensors it answers, each sorted as in the run."""
-        return tuple((sensor,) for sensor in self.sensors)
+        return tuple(tuple(name.split("+")) for name in self.students)
 
     def predict(self, images: dict[str, Tensor]) -> Tensor:
         """Logits (B, K, H, W) for one of the sets of sensors that the method serves.
@@ -73,8 +126,9 @@ class Method(nn.Module, abc.ABC):
         Raises:
             ValueError: the method does not serve this set.
         """
-        (sensor,) = self.require_served(images)
-        return upsample(self.students[sensor](images[sensor]).logits, images[sensor])
+        served = self.require_served(images)
+        student = self.students["+".join(served)]
+        return upsample(student(*[images[sensor] for sensor in served]).logits, images[served[0]])
 
     def require_served(self, images: Iterable[str]) -> tuple[str, ...]:
         """The set of sensors given, if it is served."""
@@ -85,21 +139,28 @@ class Method(nn.Module, abc.ABC):
         return given
 
     def latents(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Bottleneck blocks ``<sensor>/shared`` and ``<sensor>/private`` (B, C, h, w) of every sensor given.
+        """Bottleneck blocks ``<student>/shared`` and ``<student>/private`` (B, C, h, w) of every student it can feed.
 
         A method without a split is cut in the same two halves, which then mean nothing: that is a null model.
         """
         blocks = {}
-        for sensor, image in images.items():
-            out: SegOutput = self.students[sensor](image)
-            shared, private = out.context.chunk(2, dim=1)
-            blocks |= {f"{sensor}/shared": shared, f"{sensor}/private": private}
+        for name, student in self.students.items():
+            sensors = name.split("+")
+            if set(sensors) <= set(images):
+                out: SegOutput = student(*[images[sensor] for sensor in sensors])
+                shared, private = out.context.chunk(2, dim=1)
+                blocks |= {f"{name}/shared": shared, f"{name}/private": private}
         return blocks
 
     def load_students(self, folder: Path) -> None:
         """Load the students a finished run saved in ``folder``."""
-        for sensor, student in self.students.items():
-            student.load_state_dict(load_weights(folder / f"student-{sensor}.safetensors"))
+        for name, student in self.students.items():
+            student.load_state_dict(load_weights(folder / f"student-{name}.safetensors"))
+
+    def load_teacher(self, folder: Path) -> None:
+        """Load the teacher from the folder of its finished run."""
+        name = "+".join(self.teacher.sensors)
+        self.teacher.network.load_state_dict(load_weights(folder / f"student-{name}.safetensors"))
 
 
 def upsample(logits: Tensor, like: Tensor) -> Tensor:

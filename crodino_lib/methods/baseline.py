@@ -13,6 +13,7 @@ class Baseline(Method):
     """One network, one sensor, cross-entropy. The reference of every cost and every gain."""
 
     sensor_count = 1
+    can_teach = True
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of the one student."""

@@ -81,7 +81,7 @@ class CroDiNoKD(Method):
     sensor_count = 2
     split = True
 
-    def __init__(self, card: DatasetCard, config: RunConfig, settings: CroDiNoSettings):
+    def __init__(self, card: DatasetCard, config: RunConfig, settings: CroDiNoSettings, teacher: None = None):
         super().__init__(card, config, settings)
         self.augmentation = settings.augmentation
         channels = config.model.block_channels

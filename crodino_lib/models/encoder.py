@@ -120,7 +120,42 @@ def _load(encoder: nn.Module, state: dict[str, Tensor], source: str, name: str) 
 
 def _adapt_stem(encoder: nn.Module, in_channels: int) -> None:
     """Replace the first convolution by one for ``in_channels``, keeping its response to equal channels."""
-    stem = next(module for module in encoder.modules() if isinstance(module, nn.Conv2d))
+    stem = first_convolution(encoder)
     weight = stem.weight.detach().sum(dim=1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels
     # timm pads some stems in its own subclass, so the layer is kept and only its weight replaced
     stem.weight, stem.in_channels = nn.Parameter(weight), in_channels
+
+
+def first_convolution(encoder: nn.Module) -> nn.Conv2d:
+    """An encoder's stem."""
+    return next(module for module in encoder.modules() if isinstance(module, nn.Conv2d))
+
+
+def stages(encoder: nn.Module) -> nn.ModuleList:
+    """An encoder cut behind each of its maps, for networks that do something between them.
+
+    Raises:
+        ValueError: its layers are not a sequence that can be cut there.
+    """
+    cuts = [name.replace("_", ".") for name in encoder.feature_info.module_name()]
+    found, current = nn.ModuleList(), []
+    for name, layer in _layers(encoder):
+        current.append(layer)
+        if name.replace("_", ".") in cuts:
+            found.append(nn.Sequential(*current))
+            current = []
+    if len(found) != len(cuts):
+        raise ValueError(
+            f"{type(encoder).__name__} cannot be cut behind {', '.join(cuts)}; choose an encoder such as "
+            f"{DEFAULT_ENCODER} or resnet18"
+        )
+    return found
+
+
+def _layers(encoder: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Name and module of an encoder's layers, in the order they are run."""
+    layers = []
+    for name, child in encoder.named_children():
+        parts = child.named_children() if name == "blocks" else [("", child)]
+        layers += [(f"{name}.{part}".rstrip("."), module) for part, module in parts]
+    return layers

@@ -64,32 +64,45 @@ class Decoder(nn.Module):
 
 
 class SegNet(nn.Module):
-    """One sensor in, logits out. Every network of a study is this one, so that costs compare exactly.
+    """Images in, logits out. Every network of a study is this one around an encoder, so that costs compare exactly.
 
     Args:
-        in_channels: channels of the sensor.
+        encoder: images to pyramid, with timm's ``feature_info``: a timm encoder, or one of ``models/fusion.py``.
         classes: number of classes K.
-        config: encoder and widths.
+        config: widths and context.
         split: whether the bottleneck is read as a shared and a private half. The split names channels; it adds none.
+        skip: whether the decoder sees the fine map; without it the network is the same but all passes the bottleneck.
     """
 
-    def __init__(self, in_channels: int, classes: int, config: ModelConfig, split: bool = False):
+    def __init__(self, encoder: nn.Module, classes: int, config: ModelConfig, split: bool = False, skip: bool = True):
         super().__init__()
-        self.split = split
+        self.split, self.skip = split, skip
         self.block_channels = config.block_channels
-        self.encoder = create_encoder(config.encoder, config.weights, in_channels, config.output_stride)
-        channels = self.encoder.feature_info.channels()
-        self.skip_index = self.encoder.feature_info.reduction().index(4)
+        self.encoder = encoder
+        channels = encoder.feature_info.channels()
+        self.skip_index = encoder.feature_info.reduction().index(4)
         width = 2 * config.block_channels
         self.context = ASPP(channels[-1], list(config.atrous_rates), width)
         self.projection = conv_block(width, width, 1)  # ends in a ReLU: cosines between halves cannot be negative
         self.decoder = Decoder(width, channels[self.skip_index], config.decoder_channels, classes)
         hasten_depthwise(self.encoder)
 
-    def forward(self, image: Tensor) -> SegOutput:
-        """Segment ``image`` (B, in_channels, H, W), normalised; H and W multiples of 16."""
-        pyramid = self.encoder(image)
+    def forward(self, *images: Tensor) -> SegOutput:
+        """Segment images (B, channels, H, W), normalised, in the encoder's order; H and W multiples of 16."""
+        return self.decode(self.encoder(*images))
+
+    def decode(self, pyramid: list[Tensor]) -> SegOutput:
+        """Everything behind the encoder."""
         context = self.projection(self.context(pyramid[-1]))
-        logits, decoded = self.decoder(context, pyramid[self.skip_index])
+        fine = pyramid[self.skip_index]
+        logits, decoded = self.decoder(context, fine if self.skip else torch.zeros_like(fine))
         shared, private = context.split(self.block_channels, dim=1) if self.split else (None, None)
         return SegOutput(logits, pyramid, context, shared, private, decoded)
+
+
+def single_sensor_net(
+    in_channels: int, classes: int, config: ModelConfig, split: bool = False, skip: bool = True
+) -> SegNet:
+    """The network of one sensor: the baseline, and every deployable student."""
+    encoder = create_encoder(config.encoder, config.weights, in_channels, config.output_stride)
+    return SegNet(encoder, classes, config, split, skip)

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
-from torch.utils.flop_counter import FlopCounterMode
 
 import crodino_lib
 from crodino_lib.config import RunConfig
+from crodino_lib.cost import inference_cost, latency_ms
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.evaluate import evaluate, load_confusion, save_confusion, scores
 from crodino_lib.files import locked, read_json, replacing
@@ -40,7 +40,7 @@ class Run:
     """A finished run in its folder.
 
     Attributes:
-        folder: holds ``run.json``, ``history.csv``, ``confusion.npz`` and a ``student-<sensor>.safetensors`` each.
+        folder: holds ``run.json``, ``history.csv``, ``confusion.npz`` and a ``student-<sensors>.safetensors`` each.
         record: what ``run.json`` says.
     """
 
@@ -109,7 +109,7 @@ def finished_run(folder: Path) -> Run | None:
     if not (folder / "run.json").exists():
         return None
     run = Run(folder, read_json(folder / "run.json"))
-    students = [f"student-{sensor}.safetensors" for sensor in run.record["cost"]["students"]]
+    students = [f"student-{name}.safetensors" for name in run.record["cost"]["students"]]
     if gone := [name for name in ("confusion.npz", "history.csv", *students) if not (folder / name).exists()]:
         raise FileNotFoundError(
             f"the finished run {folder} has lost {', '.join(gone)}; remove the folder to train it again"
@@ -118,21 +118,25 @@ def finished_run(folder: Path) -> Run | None:
     return run
 
 
-def fetch_run(
-    config: RunConfig, folder: Path, fingerprint: str, card: DatasetCard, scenes: Mapping[str, Scenes]
-) -> Run:
+def fetch_run(config: RunConfig, runs: Path, fingerprint: str, card: DatasetCard, scenes: Mapping[str, Scenes]) -> Run:
     """The finished run of ``config``: from its folder, else trained, resumed where it was interrupted.
+
+    A run with a teacher fetches the teacher's first, so that all rows of a seed share one.
 
     Args:
         config: the run.
-        folder: from ``run_folder``.
+        runs: where runs lie.
         fingerprint: of the dataset.
         card: of the dataset.
         scenes: split -> scenes, loaded when asked for.
     """
+    folder = run_folder(runs, config, fingerprint)
     if run := finished_run(folder):
         return run
     method = build_method(config, card)
+    parent = fetch_run(config.parent, runs, fingerprint, card, scenes) if config.parent else None
+    if parent:
+        method.load_teacher(parent.folder)
     for split in card.splits:
         _ = scenes[split]  # a damaged test picture is told before training, not after
     with locked(folder):
@@ -141,8 +145,8 @@ def fetch_run(
         resume_file = folder / "resume.pt"
         trained = train(method, scenes["train"], scenes["val"], config, resume_file)
         confusion = confusions(method, scenes, card, config, trained.cost["precision"])
-        for sensor, weights in trained.students.items():
-            with replacing(folder / f"student-{sensor}.safetensors") as path:
+        for name, weights in trained.students.items():
+            with replacing(folder / f"student-{name}.safetensors") as path:
                 save_file(weights, path)
         with replacing(folder / "history.csv") as path:
             trained.history.to_csv(path, index=False)
@@ -155,8 +159,8 @@ def fetch_run(
             "training_images": len(scenes["train"]),
             "metrics": {key: metrics(matrix, card) for key, matrix in confusion.items()},
             "convention": CONVENTION,
-            "cost": trained.cost | {"students": {s: inference_cost(method, s, config) for s in method.students}},
-            "parent": None,
+            "cost": trained.cost | {"students": {name: deployed_cost(method, name) for name in method.students}},
+            "parent": told_of(parent) if parent else None,
             "environment": environment(),
         }
         with replacing(folder / "run.json") as path:  # last: its presence says that the folder is complete
@@ -194,16 +198,28 @@ def metrics(confusion: np.ndarray, card: DatasetCard) -> dict:
     }
 
 
-def inference_cost(method: Method, sensor: str, config: RunConfig) -> dict[str, int]:
-    """Parameters and floating-point operations of one exported student on one image."""
-    student = method.students[sensor].eval()
-    width, height = config.data.pixels(method.card.native_size)
-    image = torch.zeros(
-        1, method.card.sensors[sensor].channels, height, width, device=next(student.parameters()).device
-    )
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        student(image)
-    return {"parameters": sum(p.numel() for p in student.parameters()), "flops": counter.get_total_flops()}
+def deployed_cost(method: Method, name: str) -> dict[str, float]:
+    """Parameters, operations and latency of one exported student on one scene at the run's size."""
+    student = method.students[name]
+    device = next(student.parameters()).device
+    width, height = method.config.data.pixels(method.card.native_size)
+    channels = [method.card.sensors[sensor].channels for sensor in name.split("+")]
+    images = [torch.zeros(1, count, height, width, device=device) for count in channels]
+    return inference_cost(student, images) | {"latency_ms": latency_ms(student, images)}
+
+
+def told_of(teacher: Run) -> dict:
+    """What a run's record says of its teacher's run: where it is, its score and its share of the cost."""
+    name = "+".join(teacher.config.sensors)
+    return {
+        "method": teacher.config.method,
+        "sensors": name,
+        "run": teacher.folder.name,
+        "hash": teacher.record["hash"],
+        "miou": {key: metric["miou"] for key, metric in teacher.record["metrics"].items() if key.endswith(f"/{name}")},
+        "train_seconds": teacher.record["cost"]["train_seconds"],
+        "train_flops": teacher.record["cost"]["train_flops"],
+    }
 
 
 def environment() -> dict[str, str]:

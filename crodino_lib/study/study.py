@@ -141,7 +141,7 @@ class Study:
 
     def fetch(self, config: RunConfig) -> Run:
         """The finished run of ``config``: from its folder, or trained now."""
-        return fetch_run(config, self._folder_of(config), self.fingerprint, self.card, self.scenes)
+        return fetch_run(config, self.folder / "runs", self.fingerprint, self.card, self.scenes)
 
     def is_finished(self, config: RunConfig) -> bool:
         """Whether the run of ``config`` needs no training."""

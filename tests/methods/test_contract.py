@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from crodino_lib.augment import augment, plain
 from crodino_lib.config import ModelConfig, RunConfig
 from crodino_lib.methods.registry import METHODS, build_method
-from crodino_lib.study.runs import inference_cost
+from crodino_lib.cost import inference_cost
 from crodino_lib.train import seeded
 
 SENSORS = ("rgb", "depth", "thermal")

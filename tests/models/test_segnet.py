@@ -6,7 +6,7 @@ from torch import nn
 from crodino_lib.config import ModelConfig
 from crodino_lib.models.depthwise import dilated_by_phases
 from crodino_lib.models.encoder import DEFAULT_ENCODER, create_encoder
-from crodino_lib.models.segnet import SegNet
+from crodino_lib.models.segnet import single_sensor_net
 
 SMALL = ModelConfig(block_channels=16, decoder_channels=16)
 
@@ -14,12 +14,12 @@ SMALL = ModelConfig(block_channels=16, decoder_channels=16)
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return SegNet(3, 5, SMALL, split=True).eval()
+    return single_sensor_net(3, 5, SMALL, split=True).eval()
 
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
 def test_the_bottleneck_has_the_stride_asked_for(stride):
-    network = SegNet(1, 5, SMALL.model_copy(update={"output_stride": stride, "weights": "none"})).eval()
+    network = single_sensor_net(1, 5, SMALL.model_copy(update={"output_stride": stride, "weights": "none"})).eval()
     out = network(torch.rand(1, 1, 64, 96))
     assert out.context.shape == (1, 32, 64 // stride, 96 // stride)
     assert out.logits.shape == (1, 5, 16, 24)
@@ -29,7 +29,7 @@ def test_the_bottleneck_has_the_stride_asked_for(stride):
 def test_the_split_names_channels_and_adds_none(network):
     out = network(torch.rand(2, 3, 32, 32))
     torch.testing.assert_close(torch.cat([out.shared, out.private], dim=1), out.context, rtol=0, atol=0)
-    whole = SegNet(3, 5, SMALL, split=False)
+    whole = single_sensor_net(3, 5, SMALL, split=False)
     assert whole(torch.rand(2, 3, 32, 32)).shared is None
     assert sum(p.numel() for p in whole.parameters()) == sum(p.numel() for p in network.parameters())
 
@@ -74,7 +74,7 @@ def test_a_dilated_convolution_by_phases_is_the_convolution(kernel):
 
 def test_the_fast_route_leaves_the_encoder_what_timm_made_it():
     torch.manual_seed(0)
-    hastened = SegNet(3, 5, SMALL).encoder.eval()
+    hastened = single_sensor_net(3, 5, SMALL).encoder.eval()
     plain = timm.create_model(DEFAULT_ENCODER, features_only=True, output_stride=16).eval()
     plain.load_state_dict(hastened.state_dict())
     image = torch.rand(2, 3, 64, 96)

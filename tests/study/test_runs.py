@@ -40,7 +40,7 @@ def fetched(tmp_path_factory, toy_card, toy_scenes):
         for seed in (0, 1)
         for method, sensors in (("baseline", ("rgb",)), ("baseline", ("depth",)), ("crodino-kd", ("rgb", "depth")))
     ]
-    return [fetch_run(c, run_folder(folder, c, "toy"), "toy", toy_card, scenes) for c in configs]
+    return [fetch_run(c, folder, "toy", toy_card, scenes) for c in configs]
 
 
 def test_a_finished_run_holds_everything_the_design_asks_for(fetched):
@@ -58,7 +58,7 @@ def test_a_finished_run_holds_everything_the_design_asks_for(fetched):
 
 def test_a_finished_run_is_never_trained_again(fetched, toy_card, toy_scenes, monkeypatch):
     monkeypatch.setattr(runs_module, "train", lambda *args: pytest.fail("trained again"))
-    again = fetch_run(fetched[0].config, fetched[0].folder, "toy", toy_card, {})
+    again = fetch_run(fetched[0].config, fetched[0].folder.parents[2], "toy", toy_card, {})
     assert again.record == fetched[0].record
 
 
@@ -101,7 +101,7 @@ def test_every_split_is_read_before_the_first_step(tmp_path, toy_card, toy_scene
     monkeypatch.setattr(runs_module, "train", lambda *args: pytest.fail("trained before the test split was read"))
     scenes = Damaged(train=toy_scenes, val=toy_scenes)
     with pytest.raises(ValueError, match="a picture of test is damaged"):
-        fetch_run(config_of("baseline", ("rgb",)), tmp_path / "run", "toy", toy_card, scenes)
+        fetch_run(config_of("baseline", ("rgb",)), tmp_path, "toy", toy_card, scenes)
 
 
 def test_an_unfinished_folder_is_not_a_run(tmp_path):

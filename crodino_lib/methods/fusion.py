@@ -1,0 +1,46 @@
+"""Fusion teachers: networks that see both sensors, the upper bound of what a student can be taught."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from crodino_lib.augment import Batch
+from crodino_lib.config import Strict
+from crodino_lib.losses.segmentation import segmentation_cross_entropy
+from crodino_lib.methods.base import Method
+from crodino_lib.models.fusion import LateFusion, fusion_net
+
+
+class FusionSettings(Strict):
+    """Where the sensors meet."""
+
+    fusion: Literal["early", "middle", "late"] = Field("early", description="before, inside or behind the encoder")
+
+
+class Fusion(Method):
+    """One network of two sensors, cross-entropy."""
+
+    Settings = FusionSettings
+    sensor_count = 2
+    can_teach = True
+
+    def build_students(self) -> dict[str, nn.Module]:
+        """The one network, which serves both sensors together."""
+        self.seed_for("fusion")
+        channels = [self.card.sensors[sensor].channels for sensor in self.sensors]
+        network = fusion_net(self.settings.fusion, channels, self.num_classes, self.config.model)
+        return {"+".join(self.sensors): network}
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Cross-entropy of the fused logits, and of each sensor's where it has its own."""
+        ((name, network),) = self.students.items()
+        images = [batch.images[sensor] for sensor in self.sensors]
+        label = batch.labels[self.sensors[0]]  # paired geometry: the same for both
+        if not isinstance(network, LateFusion):
+            return {f"segmentation/{name}": segmentation_cross_entropy(network(*images).logits, label)}
+        outputs = network.each(*images)
+        terms = dict(zip(self.sensors, outputs, strict=True)) | {name: network.ensemble(outputs)}
+        return {f"segmentation/{key}": segmentation_cross_entropy(out.logits, label) for key, out in terms.items()}

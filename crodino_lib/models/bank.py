@@ -1,0 +1,67 @@
+"""A memory of vectors per class, that contrasts and relations draw their keys from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ClassBank(nn.Module):
+    """The last ``size`` vectors of every class.
+
+    Its state is all in buffers, so that a resumed run has the same keys. It holds only what was pushed, where CIRKD's
+    queues start with random vectors, and class 0 is a class like any other, where ContrastiveSeg's bank skips it.
+
+    Args:
+        num_classes: K.
+        size: vectors kept per class.
+        channels: C.
+
+    Attributes:
+        vectors: (K, size, C) float.
+        filled: (K,) int64, vectors held of each class.
+        position: (K,) int64, slot that the next vector of each class is written to.
+
+    Source: Wang et al., Exploring Cross-Image Pixel Contrast, ICCV 2021; CIRKD losses/cirkd_memory.py. Explained in
+    notebook 03.
+    """
+
+    def __init__(self, num_classes: int, size: int, channels: int):
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(num_classes, size, channels))
+        self.register_buffer("filled", torch.zeros(num_classes, dtype=torch.int64))
+        self.register_buffer("position", torch.zeros(num_classes, dtype=torch.int64))
+
+    @torch.no_grad()
+    def push(self, vectors: Tensor, classes: Tensor) -> None:
+        """Add vectors, the oldest of a full class overwritten first.
+
+        Args:
+            vectors: (M, C) float; a zero vector has no direction and is left out.
+            classes: (M,) int64 in [0, K).
+        """
+        size = self.vectors.shape[1]
+        nonzero = vectors.any(dim=1)
+        vectors, classes = vectors[nonzero].to(self.vectors.dtype), classes[nonzero]
+        for k in classes.unique().tolist():
+            new = vectors[classes == k][-size:]
+            slots = (self.position[k] + torch.arange(len(new), device=new.device)) % size
+            self.vectors[k, slots] = new
+            self.position[k] = (self.position[k] + len(new)) % size
+            self.filled[k] = (self.filled[k] + len(new)).clamp(max=size)
+
+    def all(self) -> tuple[Tensor, Tensor]:
+        """Every vector held, (N, C), and its class, (N,) int64; ordered by class."""
+        slots = torch.arange(self.vectors.shape[1], device=self.filled.device)
+        classes, held = torch.nonzero(slots < self.filled[:, None], as_tuple=True)
+        return self.vectors[classes, held], classes
+
+    def sample(self, per_class: int) -> tuple[Tensor, Tensor]:
+        """At most ``per_class`` vectors of every class, drawn without replacement from torch's global generator.
+
+        Returns:
+            (N, C) float vectors and their (N,) int64 classes, ordered by class.
+        """
+        drawn = [torch.randperm(filled)[:per_class] for filled in self.filled.tolist()]  # on the CPU: any device alike
+        classes = torch.cat([torch.full_like(slots, k) for k, slots in enumerate(drawn)]).to(self.vectors.device)
+        return self.vectors[classes, torch.cat(drawn).to(self.vectors.device)], classes

@@ -1,0 +1,132 @@
+"""Networks of two sensors: fused before, inside and behind the encoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from crodino_lib.config import ModelConfig
+from crodino_lib.models.encoder import create_encoder, first_convolution, stages
+from crodino_lib.models.segnet import SegNet, SegOutput, single_sensor_net
+
+
+class EarlyFusion(nn.Module):
+    """All sensors stacked as the channels of one encoder.
+
+    The RGB stem keeps its weights, every other channel starts from their mean over colours, and all are scaled so that
+    the stem answers as strongly as before.
+    """
+
+    def __init__(self, channels: list[int], config: ModelConfig):
+        super().__init__()
+        total = sum(channels)
+        self.encoder = create_encoder(config.encoder, config.weights, total, config.output_stride)
+        self.feature_info = self.encoder.feature_info
+        with torch.no_grad():
+            colours = create_encoder(config.encoder, config.weights, 3, config.output_stride)
+            weight = first_convolution(colours).weight
+            mean = weight.mean(dim=1, keepdim=True)
+            parts = [weight if count == 3 else mean.repeat(1, count, 1, 1) for count in channels]
+            first_convolution(self.encoder).weight.copy_(torch.cat(parts, dim=1) * 3 / total)
+
+    def forward(self, *images: Tensor) -> list[Tensor]:
+        """Pyramid of the stacked images."""
+        return self.encoder(torch.cat(images, dim=1))
+
+
+class AttentionComplementaryModule(nn.Module):
+    """ACNet's re-weighting of a sensor's channels: ``sigmoid(conv1x1(mean over positions))`` times the map.
+
+    Source: Hu et al., ACNet, ICIP 2019; one full 1x1 convolution, without bottleneck or normalisation.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weigh = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same, each channel weighed in (0, 1)."""
+        return features * torch.sigmoid(self.weigh(features.mean(dim=(2, 3), keepdim=True)))
+
+
+class MiddleFusion(nn.Module):
+    """ACNet's encoder: one branch per sensor and a third that their weighed maps are added to, stage by stage.
+
+    The sensors' branches never hear of the merged one, and only the merged pyramid is decoded.
+
+    Source: Hu et al., ACNet, ICIP 2019. Ours: the study's encoder and decoder in place of ResNet-50, transposed
+    residual blocks and five supervised scales, so that it compares with every other row.
+    """
+
+    def __init__(self, channels: list[int], config: ModelConfig):
+        super().__init__()
+        encoders = [create_encoder(config.encoder, config.weights, c, config.output_stride) for c in [*channels, 3]]
+        self.feature_info = encoders[0].feature_info
+        self.branches = nn.ModuleList(encoders[:-1])
+        self.merge = stages(encoders[-1])[1:]  # it begins where the first maps are added: a stem it has not
+        widths = self.feature_info.channels()
+        self.attention = nn.ModuleList(
+            nn.ModuleList(AttentionComplementaryModule(width) for width in widths) for _ in channels
+        )
+
+    def forward(self, *images: Tensor) -> list[Tensor]:
+        """The merged pyramid."""
+        weighed = [
+            [attend(level) for attend, level in zip(attention, branch(image), strict=True)]
+            for attention, branch, image in zip(self.attention, self.branches, images, strict=True)
+        ]
+        incoming = [sum(levels[1:], start=levels[0]) for levels in zip(*weighed, strict=True)]
+        merged = incoming[:1]
+        for stage, level in zip(self.merge, incoming[1:], strict=True):
+            merged.append(stage(merged[-1]) + level)
+        return merged
+
+
+class LateFusion(nn.Module):
+    """One network per sensor and a learned weight for each one's logits.
+
+    The weights are the only fusion parameters, and the logits reach them detached: each network learns as if alone.
+
+    Source: the ensemble of CEN, Wang et al., NeurIPS 2020.
+    """
+
+    def __init__(self, channels: list[int], classes: int, config: ModelConfig):
+        super().__init__()
+        self.networks = nn.ModuleList(single_sensor_net(count, classes, config) for count in channels)
+        self.ensemble = Ensemble(len(channels))
+
+    def forward(self, *images: Tensor) -> SegOutput:
+        """Weighed logits; every other map is the sensors' side by side."""
+        return self.ensemble(self.each(*images))
+
+    def each(self, *images: Tensor) -> list[SegOutput]:
+        """What each sensor's network says."""
+        return [network(image) for network, image in zip(self.networks, images, strict=True)]
+
+
+class Ensemble(nn.Module):
+    """``sum softmax(alpha)_m logits_m``, the logits detached."""
+
+    def __init__(self, members: int):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(members))
+
+    def forward(self, outputs: list[SegOutput]) -> SegOutput:
+        """One output of several; maps stand side by side, since networks of their own have no common basis."""
+        weights = self.alpha.softmax(dim=0)
+        return SegOutput(
+            logits=sum(weight * out.logits.detach() for weight, out in zip(weights, outputs, strict=True)),
+            pyramid=[torch.cat(levels, dim=1) for levels in zip(*(out.pyramid for out in outputs), strict=True)],
+            context=torch.cat([out.context for out in outputs], dim=1),
+            shared=None,
+            private=None,
+            decoded=torch.cat([out.decoded for out in outputs], dim=1),
+        )
+
+
+def fusion_net(fusion: str, channels: list[int], classes: int, config: ModelConfig) -> nn.Module:
+    """The network of ``early``, ``middle`` or ``late`` fusion."""
+    if fusion == "late":
+        return LateFusion(channels, classes, config)
+    encoder = {"early": EarlyFusion, "middle": MiddleFusion}[fusion](channels, config)
+    return SegNet(encoder, classes, config)
