@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="a setting of the method, such as temperature=0.2",
     )
+    run.add_argument(
+        "--student", metavar="SENSOR", help="which sensor's student, for rows that train one (default first)"
+    )
     _add_settings(run, without=("methods", "seeds"))
 
     render = _command(commands, "render", _render, "render scenes of the built-in dataset")
@@ -85,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
 
     status = _command(commands, "status", _status, "what of a study is finished")
     _add_settings(status)
+
+    tables = _command(
+        commands, "tables", _tables, "compile the tables of a study's finished runs; list the missing ones"
+    )
+    _add_settings(tables)
 
     _command(commands, "lab", _lab, "open the notebooks in JupyterLab")
     return parser
@@ -136,11 +144,11 @@ def _run(options: argparse.Namespace) -> None:
 
     method = METHODS[choose(options.method, METHODS, "method")].build
     settings = dict(_setting(pair) for pair in options.set)
-    alone = options.sensors if method.sensor_count == 1 else None  # a study names two sensors, this run one of them
-    if alone:
-        options.sensors = None
+    student = options.student
+    if method.sensor_count == 1 and options.sensors and "," not in options.sensors and not student:
+        student, options.sensors = options.sensors, None  # a study names two sensors, this run one of them
     study = Study(_study_config(options))
-    sensors = (alone,) if alone else study.config.sensors[: method.sensor_count]
+    sensors = (student,) if student else study.config.sensors[: method.sensor_count]
     config = study.run_config(options.method, sensors, options.seed, settings)
     print(describe_run(config))
     run = study.fetch(config)
@@ -208,6 +216,20 @@ def _status(options: argparse.Namespace) -> None:
         print(f"{'finished' if study.is_finished(config) else 'missing '}  {describe_run(config)}")
     report = study.folder / "index.html"
     print(f"report: {report if report.exists() else 'not written yet'}")
+
+
+def _tables(options: argparse.Namespace) -> None:
+    from crodino_lib.study.execute import describe_run
+    from crodino_lib.study.study import Study
+    from crodino_lib.study.tables import save_tables
+
+    study = Study(_study_config(options))
+    runs, missing = study.finished()
+    if not runs:
+        raise ValueError(f"study {study.config.name} has no finished run: crodino study trains them")
+    save_tables(runs, study.folder / "tables", study.says(), map(describe_run, missing))
+    print((study.folder / "tables" / "comparison.md").read_text())
+    print(study.folder / "tables")
 
 
 def _lab(options: argparse.Namespace) -> None:

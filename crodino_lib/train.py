@@ -248,10 +248,10 @@ def gradient_ratios(terms: dict[str, Tensor], parameters: list[Tensor]) -> dict[
 
     supervised = [term for name, term in terms.items() if name.startswith("segmentation")]
     others = {name: term for name, term in terms.items() if not name.startswith("segmentation")}
-    if not others or not supervised:
+    if not others:
         return {}
     reference = norm(torch.stack(supervised).sum())
-    return {f"gradient/{name}": norm(term) / max(reference, 1e-12) for name, term in others.items()}
+    return {f"gradient/{name}": norm(term) / reference for name, term in others.items()} if reference else {}
 
 
 def load_resume(path: Path, device: torch.device) -> dict:

@@ -50,7 +50,7 @@ def pixel_contrast(
     same = anchor_classes[:, None] == key_classes[None, :]
     allowed = torch.ones_like(same) if comparable is None else comparable
     positive, negative = same & allowed, ~same & allowed
-    if hardest < 1:
+    if hardest < 1 and len(keys):
         positive, negative = _highest(-similarity, positive, hardest), _highest(similarity, negative, hardest)
     lowest = torch.finfo(similarity.dtype).min  # not -inf: without negatives the gradients would be nan
     against = torch.logsumexp(similarity.masked_fill(~negative, lowest), dim=1, keepdim=True)
@@ -61,9 +61,9 @@ def pixel_contrast(
 
 def _highest(scores: Tensor, among: Tensor, share: float) -> Tensor:
     """Of each row's True entries, the ``share`` with the highest scores, rounded up: (M, N) bool."""
-    order = scores.masked_fill(~among, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    kept = torch.ceil(among.sum(dim=1, keepdim=True) * share - 1e-3).clamp(min=1)  # 1e-3: 0.1 * 30 is above 3
-    return among & (order.argsort(dim=1) < kept)
+    ranked = scores.masked_fill(~among, -torch.inf).sort(dim=1, descending=True).values
+    kept = torch.ceil(among.sum(dim=1, keepdim=True) * share - 1e-3).clamp(min=1).long()  # 1e-3: 0.1 * 30 is above 3
+    return among & (scores >= ranked.gather(1, kept - 1))
 
 
 def sample_pixels(

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crodino_lib.data.sample import IGNORE
+
 
 class RegionVectors(NamedTuple):
     """M regions of a batch.
@@ -38,6 +40,16 @@ def region_weights(labels: Tensor, num_classes: int, size: tuple[int, int]) -> T
     """
     one_hot = F.one_hot(labels.clamp(max=num_classes), num_classes + 1)[..., :num_classes]
     return F.adaptive_avg_pool2d(one_hot.permute(0, 3, 1, 2).float(), size)
+
+
+def cover(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labelled share of every cell (B, h, w), in [0, 1]: 0 outside the scene, where a teacher has nothing to say.
+
+    Args:
+        labels: (B, H, W) int64 in [0, K) or 255.
+        size: (h, w) of a feature map.
+    """
+    return F.adaptive_avg_pool2d((labels != IGNORE).float(), size)
 
 
 def region_vectors(features: Tensor, labels: Tensor, num_classes: int, min_cells: float = 1.0) -> RegionVectors:

@@ -10,7 +10,10 @@ from crodino_lib.data.sample import DatasetCard
 from crodino_lib.methods.base import Method
 from crodino_lib.methods.baseline import Baseline
 from crodino_lib.methods.crodino_kd import CroDiNoKD
-from crodino_lib.methods.fusion import Fusion
+from crodino_lib.methods.csk_net import CSKNet
+from crodino_lib.methods.distillation import Distillation
+from crodino_lib.methods.fusion import CEN, Fusion
+from crodino_lib.methods.shaspec import ShaSpec
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,59 @@ METHODS: dict[str, MethodEntry] = {
     "early": MethodEntry(Fusion, "fusion teacher: sensors stacked before one encoder"),
     "acnet": MethodEntry(Fusion, "fusion teacher: ACNet's attention, three encoders", {"fusion": "middle"}),
     "late": MethodEntry(Fusion, "fusion teacher: learned weights of two networks' logits", {"fusion": "late"}),
+    "kd": MethodEntry(Distillation, "distillation of every pixel's probabilities at temperature 1, beside the labels"),
+    "kd-v1": MethodEntry(
+        Distillation, "the same at temperature 4, without labels", {"temperature": 4.0, "cross_entropy_weight": 0.0}
+    ),
+    "kd-v2": MethodEntry(
+        Distillation,
+        "the same at temperature 4, labels and teacher by halves",
+        {"temperature": 4.0, "cross_entropy_weight": 0.5, "weight": 0.5},
+    ),
+    "cwd-logits": MethodEntry(
+        Distillation,
+        "CWD: where each class's logit is high",
+        {"loss": "channels", "temperature": 4.0, "weight": 3.0},
+    ),
+    "cwd-features": MethodEntry(
+        Distillation,
+        "CWD: where each channel before the classifier is high",
+        {"loss": "features", "temperature": 4.0, "weight": 5.0},  # CIRKD's for SegFormer; at 50 it is 13 times as loud
+    ),
+    "cirkd": MethodEntry(
+        Distillation,
+        "CIRKD: likeness of positions across images and to memories",
+        {"loss": "relations", "pixel_weight": 1.0, "memory_weight": 0.1},
+    ),
+    "protokd": MethodEntry(
+        Distillation,
+        "ProtoKD: likeness of positions to the classes' means",
+        {"loss": "prototypes", "weight": 0.1, "pixel_weight": 0.025, "temperature": 10.0},
+    ),
+    "maskd": MethodEntry(Distillation, "MasKD: logits under masks learned on the teacher", {"loss": "masks"}),
+    "mgd": MethodEntry(
+        Distillation,
+        "MGD: the teacher's features generated from masked ones",
+        {"loss": "generation", "weight": 0.03},  # published 1, whose gradient is 38 times cross-entropy's here
+    ),
+    "mgd-cwd": MethodEntry(
+        Distillation,
+        "the same and CWD on the logits, as its official code",
+        {"loss": "generation", "weight": 0.03, "channel_weight": 3.0, "temperature": 4.0},
+    ),
+    "cen": MethodEntry(CEN, "fusion teacher: CEN, one trunk, channels exchanged by BatchNorm scale"),
     "crodino-kd": MethodEntry(CroDiNoKD, "teacher-free, disentangled; auxiliary decoder segments (reconstruction)"),
     "crodino-kd-rec": MethodEntry(
         CroDiNoKD, "the same; auxiliary decoder rebuilds the input (reconstruction)", {"auxiliary": "reconstruction"}
     ),
+    "csk-net": MethodEntry(CSKNet, "one network for both sensors or either; shared convolutions (reconstruction)"),
+    "csk-hard": MethodEntry(CSKNet, "the same; channels that give way are replaced, as in CEN", {"exchange": "hard"}),
+    "csk-noexchange": MethodEntry(CSKNet, "the same without exchange", {"exchange": "none"}),
+    "csk-nogate": MethodEntry(CSKNet, "the same; the fused maps are means", {"gate": "none"}),
+    "csk-channelgate": MethodEntry(CSKNet, "the same; a gate per channel", {"gate": "channel"}),
+    "csk-fourier": MethodEntry(CSKNet, "the same; a gate on Fourier amplitudes", {"gate": "fourier"}),
+    "csk-nocontrast": MethodEntry(CSKNet, "the same without contrast", {"contrast_weight": 0.0}),
+    "shaspec": MethodEntry(ShaSpec, "ShaSpec: a shared and a specific encoder per sensor, sensors missing at random"),
 }
 
 

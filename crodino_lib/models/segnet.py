@@ -63,11 +63,36 @@ class Decoder(nn.Module):
         return self.classify(decoded), decoded
 
 
-class SegNet(nn.Module):
-    """Images in, logits out. Every network of a study is this one around an encoder, so that costs compare exactly.
+class Bottleneck(nn.Module):
+    """Everything before the decoder: encoder, context, projection.
 
     Args:
         encoder: images to pyramid, with timm's ``feature_info``: a timm encoder, or one of ``models/fusion.py``.
+        config: widths and context.
+    """
+
+    def __init__(self, encoder: nn.Module, config: ModelConfig):
+        super().__init__()
+        self.encoder = encoder
+        channels = encoder.feature_info.channels()
+        self.skip_index = encoder.feature_info.reduction().index(4)
+        self.skip_channels = channels[self.skip_index]
+        width = 2 * config.block_channels
+        self.context = ASPP(channels[-1], list(config.atrous_rates), width)
+        self.projection = conv_block(width, width, 1)  # ends in a ReLU: cosines between halves cannot be negative
+        hasten_depthwise(self.encoder)
+
+    def forward(self, *images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Pyramid and bottleneck map (B, 2C, h, w) of images (B, channels, H, W), H and W multiples of 16."""
+        pyramid = self.encoder(*images)
+        return pyramid, self.projection(self.context(pyramid[-1]))
+
+
+class SegNet(Bottleneck):
+    """Images in, logits out. Every network of a study is this one around an encoder, so that costs compare exactly.
+
+    Args:
+        encoder: as for ``Bottleneck``.
         classes: number of classes K.
         config: widths and context.
         split: whether the bottleneck is read as a shared and a private half. The split names channels; it adds none.
@@ -75,17 +100,10 @@ class SegNet(nn.Module):
     """
 
     def __init__(self, encoder: nn.Module, classes: int, config: ModelConfig, split: bool = False, skip: bool = True):
-        super().__init__()
+        super().__init__(encoder, config)
         self.split, self.skip = split, skip
         self.block_channels = config.block_channels
-        self.encoder = encoder
-        channels = encoder.feature_info.channels()
-        self.skip_index = encoder.feature_info.reduction().index(4)
-        width = 2 * config.block_channels
-        self.context = ASPP(channels[-1], list(config.atrous_rates), width)
-        self.projection = conv_block(width, width, 1)  # ends in a ReLU: cosines between halves cannot be negative
-        self.decoder = Decoder(width, channels[self.skip_index], config.decoder_channels, classes)
-        hasten_depthwise(self.encoder)
+        self.decoder = Decoder(2 * config.block_channels, self.skip_channels, config.decoder_channels, classes)
 
     def forward(self, *images: Tensor) -> SegOutput:
         """Segment images (B, channels, H, W), normalised, in the encoder's order; H and W multiples of 16."""

@@ -68,4 +68,5 @@ def execute_notebooks(study: Study, runs: list[Run]) -> list[Executed]:
 
 def describe_run(config: RunConfig) -> str:
     """A run in words."""
-    return f"{config.method} on {'+'.join(config.sensors)}, seed {config.seed}, {config.train.epochs} epochs"
+    taught = f", taught by {config.teacher} of {'+'.join(config.teacher_sensors)}" if config.teacher else ""
+    return f"{config.method} on {'+'.join(config.sensors)}{taught}, seed {config.seed}, {config.train.epochs} epochs"

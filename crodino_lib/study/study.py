@@ -151,6 +151,11 @@ class Study:
         """Every run of the grid, trained where missing."""
         return [self.fetch(config) for config in self.grid()]
 
+    def finished(self) -> tuple[list[Run], list[RunConfig]]:
+        """The runs of the grid that are finished, and those that are missing."""
+        found = [(config, finished_run(self._folder_of(config))) for config in self.grid()]
+        return [run for _, run in found if run], [config for config, run in found if not run]
+
     def untrained(self, method: str, sensors: Iterable[str] | None = None, seed: int = 0) -> Method:
         """A method with its starting weights: the null model of every picture."""
         return build_method(self.run_config(method, sensors or self.config.sensors, seed), self.card).eval()

@@ -1,0 +1,279 @@
+"""Distillation: one student learns its labels and follows a trained teacher. Each row of the table is one loss here.
+
+Every loss is computed where there are labels: what augmentation pads outside the scene is labelled 255, and there the
+teacher saw nothing either. Unlabelled pixels inside the scene go with it, for labels cannot tell the two apart.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from crodino_lib.augment import Batch
+from crodino_lib.config import RunConfig, Strict
+from crodino_lib.data.sample import DatasetCard
+from crodino_lib.losses.channel_distillation import channel_distillation
+from crodino_lib.losses.cross_image import cross_image_similarity, memory_similarity
+from crodino_lib.losses.masked_generation import alpha_for, masked_generation
+from crodino_lib.losses.pixel_contrast import sample_pixels
+from crodino_lib.losses.pixel_distillation import pixel_distillation
+from crodino_lib.losses.prototype_maps import prototype_map_distance
+from crodino_lib.losses.receptive_masks import mask_overlap, masked_distillation, receptive_masks
+from crodino_lib.losses.regions import cover, region_vectors
+from crodino_lib.losses.segmentation import segmentation_cross_entropy
+from crodino_lib.methods.base import Method
+from crodino_lib.models.adapter import adapter, at_size_of
+from crodino_lib.models.bank import ClassBank
+from crodino_lib.models.segnet import SegOutput, conv_block
+
+Loss = Literal["pixels", "channels", "features", "relations", "memory", "prototypes", "masks", "generation"]
+
+
+class DistillationSettings(Strict):
+    """Settings of all distillation rows; ``methods/registry.py`` says which row has which."""
+
+    loss: Loss = Field("pixels", description="what of the teacher the student follows")
+    weight: float = Field(1.0, ge=0, description="weight of that loss")
+    cross_entropy_weight: float = Field(1.0, ge=0, description="weight of the labels' cross-entropy")
+    temperature: float = Field(1.0, gt=0, description="temperature of losses pixels, channels and features")
+    pixel_weight: float = Field(0.0, ge=0, description="weight of loss pixels beside the row's own")
+    channel_weight: float = Field(0.0, ge=0, description="weight of loss channels beside the row's own")
+    memory_weight: float = Field(0.0, ge=0, description="weight of loss memory, each of its two terms")
+    max_cells: int = Field(256, ge=1, description="relations: positions of a map, which is pooled to so many at most")
+    pixel_keys: int = Field(
+        2000, ge=1, description="memory: pixels kept per class; published 20000, for runs of 40000 steps"
+    )
+    region_keys: int = Field(500, ge=1, description="memory: regions kept per class; published 2000")
+    mask_stage: float = Field(
+        0.25, ge=0, lt=1, description="masks: first fraction of the run, in which tokens learn and nothing is distilled"
+    )
+    centre_logits: bool = Field(
+        True, description="masks: subtract each position's mean logit, which no probability depends on; published: not"
+    )
+
+    def weights(self) -> dict[str, float]:
+        """The losses of the row and their weights."""
+        weights = {"pixels": self.pixel_weight, "channels": self.channel_weight, "memory": self.memory_weight}
+        weights[self.loss] = weights.get(self.loss, 0.0) + self.weight
+        return {name: weight for name, weight in weights.items() if weight}
+
+
+class Term(nn.Module, abc.ABC):
+    """One loss and what is trained for it alone, which no student carries.
+
+    Args:
+        settings: the row's.
+        num_classes: K.
+        student: what the student says of one image of zeros: its widths are read from it.
+        teacher: the same of the teacher.
+    """
+
+    def __init__(self, settings: DistillationSettings, num_classes: int, student: SegOutput, teacher: SegOutput):
+        super().__init__()
+        self.settings = settings
+        self.num_classes = num_classes
+
+    @abc.abstractmethod
+    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """Its terms, unweighted; the teacher's maps have the student's sizes."""
+
+
+class Pixels(Term):
+    """Hinton's distillation at every position."""
+
+    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """One term, on the logits."""
+        valid = cover(labels, student.logits.shape[-2:])
+        return {"pixels": pixel_distillation(student.logits, teacher.logits, self.settings.temperature, valid)}
+
+
+class Channels(Term):
+    """Channel-wise distillation (CWD) of the logits: where each class is seen."""
+
+    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """One term, on the logits."""
+        valid = cover(labels, student.logits.shape[-2:])
+        return {"channels": channel_distillation(student.logits, teacher.logits, self.settings.temperature, valid)}
+
+
+class Features(Term):
+    """Channel-wise distillation (CWD) of the map that the classifier sees."""
+
+    def __init__(self, settings: DistillationSettings, num_classes: int, student: SegOutput, teacher: SegOutput):
+        super().__init__(settings, num_classes, student, teacher)
+        self.adapt = adapter(student.decoded.shape[1], teacher.decoded.shape[1])
+
+    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """One term, on ``decoded``."""
+        adapted, valid = self.adapt(student.decoded), cover(labels, student.decoded.shape[-2:])
+        return {"features": channel_distillation(adapted, teacher.decoded, self.settings.temperature, valid)}
+
+
+class Relations(Term):
+    """CIRKD within the batch: which positions resemble which. It counts padding too, as published."""
+
+    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """One term, on ``context``, the feature behind the ASPP."""
+        cells = self.settings.max_cells
+        return {"relations": cross_image_similarity(student.context, teacher.context, max_cells=cells)}
+
+
+class Memory(Term):
+    """CIRKD against memories of the teacher's pixels and regions, on ``context``.
+
+    Pixel keys are up to 16 random positions of a class in an image, where the official code takes the image's first
+    ones, of whatever class. The banks are filled before they are used, as published: an anchor may meet itself.
+
+    Source: CIRKD losses/cirkd_memory.py::StudentSegContrast. Its 0.4 auxiliary cross-entropy is left out: it belongs to
+    an auxiliary head that no row here has.
+    """
+
+    per_image, pixels_used, regions_used = 16, 4096, 1024  # published; the last two are shared by the classes
+
+    def __init__(self, settings: DistillationSettings, num_classes: int, student: SegOutput, teacher: SegOutput):
+        super().__init__(settings, num_classes, student, teacher)
+        width = teacher.context.shape[1]
+        self.project = nn.Sequential(
+            conv_block(student.context.shape[1], width, 1), nn.Conv2d(width, width, 1, bias=False)
+        )
+        self.pixels = ClassBank(num_classes, settings.pixel_keys, width)
+        self.regions = ClassBank(num_classes, settings.region_keys, width)
+
+    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """Two terms: every labelled position against the pixels and against the regions."""
+        vectors, classes, _ = sample_pixels(teacher.context, labels, self.per_image)
+        self.pixels.push(vectors, classes)
+        vectors, classes, _ = region_vectors(teacher.context, labels, self.num_classes)
+        self.regions.push(vectors, classes)
+
+        both = torch.cat([self.project(student.context), teacher.context], dim=1)  # side by side: one choice of rows
+        rows, _, _ = sample_pixels(both, labels, per_class=both[0, 0].numel())
+        anchors, targets = rows.chunk(2, dim=1)
+        pixel_keys, _ = self.pixels.sample(self.pixels_used // self.num_classes + 1)
+        region_keys, _ = self.regions.sample(self.regions_used // self.num_classes + 1)
+        return {
+            "pixel_memory": memory_similarity(anchors, targets, pixel_keys),
+            "region_memory": memory_similarity(anchors, targets, region_keys),
+        }
+
+
+class Prototypes(Term):
+    """ProtoKD's maps of resemblance to each class. Its Dice loss is left out: no other row has one."""
+
+    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """One term, on ``decoded``."""
+        return {"prototypes": prototype_map_distance(student.decoded, teacher.decoded, labels, self.num_classes)}
+
+
+class Masks(Term):
+    """MasKD on the logits: tokens learn masks on the frozen teacher, then the student follows it under them.
+
+    The published 10,000 iterations for the tokens, before the student's, become the first part of the one run.
+    """
+
+    count = 8  # published for segmentation
+    rate = 100  # their published learning rate is 0.1, a hundred times that of our one optimiser
+
+    def __init__(self, settings: DistillationSettings, num_classes: int, student: SegOutput, teacher: SegOutput):
+        super().__init__(settings, num_classes, student, teacher)
+        self.tokens = nn.Parameter(0.01 * torch.randn(self.count, num_classes) / self.rate)
+
+    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """Three terms: two that teach the tokens at first, one that teaches the student afterwards; 0 off duty."""
+        mine, theirs = self.centred(student.logits), self.centred(teacher.logits)
+        valid = cover(labels, theirs.shape[-2:])
+        masks = receptive_masks(theirs, self.rate * self.tokens)
+        zero = torch.zeros((), device=theirs.device)
+        if progress < self.settings.mask_stage:
+            masked = masks.sum(dim=1, keepdim=True) * theirs
+            overlap = mask_overlap(masks * valid.unsqueeze(1))
+            return {"tokens": segmentation_cross_entropy(masked, labels), "overlap": overlap, "masks": zero}
+        return {"tokens": zero, "overlap": zero, "masks": masked_distillation(mine, theirs, masks, valid)}
+
+    def centred(self, logits: Tensor) -> Tensor:
+        """Logits about their mean at each position: squared errors, unlike softmax, see a common constant."""
+        logits = logits.float()
+        return logits - logits.mean(dim=1, keepdim=True) if self.settings.centre_logits else logits
+
+
+class Generation(Term):
+    """MGD: the teacher's deepest map, generated from a quarter of the student's positions."""
+
+    masked = 0.75  # published for segmentation
+
+    def __init__(self, settings: DistillationSettings, num_classes: int, student: SegOutput, teacher: SegOutput):
+        super().__init__(settings, num_classes, student, teacher)
+        width = teacher.pyramid[-1].shape[1]
+        self.adapt = adapter(student.pyramid[-1].shape[1], width)
+        self.generate = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
+        )
+
+    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """One term, on the last map of the pyramid, weighed as published on its size."""
+        mine, theirs = self.adapt(student.pyramid[-1]), teacher.pyramid[-1]
+        kept = torch.rand(len(mine), 1, *mine.shape[-2:]) >= self.masked  # on the CPU: every device draws alike
+        generated = self.generate(mine * kept.to(mine))
+        alpha = alpha_for(*theirs.shape[1:])
+        return {"generation": masked_generation(generated, theirs, alpha, cover(labels, theirs.shape[-2:]))}
+
+
+LOSSES: dict[str, type[Term]] = {
+    "pixels": Pixels,
+    "channels": Channels,
+    "features": Features,
+    "relations": Relations,
+    "memory": Memory,
+    "prototypes": Prototypes,
+    "masks": Masks,
+    "generation": Generation,
+}
+
+
+class Distillation(Method):
+    """A student of one sensor and a teacher: ``L = a CE + sum_i w_i L_i``. Both see the same view of a scene.
+
+    Sources, and where a row departs from its own: the losses, and the settings. kd-v1 and kd-v2 are named as in tables
+    of the CroDiNo-KD authors; that these are alpha 0 and 0.5 of their earlier code is our inference. ProtoKD's weight
+    of the divergence is published per class and without T^2: 2.5 a pixel there is 0.025 here.
+    """
+
+    Settings = DistillationSettings
+    sensor_count = 1
+    taught_by = "fusion"
+
+    def __init__(self, card: DatasetCard, config: RunConfig, settings: DistillationSettings, teacher: nn.Module):
+        super().__init__(card, config, settings, teacher)
+        student, taught = self.outputs_on_zeros()
+        self.weights = settings.weights()
+        self.losses = nn.ModuleDict(
+            {name: LOSSES[name](settings, self.num_classes, student, taught) for name in self.weights}
+        )
+
+    @torch.no_grad()
+    def outputs_on_zeros(self) -> tuple[SegOutput, SegOutput]:
+        """What student and teacher say of one image of zeros, in evaluation mode: no statistic moves."""
+        (sensor,) = self.sensors
+        images = {name: torch.zeros(1, self.card.sensors[name].channels, 64, 64) for name in self.batch_sensors}
+        student = self.students[sensor]
+        training = student.training
+        outputs = student.eval()(images[sensor]), self.teacher(images)
+        student.train(training)
+        return outputs
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Cross-entropy and the row's losses."""
+        (sensor,) = self.sensors
+        labels = batch.labels[sensor]
+        student = self.students[sensor](batch.images[sensor])
+        teacher = at_size_of(self.teacher(batch.images), student)
+        cross_entropy = segmentation_cross_entropy(student.logits, labels)
+        terms = {f"segmentation/{sensor}": self.settings.cross_entropy_weight * cross_entropy}
+        for name, loss in self.losses.items():
+            found = loss(student, teacher, labels, progress)
+            terms |= {f"distillation/{term}": self.weights[name] * value for term, value in found.items()}
+        return terms

@@ -1,0 +1,80 @@
+"""ShaSpec: shared and specific encoders, trained with sensors missing at random."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from crodino_lib.augment import Batch
+from crodino_lib.config import RunConfig, Strict
+from crodino_lib.data.sample import DatasetCard
+from crodino_lib.losses.segmentation import segmentation_cross_entropy
+from crodino_lib.losses.shared_specific import modality_cross_entropy, shared_distance
+from crodino_lib.methods.base import Method
+from crodino_lib.models.shared_specific import SharedSpecificNet
+
+
+class ShaSpecSettings(Strict):
+    """Settings of ShaSpec, as published where it says."""
+
+    shared_weight: float = Field(0.1, ge=0, description="weight of the distance of the sensors' shared maps")
+    specific_weight: float = Field(0.02, ge=0, description="weight of telling the sensor from its specific maps")
+    complete_stage: float = Field(
+        0.31, ge=0, le=1, description="fraction of the run before sensors go missing: 80k/260k"
+    )
+
+
+class ShaSpec(Method):
+    """One network for both sensors or either; twice the baseline's encoders.
+
+    Source: Wang et al., ShaSpec, CVPR 2023, two sensors. Absent sensors count in no term; the official code draws real
+    shared features towards those of an all-zero image. Cross-entropy in place of Dice and BCE, as in every row.
+    """
+
+    Settings = ShaSpecSettings
+    sensor_count = 2
+    split = True
+
+    def __init__(self, card: DatasetCard, config: RunConfig, settings: ShaSpecSettings, teacher: None = None):
+        super().__init__(card, config, settings)
+        encoder = self.students["+".join(self.sensors)].shared.encoder
+        self.tell_sensor = nn.Linear(encoder.feature_info.channels()[-1], len(self.sensors))
+
+    def build_students(self) -> dict[str, nn.Module]:
+        """The network of both sensors, and for each alone the part of it that is used then."""
+        channels = {sensor: self.card.sensors[sensor].channels for sensor in self.sensors}
+
+        def network(*available: str) -> SharedSpecificNet:
+            self.seed_for("shaspec")
+            return SharedSpecificNet(channels, available, self.num_classes, self.config.model)
+
+        alone = {sensor: network(sensor).requires_grad_(False) for sensor in self.sensors}
+        return alone | {"+".join(self.sensors): network(*self.sensors)}
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Segmentation from the sensors that are there, and the two terms on them."""
+        both = "+".join(self.sensors)
+        present = self.sensors if progress < self.settings.complete_stage else self.draw_present()
+        features = self.students[both].features({sensor: batch.images[sensor] for sensor in present})
+        logits = self.students[both].decode(features).logits
+        guesses = [self.tell_sensor(features.pooled[sensor]) for sensor in present]
+        told = modality_cross_entropy(guesses, [self.sensors.index(sensor) for sensor in present])
+        distance = shared_distance(list(features.shared.values()))
+        return {
+            f"segmentation/{both}": segmentation_cross_entropy(logits, batch.labels[present[0]]),
+            "shared": self.settings.shared_weight * distance,
+            "specific": self.settings.specific_weight * told,
+        }
+
+    def draw_present(self) -> tuple[str, ...]:
+        """Any set of sensors but none, each as likely."""
+        drawn = int(torch.randint(1, 2 ** len(self.sensors), ()))
+        return tuple(sensor for i, sensor in enumerate(self.sensors) if drawn >> i & 1)
+
+    def export(self) -> None:
+        """For each sensor alone, the weights that are used then."""
+        state = self.students["+".join(self.sensors)].state_dict()
+        for sensor in self.sensors:
+            student = self.students[sensor]
+            student.load_state_dict({name: state[name] for name in student.state_dict()})

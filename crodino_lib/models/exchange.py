@@ -1,0 +1,244 @@
+"""One trunk for two sensors: shared convolutions, a BatchNorm per stream, exchange of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from crodino_lib.models.encoder import DEFAULT_ENCODER, first_convolution, stages
+from crodino_lib.models.fusion import Ensemble
+from crodino_lib.models.segnet import SegNet, SegOutput
+
+FUSED = "fused"
+ExchangeForm = Literal["hard", "mixed", "none"]
+
+
+@dataclass(frozen=True)
+class ExchangeRule:
+    """Which channels of a stream give way to the other stream's, and how.
+
+    Attributes:
+        form: ``hard`` takes the other's channel (CEN), ``mixed`` the mean of both, ``none`` exchanges nothing.
+        share: the channels whose BatchNorm scales are the smallest give way: this share of each layer.
+        threshold: where given, those with a scale below it give way instead (CEN: 0.02).
+    """
+
+    form: ExchangeForm = "mixed"
+    share: float = 0.2
+    threshold: float | None = None
+
+    def gives_way(self, scale: Tensor) -> Tensor:
+        """(C,) BatchNorm scales -> (C,) bool; the decision has no gradient."""
+        size = scale.detach().abs()
+        if self.threshold is not None:
+            return size < self.threshold
+        chosen = torch.zeros_like(size, dtype=torch.bool)
+        chosen[size.argsort()[: int(self.share * len(size))]] = True
+        return chosen
+
+
+def exchange(features: list[Tensor], scales: list[Tensor], rule: ExchangeRule) -> list[Tensor]:
+    """Two streams after their BatchNorms, with the channels that matter least to each taken from the other.
+
+    Args:
+        features: two maps (B, C, h, w).
+        scales: their BatchNorms' scales, (C,) each.
+        rule: which channels, and how.
+
+    Source: Wang et al., Deep Multimodal Fusion by Channel Exchanging, NeurIPS 2020; ``mixed`` is our reading of
+    CSK-Net's "mixed". Explained in notebook 05.
+    """
+    if rule.form == "none":
+        return features
+    taken = [features[1], features[0]] if rule.form == "hard" else [(features[0] + features[1]) / 2] * 2
+    return [
+        torch.where(rule.gives_way(scale).view(1, -1, 1, 1), other, own)
+        for own, other, scale in zip(features, taken, scales, strict=True)
+    ]
+
+
+class StreamNorm(nn.Module):
+    """One BatchNorm per stream on a batch that holds the streams one after the other.
+
+    Args:
+        norm: the BatchNorm it replaces, with its activation where timm fuses one; every stream starts from it.
+        streams: names of the streams.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d, streams: Sequence[str]):
+        super().__init__()
+        self.norms = nn.ModuleDict({stream: _plain_copy(norm) for stream in streams})
+        self.act = getattr(norm, "act", nn.Identity())
+        self.active = tuple(streams)
+        self.rule: ExchangeRule | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each stream by its own statistics; exchange; activate."""
+        parts = [self.norms[stream](part) for stream, part in zip(self.active, x.chunk(len(self.active)), strict=True)]
+        if self.rule:
+            parts = exchange(parts, [self.norms[stream].weight for stream in self.active], self.rule)
+        return self.act(torch.cat(parts))
+
+
+def _plain_copy(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    copy = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum)
+    copy.load_state_dict(norm.state_dict())
+    return copy
+
+
+def give_streams(network: nn.Module, streams: Sequence[str]) -> None:
+    """Replace every BatchNorm of ``network`` by one per stream.
+
+    Raises:
+        ValueError: it has none, or normalises in another way.
+    """
+    norms = {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    others = [module for module in network.modules() if isinstance(module, nn.LayerNorm | nn.GroupNorm)]
+    if others or not norms:
+        found = type(others[0]).__name__ if others else "no normalisation"
+        raise ValueError(
+            f"one BatchNorm per sensor needs an encoder with BatchNorm, found {found}; choose {DEFAULT_ENCODER} or "
+            "resnet18"
+        )
+    for name, norm in norms.items():
+        parent, _, child = name.rpartition(".")
+        setattr(network.get_submodule(parent), child, StreamNorm(norm, streams))
+
+
+class StreamedNet(nn.Module):
+    """SegNet's convolutions run on several streams, each with BatchNorms of its own.
+
+    Args:
+        net: an RGB network, taken over; a one-channel sensor is seen as three equal channels.
+        sensors: the two sensors' streams.
+        rule: which channels are exchanged at each residual block's middle BatchNorm.
+        where: ``deep`` exchanges in the last two stages, ``all`` in every one.
+        fused: whether the decoder has a third stream.
+    """
+
+    def __init__(
+        self, net: SegNet, sensors: tuple[str, str], rule: ExchangeRule, where: Literal["deep", "all"], fused: bool
+    ):
+        super().__init__()
+        self.net = net
+        self.sensors = sensors
+        self.rule = rule
+        for part in (net.context, net.projection, net.decoder):
+            give_streams(part, (*sensors, FUSED) if fused else sensors)
+        give_streams(net.encoder, sensors)
+        self.exchanging = {
+            f"stage {number} block {name or 0}": norm
+            for number, stage in enumerate(stages(net.encoder))
+            if where == "all" or number >= len(net.encoder.feature_info.channels()) - 2
+            for name, norm in middle_norms(stage)
+        }
+
+    def encode(self, images: dict[str, Tensor], exchanging: bool = True) -> dict[str, list[Tensor]]:
+        """Pyramid of every sensor given; channels are exchanged only where both are."""
+        activate(self.net.encoder, tuple(images))
+        for norm in self.exchanging.values():
+            norm.rule = self.rule if exchanging and len(images) == 2 else None
+        levels = self.net.encoder(torch.cat([as_three_channels(image) for image in images.values()]))
+        parts = [level.chunk(len(images)) for level in levels]
+        return {sensor: [part[i] for part in parts] for i, sensor in enumerate(images)}
+
+    def decode(self, pyramids: dict[str, list[Tensor]]) -> dict[str, SegOutput]:
+        """Output of every stream given."""
+        for part in (self.net.context, self.net.projection, self.net.decoder):
+            activate(part, tuple(pyramids))
+        out = self.net.decode([torch.cat(levels) for levels in zip(*pyramids.values(), strict=True)])
+        count = len(pyramids)
+        parts = zip(out.logits.chunk(count), out.context.chunk(count), out.decoded.chunk(count), strict=True)
+        return {
+            stream: SegOutput(logits, pyramids[stream], context, None, None, decoded)
+            for stream, (logits, context, decoded) in zip(pyramids, parts, strict=True)
+        }
+
+    def sparsity(self) -> Tensor:
+        """Sum of the absolute scales that may give way: the first sensor's in one half of the channels, the other's in
+        the other, so that no channel dies in both (CEN)."""
+        first, second = self.sensors
+        halves = [
+            (norm.norms[first].weight[: len(norm.norms[first].weight) // 2], norm.norms[second].weight)
+            for norm in self.exchanging.values()
+        ]
+        return sum(a.abs().sum() + b[len(b) // 2 :].abs().sum() for a, b in halves)
+
+    def exchanged_shares(self) -> dict[str, float]:
+        """Share of each layer's channels that give way, per sensor."""
+        return {
+            f"exchanged/{sensor}/{layer}": self.rule.gives_way(norm.norms[sensor].weight).float().mean().item()
+            for layer, norm in self.exchanging.items()
+            for sensor in self.sensors
+        }
+
+    def sensor_state(self, sensor: str, channels: int) -> dict[str, Tensor]:
+        """State of the plain SegNet that is this network for one sensor alone."""
+        state = {}
+        for name, value in self.net.state_dict().items():
+            before, _, after = name.partition(".norms.")
+            if not after:
+                state[name] = value
+            elif after.startswith(f"{sensor}."):
+                state[f"{before}.{after.removeprefix(f'{sensor}.')}"] = value
+        if channels == 1:
+            stem = first_convolution(self.net.encoder).weight
+            name = next(name for name, parameter in self.net.named_parameters() if parameter is stem)
+            state[name] = stem.detach().sum(dim=1, keepdim=True)  # the answer to three equal channels
+        return state
+
+
+def middle_norms(stage: nn.Module) -> list[tuple[str, StreamNorm]]:
+    """The BatchNorm before the last one of every residual block, the place where CEN exchanges."""
+    found = []
+    for name, block in stage.named_modules():
+        norms = [
+            getattr(block, f"bn{i}", None) or getattr(getattr(block, f"conv{i}", None), "bn", None) for i in (1, 2, 3)
+        ]
+        norms = [norm for norm in norms if isinstance(norm, StreamNorm)]
+        if len(norms) > 1:
+            found.append((name, norms[-2]))
+    return found
+
+
+def as_three_channels(image: Tensor) -> Tensor:
+    """A one-channel image as three equal channels, for a stem that is shared with RGB.
+
+    Raises:
+        ValueError: neither one nor three channels.
+    """
+    if image.shape[1] not in (1, 3):
+        raise ValueError(f"a shared stem takes sensors of 1 or 3 channels, this one has {image.shape[1]}")
+    return image.expand(-1, 3, -1, -1)
+
+
+def activate(network: nn.Module, streams: tuple[str, ...]) -> None:
+    """Say which streams the next batch holds, in their order."""
+    for module in network.modules():
+        if isinstance(module, StreamNorm):
+            module.active = streams
+
+
+class ExchangeFusion(nn.Module):
+    """CEN: two streams that exchange channels, and a learned weight for each one's logits.
+
+    Source: Wang et al., Deep Multimodal Fusion by Channel Exchanging, NeurIPS 2020.
+    """
+
+    def __init__(self, net: SegNet, sensors: tuple[str, str], rule: ExchangeRule):
+        super().__init__()
+        self.trunk = StreamedNet(net, sensors, rule, "all", fused=False)
+        self.ensemble = Ensemble(2)
+
+    def forward(self, *images: Tensor) -> SegOutput:
+        """The ensemble of both streams."""
+        return self.each(*images)[FUSED]
+
+    def each(self, *images: Tensor) -> dict[str, SegOutput]:
+        """What both streams say, and their ensemble."""
+        outputs = self.trunk.decode(self.trunk.encode(dict(zip(self.trunk.sensors, images, strict=True))))
+        return outputs | {FUSED: self.ensemble(list(outputs.values()))}

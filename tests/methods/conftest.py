@@ -1,0 +1,74 @@
+"""Methods on toy scenes: small, taught by a network that has learned them."""
+
+import functools
+
+import pytest
+import torch
+
+from crodino_lib.augment import augment, plain
+from crodino_lib.config import ModelConfig, RunConfig
+from crodino_lib.methods.registry import METHODS, build_method
+from crodino_lib.train import seeded
+
+SMALL = ModelConfig(block_channels=16, decoder_channels=16)
+STEPS = 20
+
+
+def run_of(name, sensors, seed=0, teacher="early", **settings):
+    """The run of a row: one-sensor rows take the first sensor, teachers see what the row asks for."""
+    build = METHODS[name].build
+    taught = {"fusion": (teacher, sensors), "first": ("baseline", sensors[:1]), None: ("", ())}[build.taught_by]
+    return RunConfig(
+        method=name,
+        sensors=sensors[: build.sensor_count],
+        seed=seed,
+        settings=settings,
+        teacher=taught[0],
+        teacher_sensors=taught[1],
+        model=SMALL,
+    )
+
+
+def batch_for(method, scenes, count=8):
+    indices, generator = list(range(count)), seeded(0, "test")
+    sensors, regime = method.batch_sensors, method.augmentation
+    return augment(scenes, indices, method.card, sensors, regime, generator, torch.device("cpu"))
+
+
+def images_of(sensors, scenes, card, count=2):
+    return plain(scenes, list(range(count)), card, sensors, torch.device("cpu")).images
+
+
+def learn(method, scenes, steps=STEPS):
+    """Train on one batch, as the loop would; returns every step's terms."""
+    batch, told = batch_for(method, scenes), []
+    optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], 1e-3)
+    for step in range(steps):
+        torch.manual_seed(step)
+        terms = method.train()(batch, step / steps)
+        told.append({name: term.item() for name, term in terms.items()})
+        optimiser.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        optimiser.step()
+    method.eval().export()
+    return told
+
+
+@pytest.fixture(scope="session")
+def build(toy_card, toy_scenes):
+    """Builds a row, its teacher trained on the toy scenes once for all rows."""
+
+    @functools.cache
+    def taught(config):
+        method = build_method(RunConfig.model_validate_json(config), toy_card)
+        learn(method, toy_scenes)
+        return method.students["+".join(method.sensors)].state_dict()
+
+    def build(name, sensors=("rgb", "depth"), seed=0, teacher="early", **settings):
+        config = run_of(name, sensors, seed, teacher, **settings)
+        method = build_method(config, toy_card)
+        if config.parent:
+            method.teacher.network.load_state_dict(taught(config.parent.model_dump_json()))
+        return method
+
+    return build
