@@ -11,6 +11,8 @@ from crodino_lib.methods.base import Method
 from crodino_lib.methods.baseline import Baseline
 from crodino_lib.methods.crodino_kd import CroDiNoKD
 from crodino_lib.methods.csk_net import CSKNet
+from crodino_lib.methods.discom_kd import DisCoMKD
+from crodino_lib.methods.discom_kd import DisCoMKD
 from crodino_lib.methods.distillation import Distillation
 from crodino_lib.methods.fusion import CEN, Fusion
 from crodino_lib.methods.shaspec import ShaSpec
@@ -81,6 +83,13 @@ METHODS: dict[str, MethodEntry] = {
     "crodino-kd-rec": MethodEntry(
         CroDiNoKD, "the same; auxiliary decoder rebuilds the input (reconstruction)", {"auxiliary": "reconstruction"}
     ),
+    "discom-kd": MethodEntry(DisCoMKD, "teacher-free, disentangled by domain classifiers; two encoders per sensor"),
+    "discom-kd-released": MethodEntry(
+        DisCoMKD,
+        "the same as released: domain targets that do not tell the sensors apart",
+        {"domain_labels": "released", "reversal": "constant", "adversarial_weight": 1.0},
+    ),
+    "discom-kd-1enc": MethodEntry(DisCoMKD, "the same with one encoder per sensor, cut in parts", {"encoders": "one"}),
     "csk-net": MethodEntry(CSKNet, "one network for both sensors or either; shared convolutions (reconstruction)"),
     "csk-hard": MethodEntry(CSKNet, "the same; channels that give way are replaced, as in CEN", {"exchange": "hard"}),
     "csk-noexchange": MethodEntry(CSKNet, "the same without exchange", {"exchange": "none"}),
@@ -89,6 +98,13 @@ METHODS: dict[str, MethodEntry] = {
     "csk-fourier": MethodEntry(CSKNet, "the same; a gate on Fourier amplitudes", {"gate": "fourier"}),
     "csk-nocontrast": MethodEntry(CSKNet, "the same without contrast", {"contrast_weight": 0.0}),
     "shaspec": MethodEntry(ShaSpec, "ShaSpec: a shared and a specific encoder per sensor, sensors missing at random"),
+    "discom-kd": MethodEntry(DisCoMKD, "DisCoM-KD: teacher-free, adversarial, two encoders per sensor"),
+    "discom-released": MethodEntry(
+        DisCoMKD,
+        "the same as its code was released, with domain targets that carry no sensor",
+        {"domain_labels": "released", "reversal": 1.0, "ramp": False},
+    ),
+    "discom-1enc": MethodEntry(DisCoMKD, "the same with one encoder per sensor, split", {"encoders": "one"}),
 }
 
 
