@@ -6,54 +6,96 @@ from the same authors' earlier code and what is our guess is told in notebook 04
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from crodino_lib.augment import Batch
 from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import DatasetCard
 from crodino_lib.losses.cosine_overlap import cosine_overlap
+from crodino_lib.losses.dependence import debiased_cka
+from crodino_lib.losses.frobenius_overlap import frobenius_overlap
+from crodino_lib.losses.info_nce import info_nce, sample_shared_points
 from crodino_lib.losses.masked_l1 import masked_l1
 from crodino_lib.losses.regions import region_vectors
 from crodino_lib.losses.segmentation import segmentation_cross_entropy
 from crodino_lib.losses.supervised_contrast import supervised_contrast
 from crodino_lib.methods.base import Method
-from crodino_lib.models.segnet import SegOutput, conv_block
+from crodino_lib.models.bank import ClassBank
+from crodino_lib.models.segnet import SegNet, SegOutput, conv_block, single_sensor_net
+
+OVERLAP_ROWS = 512  # positions of a batch that D2 compares
+POINTS_PER_IMAGE = 256  # points of a scene that C3 draws; those seen by both sensors count
 
 
 class CroDiNoSettings(Strict):
-    """Settings of CroDiNo-KD; the defaults are our reference reconstruction."""
+    """Settings of CroDiNo-KD; the defaults are our reference reconstruction (C1, X1, D1 of the methods' list).
 
-    auxiliary: Literal["segmentation", "reconstruction"] = Field(
+    Of the contrasts, ``class`` (C1) takes shared region vectors of both sensors by class, private ones as negatives
+    only. ``class-pseudo`` (C1-lin) is the authors' earlier code: private vectors are anchors too, all of one sensor in
+    one pseudo-class; its optimum collapses the private half to one direction, islands in every picture that hold
+    nothing. ``class-private`` (C1-mk) labels them by sensor and class, so that they stay structured. ``image`` (C2)
+    pairs the mean shared vectors of a scene, ``pixel`` (C3) points that the warps say are one point of the scene.
+    """
+
+    auxiliary: Literal["segmentation", "reconstruction", "swap"] = Field(
         "segmentation",
-        description="what the auxiliary decoder does: segment from the shared half, or rebuild the input",
+        description="what the auxiliary decoder does: segment from the shared half (X1), rebuild the input (X3), or "
+        "segment from the shared half beside the other sensor's private half (X2; needs augmentation paired)",
     )
     auxiliary_weight: float = Field(1.0, ge=0, description="weight of the auxiliary decoder's loss")
-    overlap_weight: float = Field(1.0, ge=0, description="weight of the disentanglement: cosine of shared and private")
-    contrast_weight: float = Field(0.1, ge=0, description="weight of the contrast of shared region vectors")
+    disentanglement: Literal["cosine", "frobenius", "cka"] = Field(
+        "cosine",
+        description="overlap of shared and private: cosine per position (D1), correlation over positions of the batch "
+        "(D2), debiased CKA of region vectors (D3)",
+    )
+    overlap_weight: float = Field(1.0, ge=0, description="weight of the disentanglement")
+    contrast: Literal["class", "class-pseudo", "class-private", "image", "pixel"] = Field(
+        "class", description="what is contrasted: C1, C1-lin, C1-mk, C2, C3"
+    )
+    contrast_weight: float = Field(0.1, ge=0, description="weight of the contrast")
     contrast_warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the run over which the contrast fades in")
     temperature: float = Field(0.1, gt=0, description="temperature of the contrast")
+    queue: int = Field(
+        0, ge=0, description="shared region vectors of earlier batches kept as keys, per class and sensor; class only"
+    )
+    pixel_points: int = Field(256, ge=2, description="pixel: points of a batch that are each other's candidates")
     augmentation: Literal["decoupled", "paired"] = Field("decoupled", description="geometry per sensor, or per scene")
+    skip: bool = Field(True, description="whether the students' decoders see fine maps, which pass by the split")
+
+    @model_validator(mode="after")
+    def _suit_each_other(self) -> Self:
+        if self.auxiliary == "swap" and self.augmentation != "paired":
+            raise ValueError(
+                f"auxiliary 'swap' puts halves of two sensors side by side, so it needs augmentation 'paired', "
+                f"given augmentation {self.augmentation!r}"
+            )
+        if self.queue and not self.contrast.startswith("class"):
+            raise ValueError(
+                f"queue {self.queue} keeps vectors by class, which contrast {self.contrast!r} does not use; set queue "
+                "to 0 or contrast to 'class', 'class-pseudo' or 'class-private'"
+            )
+        return self
 
 
 class SharedSegmenter(nn.Module):
-    """The auxiliary decoder that segments: one for both sensors, from the shared half alone.
+    """The auxiliary decoder that segments: one for both sensors, from the shared half alone (X1) or swapped codes (X2).
 
     No skip: a skip would let a sensor's own detail pass by the split. GroupNorm: a BatchNorm would mix the statistics
     of two sensors, and fit neither.
     """
 
-    def __init__(self, channels: int, classes: int):
+    def __init__(self, in_channels: int, channels: int, classes: int):
         super().__init__()
-        self.decode = nn.Sequential(conv_block(channels, channels, 3, groups=8), nn.Conv2d(channels, classes, 1))
+        self.decode = nn.Sequential(conv_block(in_channels, channels, 3, groups=8), nn.Conv2d(channels, classes, 1))
 
-    def forward(self, shared: Tensor) -> Tensor:
-        """Logits (B, K, h, w) from the shared half (B, C, h, w)."""
-        return self.decode(shared)
+    def forward(self, code: Tensor) -> Tensor:
+        """Logits (B, K, h, w) from the shared half (B, C, h, w), or a swapped code (B, 2C, h, w)."""
+        return self.decode(code)
 
 
 class Reconstructor(nn.Module):
@@ -74,7 +116,8 @@ class Reconstructor(nn.Module):
 class CroDiNoKD(Method):
     """Two students with split bottlenecks, an auxiliary decoder, three losses beside cross-entropy.
 
-    ``L = CE + auxiliary + cosine_overlap + 0.1 supervised_contrast``, each summed or averaged over both sensors.
+    ``L = CE + auxiliary + cosine_overlap + 0.1 supervised_contrast``, each summed or averaged over both sensors. The
+    settings name what stands in each place.
     """
 
     Settings = CroDiNoSettings
@@ -85,10 +128,19 @@ class CroDiNoKD(Method):
         super().__init__(card, config, settings)
         self.augmentation = settings.augmentation
         channels = config.model.block_channels
-        if settings.auxiliary == "segmentation":
-            self.auxiliary = SharedSegmenter(channels, self.num_classes)
-        else:
+        if settings.auxiliary == "reconstruction":
             self.auxiliary = Reconstructor(2 * channels, {s: card.sensors[s].channels for s in config.sensors})
+        else:
+            halves = 2 if settings.auxiliary == "swap" else 1
+            self.auxiliary = SharedSegmenter(halves * channels, channels, self.num_classes)
+        kept = config.sensors if settings.queue else ()
+        self.queues = nn.ModuleDict({s: ClassBank(self.num_classes, settings.queue, channels) for s in kept})
+
+    def build_student(self, sensor: str) -> SegNet:
+        """A sensor's own network, from the start of every other method; without skips where the settings say so."""
+        self.seed_for(sensor)
+        channels = self.card.sensors[sensor].channels
+        return single_sensor_net(channels, self.num_classes, self.config.model, self.split, self.settings.skip)
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Segmentation of both students, auxiliary decoding, disentanglement, contrast."""
@@ -97,17 +149,22 @@ class CroDiNoKD(Method):
             f"segmentation/{sensor}": segmentation_cross_entropy(out.logits, batch.labels[sensor])
             for sensor, out in outputs.items()
         }
-        terms |= {f"auxiliary/{sensor}": self.auxiliary_loss(out, batch, sensor) for sensor, out in outputs.items()}
-        overlaps = [cosine_overlap(out.shared, out.private) for out in outputs.values()]
+        terms |= {f"auxiliary/{sensor}": self.auxiliary_loss(outputs, batch, sensor) for sensor in self.sensors}
+        overlaps = [self.overlap(out, batch.labels[sensor]) for sensor, out in outputs.items()]
         terms["overlap"] = self.settings.overlap_weight * torch.stack(overlaps).mean()
         fade = min(1.0, progress / self.settings.contrast_warmup) if self.settings.contrast_warmup else 1.0
-        terms["contrast"] = self.settings.contrast_weight * fade * self.contrast(outputs, batch.labels)
+        terms["contrast"] = self.settings.contrast_weight * fade * self.contrast_loss(outputs, batch)
         return terms
 
-    def auxiliary_loss(self, out: SegOutput, batch: Batch, sensor: str) -> Tensor:
-        """What the auxiliary decoder is trained for, for one sensor."""
+    def auxiliary_loss(self, outputs: dict[str, SegOutput], batch: Batch, sensor: str) -> Tensor:
+        """What the auxiliary decoder is trained for, for one sensor; a swapped code goes by its shared half's sensor."""
+        out = outputs[sensor]
         if self.settings.auxiliary == "segmentation":
             loss = segmentation_cross_entropy(self.auxiliary(out.shared), batch.labels[sensor])
+        elif self.settings.auxiliary == "swap":
+            (other,) = (outputs[s] for s in self.sensors if s != sensor)
+            code = torch.cat([out.shared, other.private], dim=1)
+            loss = segmentation_cross_entropy(self.auxiliary(code), batch.labels[sensor])
         else:
             size = out.decoded.shape[-2:]
             weight = F.adaptive_avg_pool2d(batch.valid[sensor].float(), size)
@@ -116,16 +173,92 @@ class CroDiNoKD(Method):
             loss = masked_l1(self.auxiliary(out.context, sensor, size), target, weight)
         return self.settings.auxiliary_weight * loss
 
-    def contrast(self, outputs: dict[str, SegOutput], labels: dict[str, Tensor]) -> Tensor:
-        """Shared region vectors of both sensors by class; private ones stand in the denominators only.
+    def overlap(self, out: SegOutput, labels: Tensor) -> Tensor:
+        """How far a sensor's two halves overlap."""
+        if self.settings.disentanglement == "cosine":
+            return cosine_overlap(out.shared, out.private)
+        if self.settings.disentanglement == "frobenius":
+            rows = [half.permute(0, 2, 3, 1).flatten(0, 2) for half in (out.shared, out.private)]
+            chosen = _drawn(len(rows[0]), OVERLAP_ROWS, rows[0].device)
+            # as specified it is a mean over C^2 entries, at most 1 / C^2, of which weight 1 would make nothing; the sum
+            # is at most 1, which halves reach that are equal and vary along one direction (1 / r along r directions)
+            return out.shared.shape[1] ** 2 * frobenius_overlap(rows[0][chosen], rows[1][chosen])
+        halves = [region_vectors(half, labels, self.num_classes).vectors for half in (out.shared, out.private)]
+        if len(halves[0]) < 4:  # too few regions to tell dependence from chance
+            return 0 * (halves[0].sum() + halves[1].sum())
+        # its estimate of independent halves scatters about 0: what falls below is chance, and must not be rewarded
+        return debiased_cka(*halves).clamp(min=0)
 
-        Labelled regions need no pixel correspondence, which decoupled geometry has destroyed.
+    def contrast_loss(self, outputs: dict[str, SegOutput], batch: Batch) -> Tensor:
+        """The contrast that the settings name."""
+        shared = [outputs[sensor].shared for sensor in self.sensors]
+        if self.settings.contrast == "image":
+            return info_nce(*(half.mean(dim=(2, 3)) for half in shared), self.settings.temperature)
+        if self.settings.contrast == "pixel":
+            warps = [batch.warps[sensor] for sensor in self.sensors]
+            return pixel_contrast(*shared, *warps, self.settings.pixel_points, self.settings.temperature)
+        return self.contrast(outputs, batch.labels)
+
+    def contrast(self, outputs: dict[str, SegOutput], labels: dict[str, Tensor]) -> Tensor:
+        """Shared region vectors of both sensors by class; private ones stand in the denominators only (C1).
+
+        Labelled regions need no pixel correspondence, which decoupled geometry has destroyed. C1-lin and C1-mk give
+        private vectors labels of their own; queues add keys of earlier batches, then take in this one's in training.
         """
-        shared = [region_vectors(out.shared, labels[s], self.num_classes) for s, out in outputs.items()]
+        shared = {s: region_vectors(out.shared, labels[s], self.num_classes) for s, out in outputs.items()}
         private = [region_vectors(out.private, labels[s], self.num_classes) for s, out in outputs.items()]
-        return supervised_contrast(
-            torch.cat([regions.vectors for regions in shared]),
-            torch.cat([regions.classes for regions in shared]),
+        vectors = [regions.vectors for regions in shared.values()]
+        classes = [regions.classes for regions in shared.values()]
+        negatives = torch.cat([regions.vectors for regions in private])
+        if self.settings.contrast != "class":
+            vectors, negatives = [*vectors, negatives], None
+            classes += [self.private_classes(regions.classes, m) for m, regions in enumerate(private)]
+        memory = [queue.all() for queue in self.queues.values()]
+        loss = supervised_contrast(
+            torch.cat(vectors),
+            torch.cat(classes),
             self.settings.temperature,
-            negatives=torch.cat([regions.vectors for regions in private]),
+            negatives=negatives,
+            memory=torch.cat([held for held, _ in memory]) if memory else None,
+            memory_classes=torch.cat([held for _, held in memory]) if memory else None,
         )
+        if self.training:
+            for sensor, queue in self.queues.items():
+                queue.push(shared[sensor].vectors, shared[sensor].classes)
+        return loss
+
+    def private_classes(self, classes: Tensor, position: int) -> Tensor:
+        """Labels of the private vectors of the sensor at ``position``: K + m in C1-lin, K + m K + k in C1-mk."""
+        if self.settings.contrast == "class-pseudo":
+            return torch.full_like(classes, self.num_classes + position)
+        return self.num_classes * (1 + position) + classes
+
+
+def pixel_contrast(
+    shared_a: Tensor, shared_b: Tensor, warp_a: Tensor, warp_b: Tensor, rows: int, temperature: float
+) -> Tensor:
+    """InfoNCE of two sensors' shared maps at the same points of the scenes, found through the warps (C3).
+
+    Args:
+        shared_a: (B, C, h, w) float.
+        shared_b: (B, C, h, w) float.
+        warp_a: (B, 2, 3) float as in ``Batch``.
+        warp_b: (B, 2, 3) float, likewise.
+        rows: at most so many points of the whole batch, all of them each other's candidates.
+        temperature: tau.
+
+    Returns:
+        Scalar, at least 0; 0 (with zero gradients) where the views share fewer than two of the drawn points.
+    """
+    grid_a, grid_b, visible = sample_shared_points(warp_a, warp_b, POINTS_PER_IMAGE)
+    at_points = [
+        F.grid_sample(half.float(), grid, padding_mode="border", align_corners=False).squeeze(-1).mT[visible]
+        for half, grid in ((shared_a, grid_a), (shared_b, grid_b))
+    ]
+    chosen = _drawn(len(at_points[0]), rows, shared_a.device)
+    return info_nce(at_points[0][chosen], at_points[1][chosen], temperature)
+
+
+def _drawn(count: int, wanted: int, device: torch.device) -> Tensor:
+    """At most ``wanted`` of ``count`` rows, drawn on the CPU so that every device sees the same."""
+    return torch.randperm(count)[:wanted].to(device)

@@ -74,7 +74,7 @@ class DisCoMKD(Method):
         channels = config.model.block_channels
         part = channels if settings.encoders == "two" else channels // 2
         self.auxiliary = nn.Conv2d(channels, self.num_classes, 1)
-        # linear in the mean over positions: the same as the mean of a 1x1 convolution, and as the official pooled vector
+        # linear in the mean over positions: the mean of a 1x1 convolution, and the official pooled vector
         self.tell_shared = nn.Linear(channels, len(self.sensors))
         self.tell_informative = nn.Linear(part, len(self.sensors))
         self.tell_irrelevant = nn.Linear(part, len(self.sensors))

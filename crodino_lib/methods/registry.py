@@ -12,7 +12,6 @@ from crodino_lib.methods.baseline import Baseline
 from crodino_lib.methods.crodino_kd import CroDiNoKD
 from crodino_lib.methods.csk_net import CSKNet
 from crodino_lib.methods.discom_kd import DisCoMKD
-from crodino_lib.methods.discom_kd import DisCoMKD
 from crodino_lib.methods.distillation import Distillation
 from crodino_lib.methods.fusion import CEN, Fusion
 from crodino_lib.methods.shaspec import ShaSpec
@@ -83,6 +82,31 @@ METHODS: dict[str, MethodEntry] = {
     "crodino-kd-rec": MethodEntry(
         CroDiNoKD, "the same; auxiliary decoder rebuilds the input (reconstruction)", {"auxiliary": "reconstruction"}
     ),
+    "crodino-c1lin": MethodEntry(
+        CroDiNoKD, "the same; a sensor's private vectors contrast as one class", {"contrast": "class-pseudo"}
+    ),
+    "crodino-c1mk": MethodEntry(
+        CroDiNoKD, "the same; private vectors contrast by sensor and class", {"contrast": "class-private"}
+    ),
+    "crodino-c2": MethodEntry(CroDiNoKD, "the same; contrast of whole images", {"contrast": "image"}),
+    "crodino-c3": MethodEntry(CroDiNoKD, "the same; contrast of points found by tracked warps", {"contrast": "pixel"}),
+    "crodino-x2": MethodEntry(
+        CroDiNoKD,
+        "the same; auxiliary decoder segments swapped halves, geometry per scene",
+        {"auxiliary": "swap", "augmentation": "paired"},
+    ),
+    "crodino-d2": MethodEntry(
+        CroDiNoKD, "the same; halves uncorrelated over samples", {"disentanglement": "frobenius"}
+    ),
+    "crodino-d3": MethodEntry(CroDiNoKD, "the same; halves independent by CKA", {"disentanglement": "cka"}),
+    "crodino-paired": MethodEntry(CroDiNoKD, "the same; geometry per scene", {"augmentation": "paired"}),
+    "crodino-noskip": MethodEntry(CroDiNoKD, "the same; students without skips", {"skip": False}),
+    "crodino-queue": MethodEntry(CroDiNoKD, "the same; regions of earlier batches join the contrast", {"queue": 64}),
+    "crodino-plain": MethodEntry(
+        CroDiNoKD,
+        "the same without contrast and disentanglement: joint training",
+        {"contrast_weight": 0.0, "overlap_weight": 0.0},
+    ),
     "discom-kd": MethodEntry(DisCoMKD, "teacher-free, disentangled by domain classifiers; two encoders per sensor"),
     "discom-kd-released": MethodEntry(
         DisCoMKD,
@@ -98,13 +122,6 @@ METHODS: dict[str, MethodEntry] = {
     "csk-fourier": MethodEntry(CSKNet, "the same; a gate on Fourier amplitudes", {"gate": "fourier"}),
     "csk-nocontrast": MethodEntry(CSKNet, "the same without contrast", {"contrast_weight": 0.0}),
     "shaspec": MethodEntry(ShaSpec, "ShaSpec: a shared and a specific encoder per sensor, sensors missing at random"),
-    "discom-kd": MethodEntry(DisCoMKD, "DisCoM-KD: teacher-free, adversarial, two encoders per sensor"),
-    "discom-released": MethodEntry(
-        DisCoMKD,
-        "the same as its code was released, with domain targets that carry no sensor",
-        {"domain_labels": "released", "reversal": 1.0, "ramp": False},
-    ),
-    "discom-1enc": MethodEntry(DisCoMKD, "the same with one encoder per sensor, split", {"encoders": "one"}),
 }
 
 

@@ -14,7 +14,7 @@ SENSORS = ("rgb", "depth", "thermal")
 PAIRS = list(itertools.combinations(SENSORS, 2))
 # parameters and operations of what is deployed for one sensor, in those of the baseline; 1 where not named (section of
 # the README: what rows cost)
-COSTLIER = {"discom-kd": (1.5, 2.1), "discom-released": (1.5, 2.1), "shaspec": (1.5, 3.0)}
+COSTLIER = {"discom-kd": (1.5, 2.1), "discom-kd-released": (1.5, 2.1), "shaspec": (1.5, 3.0)}
 
 
 FIRST_OF_A_KIND = {entry.build: name for name, entry in reversed(METHODS.items())}.values()
