@@ -12,6 +12,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 Precision = Literal["auto", "bf16", "fp32"]
+# rows of a study that names none: one or two of each kind
+TOUR = (
+    "baseline",
+    "acnet",
+    "kd-v2",
+    "cwd-logits",
+    "crodino-kd",
+    "crodino-kd-rec",
+    "discom-kd",
+    "shaspec",
+    "csk-net",
+)
 
 
 def home() -> Path:
@@ -228,7 +240,7 @@ class StudyConfig(Strict):
     dataset: str = Field("rooms", description="name of the dataset: `crodino list datasets`")
     root: str = Field("", description="folder of your copy of the dataset")
     sensors: Names = Field(("rgb", "depth"), description="the two sensors of the study")
-    methods: Names = Field(("baseline", "crodino-kd", "crodino-kd-rec"), description="rows: `crodino list methods`")
+    methods: Names = Field(TOUR, description="rows: `crodino list methods`")
     teacher: str = Field("acnet", description="fusion row that rows with a teacher learn from")
     seeds: int | None = Field(None, ge=1, description="independent repetitions of every run")
     epochs: int | None = Field(None, ge=1, description="passes over the training split")

@@ -69,7 +69,7 @@ def words(figure):
 
 
 @pytest.fixture(params=["scenes", "predictions", "augmentation", "shares", "curves", "iou", "comparison", "manifold",
-                        "confusion", "factors"])  # fmt: skip
+                        "confusion", "factors", "maps"])  # fmt: skip
 def figure(request, toy_scenes, toy_card, scores):
     """Every figure of the study."""
     names, generator = list(toy_card.classes), torch.Generator().manual_seed(0)
@@ -98,6 +98,7 @@ def figure(request, toy_scenes, toy_card, scores):
         "manifold": lambda: figures.manifold(*manifolds(toy_card), toy_card),
         "confusion": lambda: figures.confusion(np.eye(4, dtype=int), names, "kd, rgb, test"),
         "factors": lambda: figures.factor_table(pd.DataFrame({"light": [0.9, 0.1]}, ["rgb", "depth"]), "n = 8"),
+        "maps": lambda: figures.map_sheet({f"token {i}": np.eye(6, 8) for i in range(8)}, "mask", "One scene."),
     }[request.param]()
 
 
@@ -236,6 +237,22 @@ def test_curves_show_losses_on_the_left_and_scores_in_percent_on_the_right():
 def test_a_loss_that_reaches_zero_is_not_drawn_on_a_logarithm():
     table = history().assign(contrast=[0.0, 0.1, 0.1])
     assert figures.training_curves({"kd": table}).axes[0].get_yscale() == "linear"
+
+
+def test_what_is_no_loss_is_not_drawn_as_one():
+    table = history().assign(**{"gradient/contrast": [np.nan, 0.5, np.nan], "exchanged/rgb/stage 0 block 0": 0.2})
+    losses, _ = figures.training_curves({"kd": table}).axes
+    assert {line.get_label() for line in losses.lines} == {"segmentation/rgb", "contrast"}
+
+
+def test_maps_share_their_colours_and_a_mark_stands_in_its_cell():
+    maps = {"fine": np.arange(48.0).reshape(6, 8), "coarse": np.full((3, 4), 99.0)}
+    figure = figures.map_sheet(maps, "similarity", "One scene.", {"coarse": (2, 0)})
+    fine, coarse = (next(ax for ax in figure.axes if ax.get_title() == title) for title in maps)
+    assert {ax.images[0].get_clim() for ax in (fine, coarse)} == {(0, 99)}
+    assert (coarse.lines[0].get_xdata().item(), coarse.lines[0].get_ydata().item()) == (1, 5)  # of the fine grid
+    assert not fine.lines
+    assert "similarity" in words(figure)
 
 
 def test_the_interval_of_the_comparison_is_student_s():

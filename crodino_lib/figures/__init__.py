@@ -14,7 +14,7 @@ from crodino_lib.figures.charts import (
     per_class_iou,
     training_curves,
 )
-from crodino_lib.figures.sheets import augmentation_sheet, prediction_sheet, scene_sheet
+from crodino_lib.figures.sheets import augmentation_sheet, map_sheet, prediction_sheet, scene_sheet
 
 __all__ = [
     "MODALITY_COLOURS",
@@ -25,6 +25,7 @@ __all__ = [
     "confusion",
     "factor_table",
     "manifold",
+    "map_sheet",
     "modality_styles",
     "per_class_iou",
     "prediction_sheet",

@@ -27,6 +27,7 @@ SLANTED = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
 LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MOST_ANNOTATED = 20  # classes of a confusion matrix whose numbers are still legible
+NO_LOSS = ("epoch", "learning_rate", "seconds", "val_miou/", "gradient/", "exchanged/")  # in a history, beside losses
 
 
 def class_share_table(scenes: Mapping[str, Scenes], card: DatasetCard) -> pd.DataFrame:
@@ -80,7 +81,7 @@ def training_curves(histories: Mapping[str, pd.DataFrame]) -> StudyFigure:
     for (title, history), (losses, scores) in zip(histories.items(), axes, strict=True):
         _require(history, "epoch")
         mious = [name for name in history if name.startswith("val_miou/")]
-        terms = [name for name in history if name not in {"epoch", "learning_rate", "seconds", *mious}]
+        terms = [name for name in history if not name.startswith(NO_LOSS)]
         kinds = list(dict.fromkeys(term.partition("/")[0] for term in terms))
         colours = modality_styles(sensor for name in mious + terms if (sensor := name.partition("/")[2]))
         for name in terms:

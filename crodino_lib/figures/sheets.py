@@ -1,4 +1,4 @@
-"""Sheets of pictures: scenes, predictions, augmentation. Grey: no valid value, or not labelled."""
+"""Sheets of pictures: scenes, predictions, augmentation, maps. Grey: no valid value, or not labelled."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
+from numpy.typing import ArrayLike
 
 from crodino_lib.augment import Batch
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.figures.base import MISSING_COLOUR, TWO_COLUMNS_MM, StudyFigure, class_colours, count, styled
 
 COLOUR_MAPS = {"depth": "viridis", "thermal": "inferno"}
+MAPS_A_ROW = 4
+MARK_COLOUR = "#D55E00"
 
 
 def scene_sheet(scenes: Scenes, card: DatasetCard, indices: Sequence[int]) -> StudyFigure:
@@ -54,6 +57,39 @@ def augmentation_sheet(batch: Batch, card: DatasetCard) -> StudyFigure:
         columns[sensor] = (sensor, _masked(images.cpu().numpy() * std + mean, batch.valid[sensor].cpu().numpy()))
         columns[f"label for {sensor}"] = (None, batch.labels[sensor].cpu().numpy())
     return _sheet(card, columns, batch.ids, "augmented scene")
+
+
+@styled
+def map_sheet(
+    maps: Mapping[str, ArrayLike], quantity: str, caption: str, marked: Mapping[str, tuple[int, int]] | None = None
+) -> StudyFigure:
+    """Maps of one quantity under one scale of colours, four a row.
+
+    Args:
+        maps: title -> (h, w) float; a map may be coarser than its neighbour.
+        quantity: what the colours measure.
+        caption: whose maps, of which scene.
+        marked: title -> (row, column) of a cell of that map that gets a cross.
+    """
+    maps = {title: np.asarray(values) for title, values in maps.items()}
+    rows = -(-len(maps) // MAPS_A_ROW)
+    height, width = next(iter(maps.values())).shape
+    picture_mm = 0.9 * TWO_COLUMNS_MM / MAPS_A_ROW * height / width
+    figure = StudyFigure(TWO_COLUMNS_MM, rows * (picture_mm + 5) + 12, caption)
+    axes = figure.subplots(rows, MAPS_A_ROW, squeeze=False)
+    low, high = min(values.min() for values in maps.values()), max(values.max() for values in maps.values())
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, (title, values) in zip(axes.flat, maps.items(), strict=False):
+        drawn = ax.imshow(
+            values, vmin=low, vmax=high, cmap="cividis", interpolation="nearest", extent=(0, width, height, 0)
+        )
+        ax.set_title(title)
+        if title in (marked or {}):
+            row, column = np.add(marked[title], 0.5) * (height, width) / values.shape
+            ax.plot(column, row, "x", color=MARK_COLOUR, ms=5, mew=1.5)
+    figure.colorbar(drawn, ax=axes, label=quantity, pad=0.01).outline.set_visible(False)
+    return figure
 
 
 def _masked(images: np.ndarray, valid: np.ndarray) -> np.ma.MaskedArray:

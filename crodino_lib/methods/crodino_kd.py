@@ -157,7 +157,7 @@ class CroDiNoKD(Method):
         return terms
 
     def auxiliary_loss(self, outputs: dict[str, SegOutput], batch: Batch, sensor: str) -> Tensor:
-        """What the auxiliary decoder is trained for, for one sensor; a swapped code goes by its shared half's sensor."""
+        """What the auxiliary decoder is trained for, for one sensor; swapped codes have the shared half's labels."""
         out = outputs[sensor]
         if self.settings.auxiliary == "segmentation":
             loss = segmentation_cross_entropy(self.auxiliary(out.shared), batch.labels[sensor])

