@@ -274,7 +274,7 @@ class StudyConfig(Strict):
     def _teacher(cls, name: str) -> str:
         from crodino_lib.methods.registry import teachers
 
-        return choose(name, teachers(), "teacher")
+        return choose(name, teachers(sensor_count=2), "teacher")
 
     @field_validator("sensors")
     @classmethod

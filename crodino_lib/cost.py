@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-LATENCY_PASSES = 15
+LATENCY_PASSES = 9
 
 
 def inference_cost(network: nn.Module, images: list[Tensor]) -> dict[str, int]:

@@ -125,7 +125,7 @@ def train(
         flops = state["flops"] if step == 0 else None  # every step costs the same, or nearly
         with counted_flops(flops, method), autocast(device, precision):
             terms = model(batch, step / total_steps)
-        if step % RATIO_EVERY == min(RATIO_EVERY // 2, total_steps - 1):
+        if step % RATIO_EVERY == RATIO_EVERY // 2:
             deployed = [parameter for part in separately_trained(method)[:-1] for parameter in part]
             state["ratios"] = gradient_ratios(terms, deployed)
         loss = torch.stack(list(terms.values())).sum()
