@@ -49,6 +49,12 @@ def manifolds(card):
     return points, table
 
 
+def stages():
+    places = [("csk-net", "before exchange"), ("csk-net", "after exchange"), ("two baselines", "alone")]
+    rows = [(n, p, stage, 0.1 * stage, 1 - 0.1 * stage, 90) for n, p in places for stage in range(5)]
+    return pd.DataFrame(rows, columns=["network", "place", "stage", "cka", "probe", "regions"])
+
+
 def history():
     return pd.DataFrame(
         {
@@ -95,6 +101,7 @@ def figure(request, toy_scenes, toy_card, scores):
         "curves": lambda: figures.training_curves({"kd, seed 0": history()}),
         "iou": lambda: figures.per_class_iou(class_scores(toy_card), toy_card),
         "comparison": lambda: figures.comparison(scores),
+        "stage_alignment": lambda: figures.stage_alignment(stages()),
         "manifold": lambda: figures.manifold(*manifolds(toy_card), toy_card),
         "confusion": lambda: figures.confusion(np.eye(4, dtype=int), names, "kd, rgb, test"),
         "factors": lambda: figures.factor_table(pd.DataFrame({"light": [0.9, 0.1]}, ["rgb", "depth"]), "n = 8"),

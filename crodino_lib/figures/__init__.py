@@ -12,6 +12,7 @@ from crodino_lib.figures.charts import (
     factor_table,
     manifold,
     per_class_iou,
+    stage_alignment,
     training_curves,
 )
 from crodino_lib.figures.sheets import augmentation_sheet, map_sheet, prediction_sheet, scene_sheet
@@ -31,5 +32,6 @@ __all__ = [
     "prediction_sheet",
     "save",
     "scene_sheet",
+    "stage_alignment",
     "training_curves",
 ]

@@ -256,6 +256,30 @@ def factor_table(table: pd.DataFrame, caption: str) -> StudyFigure:
     return figure
 
 
+@styled
+def stage_alignment(table: pd.DataFrame) -> StudyFigure:
+    """Alignment of two sensors' encoders, stage by stage: a colour per network, a dash per place.
+
+    Args:
+        table: from ``latents.stages.stage_alignment``, with ``network``.
+    """
+    _require(table, "network", "stage", "place", "cka", "probe", "regions")
+    caption = (
+        f"Up to {table.regions.max()} regions of the test split. Left: debiased linear CKA of the two sensors' region "
+        "vectors. Right: balanced accuracy of a fresh linear probe, grouped by image; 0.5 does not tell the sensor."
+    )
+    figure = StudyFigure(TWO_COLUMNS_MM, 75, caption)
+    left, right = figure.subplots(1, 2)
+    for ax, quantity, title in ((left, "cka", "CKA"), (right, "probe", "accuracy of telling the sensor")):
+        sns.lineplot(
+            table, x="stage", y=quantity, hue="network", style="place", markers=True, palette="colorblind", ax=ax
+        )
+        ax.set(xlabel="stage of the encoder", ylabel=title, xticks=sorted(table.stage.unique()))
+    left.get_legend().remove()
+    right.legend(**BESIDE)
+    return figure
+
+
 def _seeds(table: pd.DataFrame) -> str:
     seeds = sorted(table["seed"].unique())
     return f"{count(len(seeds), 'seed')} ({', '.join(str(seed) for seed in seeds)})"

@@ -41,10 +41,14 @@ class GatedSpectralUnit(nn.Module):
         if self.form == "fourier":
             with torch.autocast(a.device.type, enabled=False):  # there is no Fourier transform in bf16
                 return self._mix_amplitudes(a.float(), b.float())
+        return sum(self.contributions(a, b))
+
+    def contributions(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """What each sensor gives to the fused map, in all forms but ``fourier``, which adds up amplitudes."""
         gate = self.gate(a, b)
         if self.form == "unit":
             a, b = self.view_a(a).tanh(), self.view_b(b).tanh()
-        return gate * a + (1 - gate) * b
+        return gate * a, (1 - gate) * b
 
     def gate(self, a: Tensor, b: Tensor) -> Tensor:
         """Share that a has in the fused map, in [0, 1], broadcastable to it; ``fourier``: in its spectrum."""
