@@ -17,7 +17,6 @@ TOUR = (
     "baseline",
     "acnet",
     "kd-v2",
-    "cwd-logits",
     "crodino-kd",
     "crodino-kd-rec",
     "discom-kd",

@@ -48,5 +48,5 @@ def test_the_scale_of_a_channel_decides_nothing():
 def test_errors_name_the_blocks_and_the_images():
     with pytest.raises(ValueError, match=r"no block 'rgb/private'; the blocks are rgb/shared, depth/shared"):
         sensor_probe(latents(noise(0), noise(1)), "private", SENSORS)
-    with pytest.raises(ValueError, match="needs two, found 1"):
+    with pytest.raises(ValueError, match="at least 2 images, found 1"):
         sensor_probe(latents(noise(0), noise(1)).take(np.arange(REGIONS)), "shared", SENSORS)
