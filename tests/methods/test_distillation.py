@@ -39,14 +39,6 @@ def batch(toy_scenes, toy_card):
     return augment(toy_scenes, list(range(8)), toy_card, sensors, "paired", seeded(0, "x"), torch.device("cpu"))
 
 
-@pytest.fixture(scope="module")
-def taught(batch, toy_card):
-    """Weights of an early-fusion teacher after thirty steps."""
-    method = build_method(config_of("early", ("rgb", "depth"), "", ()), toy_card)
-    list(steps(method, batch, 30))
-    return method.students["rgb+depth"].state_dict()
-
-
 def steps(method, batch, count, learning_rate=1e-3):
     """Terms of each optimiser step."""
     optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], learning_rate)
@@ -106,7 +98,7 @@ EXPECTED = {  # row -> (cross-entropy's weight, its deterministic terms)
 RANDOM = {"cirkd": {"pixel_memory", "region_memory"}, "maskd": {"masks"}, "mgd": {"generation"}}
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_its_terms_carry_the_published_weights(name, build, batch):
     method = build(name).eval()  # no dropout
     with torch.no_grad():
@@ -135,21 +127,6 @@ def test_masked_generation_weighs_the_mean_squared_error_as_published_and_then_t
     error = (generated - teacher.pyramid[-1]).square() * cover(labels, (3, 4)).unsqueeze(1)
     torch.testing.assert_close(found, 0.03 * 2e-5 * 2048 * 64 * 64 * error.mean(), rtol=1e-4, atol=0)
     assert 0 < kept.float().mean() < 0.5
-
-
-@pytest.mark.parametrize("name", ROWS)
-def test_every_row_learns_from_a_trained_teacher_that_does_not_move(name, build, batch, taught):
-    method = build(name)
-    method.teacher.network.load_state_dict(taught)
-    before = state_of(method.teacher)
-    history = list(steps(method, batch, 20))
-    # kd-v1 has no labels; the published weight of cwd-features drowns them at first: 42 times their gradient here
-    falls = {"kd-v1": "distillation/pixels", "cwd-features": "distillation/features"}.get(name, "segmentation/rgb")
-    assert sum(terms[falls] for terms in history[-3:]) < 0.85 * sum(terms[falls] for terms in history[:3])
-    assert not any(module.training for module in method.teacher.modules())  # steps() calls train()
-    assert all(p.grad is None for p in method.teacher.parameters())
-    after = method.teacher.state_dict()
-    assert all(torch.equal(before[key], after[key]) for key in before)
 
 
 @pytest.mark.parametrize("name", ROWS)
