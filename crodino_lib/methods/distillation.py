@@ -18,6 +18,7 @@ from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import DatasetCard
 from crodino_lib.losses.channel_distillation import channel_distillation
 from crodino_lib.losses.cross_image import cross_image_similarity, memory_similarity
+from crodino_lib.losses.decoupled_distillation import decoupled_distillation
 from crodino_lib.losses.masked_generation import alpha_for, masked_generation
 from crodino_lib.losses.pixel_contrast import sample_pixels
 from crodino_lib.losses.pixel_distillation import pixel_distillation
@@ -30,7 +31,9 @@ from crodino_lib.models.adapter import adapter, at_size_of
 from crodino_lib.models.bank import ClassBank
 from crodino_lib.models.segnet import SegOutput, conv_block
 
-Loss = Literal["pixels", "channels", "features", "relations", "memory", "prototypes", "masks", "generation"]
+Loss = Literal[
+    "pixels", "channels", "features", "relations", "memory", "prototypes", "masks", "generation", "decoupled"
+]
 
 
 class DistillationSettings(Strict):
@@ -39,7 +42,7 @@ class DistillationSettings(Strict):
     loss: Loss = Field("pixels", description="what of the teacher the student follows")
     weight: float = Field(1.0, ge=0, description="weight of that loss")
     cross_entropy_weight: float = Field(1.0, ge=0, description="weight of the labels' cross-entropy")
-    temperature: float = Field(1.0, gt=0, description="temperature of losses pixels, channels and features")
+    temperature: float = Field(1.0, gt=0, description="temperature of losses pixels, channels, features and decoupled")
     pixel_weight: float = Field(0.0, ge=0, description="weight of loss pixels beside the row's own")
     channel_weight: float = Field(0.0, ge=0, description="weight of loss channels beside the row's own")
     memory_weight: float = Field(0.0, ge=0, description="weight of loss memory, each of its two terms")
@@ -98,6 +101,18 @@ class Channels(Term):
         """One term, on the logits."""
         valid = cover(labels, student.logits.shape[-2:])
         return {"channels": channel_distillation(student.logits, teacher.logits, self.settings.temperature, valid)}
+
+
+class Decoupled(Term):
+    """Decoupled distillation: the right class, and the ranking of the wrong ones at eight times its weight."""
+
+    warmup = 20 / 300  # published: 20 of 240 to 300 epochs
+
+    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """One term, on the logits, that fades in."""
+        small = nn.functional.interpolate(labels[:, None].float(), size=student.logits.shape[-2:], mode="nearest-exact")
+        loss = decoupled_distillation(student.logits, teacher.logits, small[:, 0].long(), self.settings.temperature)
+        return {"decoupled": min(progress / self.warmup, 1.0) * loss}
 
 
 class Features(Term):
@@ -226,6 +241,7 @@ LOSSES: dict[str, type[Term]] = {
     "pixels": Pixels,
     "channels": Channels,
     "features": Features,
+    "decoupled": Decoupled,
     "relations": Relations,
     "memory": Memory,
     "prototypes": Prototypes,

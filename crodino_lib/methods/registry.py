@@ -46,6 +46,11 @@ METHODS: dict[str, MethodEntry] = {
         "the same at temperature 4, labels and teacher by halves",
         {"temperature": 4.0, "cross_entropy_weight": 0.5, "weight": 0.5},
     ),
+    "dkd": MethodEntry(
+        Distillation,
+        "DKD: the right class and the ranking of the wrong ones apart",
+        {"loss": "decoupled", "temperature": 4.0},
+    ),
     "cwd-logits": MethodEntry(
         Distillation,
         "CWD: where each class's logit is high",
