@@ -8,19 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from crodino_lib.augment import plain
 from crodino_lib.data.sample import DatasetCard, Scenes
+from crodino_lib.latents.probes import modality_probe
 from crodino_lib.losses.dependence import debiased_cka
 from crodino_lib.losses.regions import region_vectors
 from crodino_lib.models.gated_fusion import GatedFusion
-
-FOLDS = 5
 
 
 class Pair(NamedTuple):
@@ -109,27 +104,3 @@ def stage_alignment(
         probe = modality_probe(first, second, images)
         rows.append({"stage": stage, "place": place, "cka": cka, "probe": probe, "regions": len(chosen)})
     return pd.DataFrame(rows)
-
-
-def modality_probe(first: np.ndarray, second: np.ndarray, images: np.ndarray) -> float:
-    """Accuracy of a linear classifier that says which sensor a vector is from, on images it has not seen.
-
-    Args:
-        first: (n, d) vectors of one sensor.
-        second: (n, d) of the other.
-        images: (n,) image of every vector; no image is both fitted and judged.
-
-    Returns:
-        0.5 where the sensors cannot be told apart, 1 where they always can. Both sensors count alike.
-
-    Raises:
-        ValueError: fewer than two images.
-    """
-    groups = np.concatenate([images, images])
-    folds = min(FOLDS, len(np.unique(groups)))
-    if folds < 2:
-        raise ValueError(f"a probe needs regions of at least 2 images, found {folds}")
-    vectors, sensor = np.concatenate([first, second]), np.repeat([0, 1], len(first))
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    guessed = cross_val_predict(model, vectors, sensor, groups=groups, cv=GroupKFold(folds))
-    return float((guessed == sensor).mean())

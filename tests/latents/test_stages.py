@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from crodino_lib.latents.stages import Pair, modality_probe, pairs_of_fusion, pairs_of_strangers, stage_alignment
+from crodino_lib.latents.probes import modality_probe
+from crodino_lib.latents.stages import Pair, pairs_of_fusion, pairs_of_strangers, stage_alignment
 from tests.methods.conftest import *  # noqa: F403  (the fixture that builds methods)
 
 
