@@ -240,7 +240,7 @@ class StudyConfig(Strict):
     root: str = Field("", description="folder of your copy of the dataset")
     sensors: Names = Field(("rgb", "depth"), description="the two sensors of the study")
     methods: Names = Field(TOUR, description="rows: `crodino list methods`")
-    teacher: str = Field("acnet", description="fusion row that rows with a teacher learn from")
+    teacher: str = Field("acnet", description="row that rows with a teacher learn from; baseline: the other sensor's")
     seeds: int | None = Field(None, ge=1, description="independent repetitions of every run")
     epochs: int | None = Field(None, ge=1, description="passes over the training split")
     size: str | None = Field(None, description="WIDTHxHEIGHT in pixels")
@@ -273,7 +273,7 @@ class StudyConfig(Strict):
     def _teacher(cls, name: str) -> str:
         from crodino_lib.methods.registry import teachers
 
-        return choose(name, teachers(sensor_count=2), "teacher")
+        return choose(name, teachers(), "teacher")
 
     @field_validator("sensors")
     @classmethod
@@ -298,23 +298,32 @@ class StudyConfig(Strict):
 
     def run_config(self, method: str, sensors: Iterable[str], seed: int, settings: dict | None = None) -> RunConfig:
         """One run of the study."""
-        from crodino_lib.methods.registry import METHODS
-
-        taught_by = METHODS[RunConfig._known(method)].build.taught_by
-        teacher = {"fusion": (self.teacher, self.sensors), "first": ("baseline", self.sensors[:1]), None: ("", ())}
+        sensors = tuple(sensors)
+        teacher, seen = self._teacher_of(method, sensors)
         return RunConfig.parse(
             {
                 "method": method,
-                "sensors": tuple(sensors),
+                "sensors": sensors,
                 "seed": seed,
                 "settings": settings or {},
-                "teacher": teacher[taught_by][0],
-                "teacher_sensors": teacher[taught_by][1],
+                "teacher": teacher,
+                "teacher_sensors": seen,
                 "data": self.data_config(),
                 "model": ModelConfig.parse(self._settings(ModelConfig)),
                 "train": TrainConfig.parse(self._settings(TrainConfig)),
             }
         )
+
+    def _teacher_of(self, method: str, sensors: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+        """The row that teaches ``method`` in this study, and what it sees: one of one sensor sees the other sensor."""
+        from crodino_lib.methods.registry import METHODS
+
+        taught_by = METHODS[RunConfig._known(method)].build.taught_by
+        if taught_by != "fusion":
+            return ("baseline", self.sensors[:1]) if taught_by else ("", ())
+        if METHODS[self.teacher].build.sensor_count == 2:
+            return self.teacher, self.sensors
+        return self.teacher, tuple(sensor for sensor in self.sensors if sensor not in sensors)
 
     def identity(self) -> dict[str, Any]:
         """What makes it this study and no other: every resolved setting but its rows, its seeds and where data lies."""

@@ -130,14 +130,9 @@ METHODS: dict[str, MethodEntry] = {
 }
 
 
-def teachers(sensor_count: int | None = None) -> list[str]:
-    """Rows that can teach: those that need no teacher themselves and answer the sensors they train with together.
-
-    Args:
-        sensor_count: how many sensors the teacher sees; any where None.
-    """
-    able = {name: entry.build for name, entry in METHODS.items() if entry.build.can_teach}
-    return [name for name, build in able.items() if sensor_count in (None, build.sensor_count)]
+def teachers() -> list[str]:
+    """Rows that can teach: those that need no teacher themselves and answer the sensors they train with together."""
+    return [name for name, entry in METHODS.items() if entry.build.can_teach]
 
 
 def check_run(config: RunConfig, card: DatasetCard) -> None:

@@ -18,16 +18,16 @@ def make_home(tmp_path_factory):
         yield home
 
 
-def run(name, pair, home, monkeypatch, capsys):
+def run(name, pair, home, monkeypatch, capsys, *options, splits=("test", "test_night")):
     """Train a row from the command line and check what it leaves behind."""
     monkeypatch.setenv("CRODINO_CACHE", str(home / "cache"))  # the suite gives every test its own
-    assert main(["run", "--profile", "smoke", "--sensors", ",".join(pair), "--method", name]) == 0
+    assert main(["run", "--profile", "smoke", "--sensors", ",".join(pair), "--method", name, *options]) == 0
     folder = capsys.readouterr().out.strip().splitlines()[-1]
     with open(f"{folder}/run.json") as file:
         record = json.load(file)
     build = METHODS[name].build
     assert set(record["metrics"]) == {
-        f"{split}/{student}" for split in ("test", "test_night") for student in record["cost"]["students"]
+        f"{split}/{student}" for split in splits for student in record["cost"]["students"]
     }
     assert all(0 <= metric["miou"] <= 1 for metric in record["metrics"].values())
     assert (record["parent"] is None) == (build.taught_by is None)

@@ -17,6 +17,7 @@ from crodino_lib.study.tables import (
     caption,
     class_table,
     comparison_table,
+    cost_table,
     run_table,
     save_tables,
     to_markdown,
@@ -41,6 +42,19 @@ def fetched(tmp_path_factory, toy_card, toy_scenes):
         for method, sensors in (("baseline", ("rgb",)), ("baseline", ("depth",)), ("crodino-kd", ("rgb", "depth")))
     ]
     return [fetch_run(c, folder, "toy", toy_card, scenes) for c in configs]
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory, toy_card, toy_scenes):
+    """A baseline, an early-fusion teacher, and the student it taught."""
+    runs, scenes = tmp_path_factory.mktemp("taught"), dict.fromkeys(("train", "val", "test"), toy_scenes)
+    student = config_of("kd", ("rgb",)).model_copy(update={"teacher": "early", "teacher_sensors": ("rgb", "depth")})
+    configs = [config_of("baseline", ("rgb",)), student.parent, student]
+    return [fetch_run(config, runs, "toy", toy_card, scenes) for config in configs]
+
+
+def _stop():
+    raise StopIteration
 
 
 def test_a_finished_run_holds_everything_the_design_asks_for(fetched):
@@ -144,6 +158,38 @@ class TestTables:
     def test_the_students_cost_what_the_baseline_costs(self, fetched):
         assert set(comparison_table(run_table(fetched))["cost of inference"]) == {1.0}
 
+    def test_a_row_names_its_teacher_with_its_score_and_the_teacher_s_cost_stands_apart(self, taught):
+        table = comparison_table(run_table(taught)).set_index("method")
+        assert table.loc["kd", "teacher"] == "early+rgb+depth"
+        teacher = next(run for run in taught if run.config.method == "early")
+        assert table.loc["kd", "teacher mIoU"] == pytest.approx(
+            100 * teacher.record["metrics"]["test/rgb+depth"]["miou"]
+        )
+        assert f"({table.loc['kd', 'teacher mIoU']:.1f})" in as_text(table.reset_index()).loc[2, "teacher (its mIoU)"]
+        costs = cost_table(run_table(taught)).set_index("method")
+        assert costs.loc["kd", "teacher's training TFLOPs"] == pytest.approx(costs.loc["early", "training TFLOPs"])
+        assert 0 < costs.loc["kd", "of which teacher"] < costs.loc["kd", "training TFLOPs"]
+        assert costs.loc["baseline", "of which teacher"] == costs.loc["baseline", "teacher's training TFLOPs"] == 0
+
+    def test_a_teacher_is_trained_once_for_all_its_rows(self, taught, toy_card, toy_scenes, monkeypatch):
+        asked = []
+        monkeypatch.setattr(runs_module, "train", lambda method, *args: asked.append(method.config.method) or _stop())
+        config = taught[-1].config.model_copy(update={"method": "cwd-logits"})
+        with pytest.raises(StopIteration):
+            fetch_run(config, taught[0].folder.parents[2], "toy", toy_card, dict.fromkeys(toy_card.splits, toy_scenes))
+        assert asked == ["cwd-logits"]
+
+    def test_sensors_together_gain_over_the_better_baseline(self, taught, fetched):
+        table = run_table([*fetched[:2], taught[1]])
+        better = max(100 * run.record["metrics"][f"test/{run.config.sensors[0]}"]["miou"] for run in fetched[:2])
+        assert table.iloc[-1].reference == pytest.approx(better)
+
+    def test_missing_runs_are_listed_below_the_comparison(self, fetched, tmp_path):
+        save_tables(fetched, tmp_path, "a caption", ["cirkd on rgb, seed 0"])
+        assert "Not run: cirkd on rgb, seed 0." in (tmp_path / "comparison.md").read_text()
+        save_tables(fetched, tmp_path, "a caption")
+        assert "Not run" not in (tmp_path / "comparison.md").read_text()
+
     def test_saved_tables_read_back(self, fetched, tmp_path, toy_card):
         table = save_tables(fetched, tmp_path, "a caption")
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "comparison.csv"), table, atol=1e-3, check_dtype=False)
@@ -187,9 +233,32 @@ class TestStudy:
         with pytest.raises(ValueError, match="dataset 'nyu13' needs root"):
             _ = study.dataset
 
+    @pytest.mark.parametrize(
+        ("method", "student", "teacher", "expected"),
+        [
+            ("kd", ("depth",), "late", ("late", ("rgb", "depth"))),
+            ("kd", ("depth",), "baseline", ("baseline", ("rgb",))),
+            ("csk-net", ("rgb", "depth"), "late", ("baseline", ("rgb",))),
+            ("crodino-kd", ("rgb", "depth"), "late", ("", ())),
+        ],
+    )
+    def test_a_teacher_sees_both_sensors_or_the_one_its_student_does_not(self, method, student, teacher, expected):
+        run = StudyConfig(teacher=teacher).run_config(method, student, seed=3)
+        assert (run.teacher, run.teacher_sensors) == expected
+        if run.parent:
+            assert (run.parent.method, run.parent.sensors, run.parent.seed) == (*expected, 3)
+
+    def test_finished_and_missing_runs_make_up_the_grid(self, tmp_path, toy_card):
+        study = Study(StudyConfig(study="mine", methods=("baseline", "crodino-kd")), results=tmp_path)
+        study.__dict__ |= {"dataset": type("Toy", (), {"card": toy_card})(), "fingerprint": "toy"}
+        runs, missing = study.finished()
+        assert runs == []
+        assert missing == study.grid()
+
     def test_the_grid_has_one_baseline_per_sensor_and_one_run_per_joint_method(self, tmp_path, toy_card):
-        study = Study(StudyConfig(study="mine", seeds=2), results=tmp_path)
+        methods = ("baseline", "kd-v2", "crodino-kd")
+        study = Study(StudyConfig(study="mine", seeds=2, methods=methods), results=tmp_path)
         study.__dict__["dataset"] = type("Toy", (), {"card": toy_card})()
         grid = [(c.method, c.sensors, c.seed) for c in study.grid()]
-        assert len(grid) == len(set(grid)) == 2 * 4
+        assert len(grid) == len(set(grid)) == 2 * 5
         assert ("baseline", ("depth",), 1) in grid
