@@ -149,6 +149,11 @@ def _run(options: argparse.Namespace) -> None:
         student, options.sensors = options.sensors, None  # a study names two sensors, this run one of them
     study = Study(_study_config(options))
     sensors = (student,) if student else study.config.sensors[: method.sensor_count]
+    if student and method.taught_by and student not in study.config.sensors:
+        raise ValueError(
+            f"the student's sensor {student!r} is none of the study's {', '.join(study.config.sensors)}; name the pair "
+            f"its teacher sees: --sensors rgb,{student} --student {student}"
+        )
     config = study.run_config(options.method, sensors, options.seed, settings)
     print(describe_run(config))
     run = study.fetch(config)

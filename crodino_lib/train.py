@@ -30,6 +30,7 @@ from crodino_lib.methods.base import Method
 from crodino_lib.progress import bar, headless, say
 
 RESUME_EVERY_S = 60.0
+FLOP_LOOKS = 8  # steps whose operations are counted
 RATIO_EVERY = 100  # steps between two looks at how loudly each term speaks, which cost a backward pass per term
 
 
@@ -122,7 +123,7 @@ def train(
 
         model.train()
         step_started = time.monotonic()
-        flops = state["flops"] if step == 0 else None  # every step costs the same, or nearly
+        flops = state["flops"] if step % max(1, total_steps // FLOP_LOOKS) == 0 else None  # steps need not cost alike
         with counted_flops(flops, method), autocast(device, precision):
             terms = model(batch, step / total_steps)
         if step % RATIO_EVERY == RATIO_EVERY // 2:
@@ -137,6 +138,8 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         with counted_flops(flops, method):
             accelerator.backward(loss)
+        if flops is not None:
+            flops["steps"] = flops.get("steps", 0) + 1
         for part in separately_trained(method):  # a student is clipped alike, whatever is trained beside it
             accelerator.clip_grad_norm_(part, settings.clip_norm)
         optimiser.step()
@@ -178,8 +181,8 @@ def train(
     cost = {
         "train_seconds": state["seconds"],
         "device_seconds": state["step_seconds"],
-        "train_flops": state["flops"]["total"] * total_steps,
-        "teacher_flops": state["flops"]["teacher"] * total_steps,
+        "train_flops": state["flops"]["total"] * total_steps // state["flops"]["steps"],
+        "teacher_flops": state["flops"]["teacher"] * total_steps // state["flops"]["steps"],
         "peak_memory_bytes": state["peak"],
         "precision": precision,
         "device": describe(device),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from crodino_lib.data.sample import IGNORE
 from crodino_lib.losses.precision import in_float32
+from crodino_lib.losses.regions import nearest_labels
 
 
 @in_float32
@@ -84,7 +85,7 @@ def sample_pixels(
     Source: our reconstruction; ContrastiveSeg draws anchors by their prediction, and leaves class 0 out of its memory.
     Explained in notebook 05.
     """
-    small = F.interpolate(labels[:, None].float(), size=features.shape[-2:], mode="nearest-exact").long().flatten()
+    small = nearest_labels(labels, features.shape[-2:]).flatten()
     image = torch.arange(len(labels), device=labels.device).repeat_interleave(features[0, 0].numel())
     group = image * (IGNORE + 1) + small
     shuffled = torch.randperm(len(group), generator=generator).to(labels.device)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crodino_lib.data.sample import IGNORE
+from crodino_lib.losses.precision import in_float32
 
 
 class RegionVectors(NamedTuple):
@@ -52,6 +53,17 @@ def cover(labels: Tensor, size: tuple[int, int]) -> Tensor:
     return F.adaptive_avg_pool2d((labels != IGNORE).float(), size)
 
 
+def nearest_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels (B, h, w) of a coarser or finer map: each cell has the label at its centre.
+
+    Args:
+        labels: (B, H, W) int64 in [0, K) or 255.
+        size: (h, w) of the map.
+    """
+    return F.interpolate(labels[:, None].float(), size=size, mode="nearest-exact")[:, 0].long()
+
+
+@in_float32
 def region_vectors(features: Tensor, labels: Tensor, num_classes: int, min_cells: float = 1.0) -> RegionVectors:
     """Mean feature of every class in every image, where the class covers enough of it.
 
@@ -66,7 +78,6 @@ def region_vectors(features: Tensor, labels: Tensor, num_classes: int, min_cells
 
     Source: our reconstruction; published region contrasts pool with nearest labels.
     """
-    features = features.float()
     weights = region_weights(labels, num_classes, features.shape[-2:])
     area = weights.sum(dim=(2, 3))
     means = torch.einsum("bkhw,bchw->bkc", weights, features) / area.clamp(min=1e-6).unsqueeze(-1)

@@ -19,13 +19,13 @@ from crodino_lib.data.sample import DatasetCard
 from crodino_lib.losses.feature_imitation import feature_imitation
 from crodino_lib.losses.pixel_contrast import pixel_contrast, sample_pixels
 from crodino_lib.losses.pixel_distillation import pixel_distillation
-from crodino_lib.losses.regions import cover
+from crodino_lib.losses.regions import cover, nearest_labels
 from crodino_lib.losses.segmentation import segmentation_cross_entropy
-from crodino_lib.methods.base import Method
+from crodino_lib.methods.streamed import StreamedMethod
 from crodino_lib.models.bank import ClassBank
 from crodino_lib.models.exchange import FUSED, ExchangeForm, ExchangeRule
 from crodino_lib.models.gated_fusion import GatedFusion, GateForm
-from crodino_lib.models.segnet import SegOutput, single_sensor_net
+from crodino_lib.models.segnet import SegNet, SegOutput
 
 PROJECTED = 256  # width of the space in which pixels are contrasted
 BANK_KEYS = 64  # of every class, drawn from the bank for every step
@@ -55,11 +55,10 @@ class CSKSettings(Strict):
     bank: int = Field(512, ge=1, description="vectors of every class kept from earlier batches; published: 5000")
 
 
-class CSKNet(Method):
+class CSKNet(StreamedMethod):
     """Shared convolutions, a BatchNorm per sensor, channel exchange, gated fusion, contrastive distillation."""
 
     Settings = CSKSettings
-    sensor_count = 2
     taught_by = "first"
 
     def __init__(self, card: DatasetCard, config: RunConfig, settings: CSKSettings, teacher: nn.Module | None = None):
@@ -69,18 +68,9 @@ class CSKNet(Method):
         self.project_teacher = projection_head(width)  # another network's features, so a head of its own
         self.bank = ClassBank(self.num_classes, settings.bank, PROJECTED)
 
-    def build_students(self) -> dict[str, nn.Module]:
-        """The network of both sensors, and each sensor's plain one, cut from the same weights."""
-        alone = {sensor: self.build_student(sensor).requires_grad_(False) for sensor in self.sensors}
-        self.seed_for(self.sensors[0])
-        net, settings = single_sensor_net(3, self.num_classes, self.config.model), self.settings
-        rule = ExchangeRule(settings.exchange, settings.exchange_share, settings.threshold)
-        return alone | {self.both: GatedFusion(net, self.sensors, rule, settings.exchange_where, settings.gate)}
-
-    @property
-    def both(self) -> str:
-        """Name of the fused student."""
-        return "+".join(self.sensors)
+    def build_network(self, net: SegNet, rule: ExchangeRule) -> GatedFusion:
+        """Two streams and the fused one."""
+        return GatedFusion(net, self.sensors, rule, self.settings.exchange_where, self.settings.gate)
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Segmentation of three streams, retention of the EO teacher, fused to IR, contrast, sparsity."""
@@ -95,7 +85,7 @@ class CSKNet(Method):
         }
         fused, seen = outputs[FUSED].logits, cover(label, outputs[eo].logits.shape[-2:])
         terms["retention/logits"] = settings.retention_weight * self.retention(outputs[eo], teacher, label)
-        terms["retention/features"] = settings.retention_features * self.imitation(outputs[eo], teacher)
+        terms["retention/features"] = settings.retention_features * self.imitation(outputs[eo], teacher, label)
         terms["fused"] = settings.fused_weight * pixel_distillation(
             outputs[ir].logits, fused, settings.temperature, seen
         )
@@ -109,15 +99,15 @@ class CSKNet(Method):
         """Distillation of the EO teacher's logits into the EO stream, inside the scene."""
         seen = cover(label, eo.logits.shape[-2:])
         if self.settings.retention_where_right:
-            nearest = nn.functional.interpolate(label[:, None].float(), size=seen.shape[-2:], mode="nearest-exact")
-            seen = seen * (teacher.logits.argmax(dim=1) == nearest[:, 0].long())
+            seen = seen * (teacher.logits.argmax(dim=1) == nearest_labels(label, seen.shape[-2:]))
         return pixel_distillation(eo.logits, teacher.logits, self.settings.temperature, seen)
 
-    def imitation(self, eo: SegOutput, teacher: SegOutput) -> Tensor:
+    def imitation(self, eo: SegOutput, teacher: SegOutput, label: Tensor) -> Tensor:
         """Distance of the EO stream's two finest maps, from stride 4 on, from the teacher's."""
         first = self.students[self.both].levels[0]
         pairs = zip(eo.pyramid[first : first + 2], teacher.pyramid[first : first + 2], strict=True)
-        return torch.stack([feature_imitation(mine, theirs) for mine, theirs in pairs]).mean()
+        found = [feature_imitation(mine, theirs, cover(label, mine.shape[-2:])) for mine, theirs in pairs]
+        return torch.stack(found).mean()
 
     def contrast(self, outputs: dict[str, SegOutput], teacher: SegOutput, label: Tensor) -> Tensor:
         """Pixels of the IR and fused views against those of all views, of the EO teacher, and of earlier batches."""
@@ -149,19 +139,10 @@ class CSKNet(Method):
         self.bank.push(torch.cat(vectors[2:]), torch.cat(classes[2:]))
         return loss
 
-    def export(self) -> None:
-        """Each sensor's plain network: its BatchNorms, no exchange, no gate."""
-        trunk = self.students[self.both].trunk
-        for sensor in self.sensors:
-            state = trunk.sensor_state(sensor, self.card.sensors[sensor].channels)
-            self.students[sensor].load_state_dict(state)
-
     def diagnostics(self) -> dict[str, float]:
         """Share of exchanged channels per layer and sensor; warns where the exchange does nothing."""
-        if self.settings.exchange == "none":
-            return {}
-        shares = self.students[self.both].trunk.exchanged_shares()
-        if max(shares.values()) < INERT:
+        shares = super().diagnostics()
+        if shares and max(shares.values()) < INERT:
             warnings.warn(
                 f"the exchange is inert: at most {100 * max(shares.values()):.1f} % of a layer's channels give way. "
                 "Raise threshold, or leave it out to exchange a share of every layer",

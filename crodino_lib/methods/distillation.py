@@ -1,7 +1,8 @@
 """Distillation: one student learns its labels and follows a trained teacher. Each row of the table is one loss here.
 
-Every loss is computed where there are labels: what augmentation pads outside the scene is labelled 255, and there the
-teacher saw nothing either. Unlabelled pixels inside the scene go with it, for labels cannot tell the two apart.
+Every loss but CIRKD's relations is computed where there are labels: what augmentation pads outside the scene is
+labelled 255, and there the teacher saw nothing either. Unlabelled pixels inside the scene go with it, for labels cannot
+tell the two apart.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from crodino_lib.losses.pixel_contrast import sample_pixels
 from crodino_lib.losses.pixel_distillation import pixel_distillation
 from crodino_lib.losses.prototype_maps import prototype_map_distance
 from crodino_lib.losses.receptive_masks import mask_overlap, masked_distillation, receptive_masks
-from crodino_lib.losses.regions import cover, region_vectors
+from crodino_lib.losses.regions import cover, nearest_labels, region_vectors
 from crodino_lib.losses.segmentation import segmentation_cross_entropy
 from crodino_lib.methods.base import Method
 from crodino_lib.models.adapter import adapter, at_size_of
@@ -110,8 +111,8 @@ class Decoupled(Term):
 
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
         """One term, on the logits, that fades in."""
-        small = nn.functional.interpolate(labels[:, None].float(), size=student.logits.shape[-2:], mode="nearest-exact")
-        loss = decoupled_distillation(student.logits, teacher.logits, small[:, 0].long(), self.settings.temperature)
+        small = nearest_labels(labels, student.logits.shape[-2:])
+        loss = decoupled_distillation(student.logits, teacher.logits, small, self.settings.temperature)
         return {"decoupled": min(progress / self.warmup, 1.0) * loss}
 
 

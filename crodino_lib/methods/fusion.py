@@ -11,9 +11,10 @@ from crodino_lib.augment import Batch
 from crodino_lib.config import Strict
 from crodino_lib.losses.segmentation import segmentation_cross_entropy
 from crodino_lib.methods.base import Method
+from crodino_lib.methods.streamed import StreamedMethod
 from crodino_lib.models.exchange import FUSED, ExchangeForm, ExchangeFusion, ExchangeRule
 from crodino_lib.models.fusion import LateFusion, fusion_net
-from crodino_lib.models.segnet import single_sensor_net
+from crodino_lib.models.segnet import SegNet
 
 
 class FusionSettings(Strict):
@@ -57,7 +58,7 @@ class CENSettings(Strict):
     sparsity_weight: float = Field(6e-4, ge=0, description="weight of the scales' sum; CEN's 2e-4 counts three times")
 
 
-class CEN(Method):
+class CEN(StreamedMethod):
     """Channel exchange: one trunk, two streams, their ensemble. It also answers each sensor alone, untrained for it.
 
     Source: Wang et al., NeurIPS 2020. Ours: the share of channels in place of the fixed threshold, which the scales of
@@ -65,36 +66,18 @@ class CEN(Method):
     """
 
     Settings = CENSettings
-    sensor_count = 2
     can_teach = True
 
-    def build_students(self) -> dict[str, nn.Module]:
-        """Both sensors together, and each alone, cut from the same weights."""
-        alone = {sensor: self.build_student(sensor).requires_grad_(False) for sensor in self.sensors}
-        self.seed_for(self.sensors[0])
-        net = single_sensor_net(3, self.num_classes, self.config.model)
-        settings = self.settings
-        rule = ExchangeRule(settings.exchange, settings.exchange_share, settings.threshold)
-        return alone | {"+".join(self.sensors): ExchangeFusion(net, self.sensors, rule)}
+    def build_network(self, net: SegNet, rule: ExchangeRule) -> ExchangeFusion:
+        """Two streams and the ensemble of their logits."""
+        return ExchangeFusion(net, self.sensors, rule)
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy of both streams and of the ensemble; sparsity of the scales."""
-        both = "+".join(self.sensors)
-        outputs = self.students[both].each(*[batch.images[sensor] for sensor in self.sensors])
+        outputs = self.students[self.both].each(*[batch.images[sensor] for sensor in self.sensors])
         label = batch.labels[self.sensors[0]]
         terms = {
-            f"segmentation/{both if name == FUSED else name}": segmentation_cross_entropy(out.logits, label)
+            f"segmentation/{self.both if name == FUSED else name}": segmentation_cross_entropy(out.logits, label)
             for name, out in outputs.items()
         }
-        return terms | {"sparsity": self.settings.sparsity_weight * self.students[both].trunk.sparsity()}
-
-    def export(self) -> None:
-        """Each sensor's plain network: its BatchNorms, no exchange."""
-        trunk = self.students["+".join(self.sensors)].trunk
-        for sensor in self.sensors:
-            state = trunk.sensor_state(sensor, self.card.sensors[sensor].channels)
-            self.students[sensor].load_state_dict(state)
-
-    def diagnostics(self) -> dict[str, float]:
-        """Share of exchanged channels per layer and sensor."""
-        return self.students["+".join(self.sensors)].trunk.exchanged_shares()
+        return terms | {"sparsity": self.settings.sparsity_weight * self.students[self.both].trunk.sparsity()}

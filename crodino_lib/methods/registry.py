@@ -152,6 +152,11 @@ def check_run(config: RunConfig, card: DatasetCard) -> None:
     if config.teacher:
         choose(config.teacher, teachers(), "teacher")
         _check_count(config.teacher, config.teacher_sensors, "as a teacher sees")
+    if taught_by == "first" and (config.teacher, config.teacher_sensors) != ("baseline", config.sensors[:1]):
+        raise ValueError(
+            f"method {config.method!r} learns from the baseline of its first sensor, {config.sensors[0]!r}, not from "
+            f"{config.teacher!r} of {list(config.teacher_sensors)}"
+        )
 
 
 def _check_count(method: str, sensors: tuple[str, ...], does: str) -> None:

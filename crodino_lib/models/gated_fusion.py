@@ -56,15 +56,18 @@ class GatedSpectralUnit(nn.Module):
             return a.new_full((1, 1, 1, 1), 0.5)
         if self.form == "fourier":
             a, b = (_amplitude(torch.fft.rfft2(x.float(), norm="ortho")) for x in (a, b))
+        return self._open(a, b)
+
+    def _open(self, a: Tensor, b: Tensor) -> Tensor:
         stacked = torch.cat([a, b], dim=1)
         return self.weigh(stacked.mean(dim=(2, 3), keepdim=True) if self.form == "channel" else stacked).sigmoid()
 
     def _mix_amplitudes(self, a: Tensor, b: Tensor) -> Tensor:
-        gate = self.gate(a, b)
         spectra = [torch.fft.rfft2(x, norm="ortho") for x in (a, b)]
-        amplitudes = [_amplitude(spectrum) for spectrum in spectra]
-        mixed = gate * amplitudes[0] + (1 - gate) * amplitudes[1]
-        return torch.fft.irfft2(mixed * spectra[1] / amplitudes[1], s=a.shape[-2:], norm="ortho")
+        first, second = (_amplitude(spectrum) for spectrum in spectra)
+        gate = self._open(first, second)
+        mixed = gate * first + (1 - gate) * second
+        return torch.fft.irfft2(mixed * spectra[1] / second, s=a.shape[-2:], norm="ortho")
 
 
 def _amplitude(spectrum: Tensor) -> Tensor:

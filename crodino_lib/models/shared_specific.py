@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -40,8 +41,8 @@ class SharedSpecificNet(nn.Module):
         classes: number of classes K.
         config: encoder and widths.
 
-    Source: Wang et al., ShaSpec, CVPR 2023. Ours: the study's network, the mean of the shared maps as skip, and one
-    BatchNorm per sensor in the shared part, where the official code has instance norms.
+    Source: Wang et al., ShaSpec, CVPR 2023. Ours: the study's network; the mean of the shared maps as skip; where the
+    official code has instance norms, a BatchNorm per sensor in the shared part and per set of sensors in the decoder.
     """
 
     def __init__(self, channels: dict[str, int], available: tuple[str, ...], classes: int, config: ModelConfig):
@@ -57,6 +58,8 @@ class SharedSpecificNet(nn.Module):
         width = 2 * config.block_channels
         self.compose = nn.Conv2d(2 * width, width, 3, padding=1)
         self.decoder = Decoder(len(channels) * width, self.shared.skip_channels, config.decoder_channels, classes)
+        subsets = [c for count in range(1, len(available) + 1) for c in itertools.combinations(available, count)]
+        give_streams(self.decoder, ["+".join(subset) for subset in subsets])  # what is missing moves its input's mean
 
     def forward(self, *images: Tensor) -> SegOutput:
         """Segment from all the sensors it takes."""
@@ -84,6 +87,7 @@ class SharedSpecificNet(nn.Module):
             for sensor, shared in features.shared.items()
         }
         substitute = next(iter(features.shared.values()))
+        activate(self.decoder, ("+".join(composed),))
         bottleneck = torch.cat([composed.get(sensor, substitute) for sensor in self.sensors], dim=1)
         logits, decoded = self.decoder(bottleneck, _mean(features.fine))
         shared, private = _mean(features.shared), _mean(features.specific)

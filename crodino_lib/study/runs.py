@@ -61,9 +61,15 @@ class Run:
         return load_confusion(self.folder / "confusion.npz")
 
     def method(self, card: DatasetCard) -> Method:
-        """The method with its trained students, in evaluation mode."""
+        """The method with its trained students, in evaluation mode; with its teacher, where that run is still there."""
         method = build_method(self.config, card)
         method.load_students(self.folder)
+        if teacher := self.record["parent"]:
+            folder = self.folder.parents[1] / teacher["method"] / teacher["run"]
+            if finished_run(folder):
+                method.load_teacher(folder)
+            else:
+                method.teacher = None
         return method.eval()
 
 

@@ -156,9 +156,11 @@ class Study:
         found = [(config, finished_run(self._folder_of(config))) for config in self.grid()]
         return [run for _, run in found if run], [config for config, run in found if not run]
 
-    def untrained(self, method: str, sensors: Iterable[str] | None = None, seed: int = 0) -> Method:
+    def untrained(self, row: str, sensors: Iterable[str] | None = None, seed: int = 0) -> Method:
         """A method with its starting weights: the null model of every picture."""
-        return build_method(self.run_config(method, sensors or self.config.sensors, seed), self.card).eval()
+        method = build_method(self.run_config(row, sensors or self.config.sensors, seed), self.card).eval()
+        method.export()
+        return method
 
     @property
     def figures(self) -> Path:

@@ -47,3 +47,13 @@ def test_positions_without_features_leave_gradients_finite():
     loss.backward()
     assert loss.item() == pytest.approx(1)  # no direction: the teacher's unit length
     assert student.grad.isfinite().all()
+
+
+def test_positions_that_are_not_valid_do_not_count():
+    generator = torch.Generator().manual_seed(5)
+    student, teacher = (torch.randn(2, 3, 4, 5, generator=generator) for _ in range(2))
+    valid = torch.zeros(2, 4, 5)
+    valid[:, 1] = 1
+    expected = feature_imitation(student[:, :, 1:2], teacher[:, :, 1:2])
+    torch.testing.assert_close(feature_imitation(student, teacher, valid), expected)
+    assert feature_imitation(student, teacher, 0 * valid).item() == 0

@@ -11,7 +11,7 @@ from crodino_lib.methods.registry import METHODS, build_method
 from crodino_lib.train import seeded
 
 SMALL = ModelConfig(block_channels=16, decoder_channels=16)
-STEPS = 20
+STEPS = 15
 
 
 def run_of(name, sensors, seed=0, teacher="early", **settings):

@@ -8,13 +8,11 @@ from safetensors.torch import save_file
 
 from crodino_lib.cost import inference_cost
 from crodino_lib.methods.registry import METHODS, build_method, teachers
+from crodino_lib.models.segnet import SegNet
 from tests.methods.conftest import batch_for, images_of, run_of
 
 SENSORS = ("rgb", "depth", "thermal")
 PAIRS = list(itertools.combinations(SENSORS, 2))
-# parameters and operations of what is deployed for one sensor, in those of the baseline; 1 where not named (section of
-# the README: what rows cost)
-COSTLIER = {"discom-kd": (1.5, 2.1), "discom-kd-released": (1.5, 2.1), "shaspec": (1.5, 3.0)}
 
 
 FIRST_OF_A_KIND = {entry.build: name for name, entry in reversed(METHODS.items())}.values()
@@ -78,9 +76,10 @@ def test_what_one_sensor_needs_when_deployed_costs_what_is_said(method, toy_card
         image = [torch.zeros(1, toy_card.sensors[sensor].channels, 48, 64)]
         found = inference_cost(method.students[sensor], image)
         baseline = inference_cost(build("baseline", (sensor,)).students[sensor], image)
-        low, high = COSTLIER.get(method.config.method, (1, 1))
-        for quantity in found:
-            assert low * baseline[quantity] <= found[quantity] <= high * baseline[quantity]
+        if isinstance(method.students[sensor], SegNet):
+            assert found == baseline
+        else:  # another network, which has to say what it costs beside the one that all others are
+            assert all(baseline[quantity] < found[quantity] < 4 * baseline[quantity] for quantity in found)
 
 
 def test_students_of_one_sensor_that_learn_by_themselves_start_where_the_baseline_starts(build, method):

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from crodino_lib.augment import augment
+from crodino_lib.methods.registry import build_method
 from crodino_lib.models.exchange import StreamNorm
 from crodino_lib.train import seeded
-from tests.methods.conftest import batch_for, images_of
+from tests.methods.conftest import batch_for, images_of, run_of
 
 
 @pytest.fixture
@@ -125,3 +126,10 @@ def test_retention_where_right_ignores_what_the_teacher_gets_wrong(build, toy_sc
     teacher.logits[:, 0] = 5.0  # it says class 0 everywhere
     assert method.retention(outputs["rgb"], teacher, wrong).item() == 0
     assert method.retention(outputs["rgb"], teacher, torch.zeros_like(wrong)).item() > 0
+
+
+@pytest.mark.parametrize(("teacher", "seen"), [("early", ("rgb", "depth")), ("baseline", ("depth",))])
+def test_another_teacher_than_the_eo_baseline_is_refused(teacher, seen, toy_card):
+    config = run_of("csk-net", ("rgb", "depth")).model_copy(update={"teacher": teacher, "teacher_sensors": seen})
+    with pytest.raises(ValueError, match="learns from the baseline of its first sensor, 'rgb', not from"):
+        build_method(config, toy_card)

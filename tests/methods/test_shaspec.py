@@ -55,3 +55,11 @@ def test_its_terms_are_weighed_as_published(method, toy_scenes):
     torch.testing.assert_close(terms["shared"], expected)
     told = [method.tell_sensor(features.pooled[s]).log_softmax(1)[:, i] for i, s in enumerate(method.sensors)]
     torch.testing.assert_close(terms["specific"], -0.02 * torch.stack(told).mean())
+
+
+def test_a_decoder_norm_moves_only_on_its_own_set_of_sensors(method, toy_scenes, monkeypatch):
+    norms = method.students["rgb+depth"].decoder.fuse[0][1].norms
+    before = {name: norm.running_mean.clone() for name, norm in norms.items()}
+    monkeypatch.setattr(method, "draw_present", lambda: ("rgb",))
+    method.train()(batch_for(method, toy_scenes), 0.9)
+    assert {name for name, norm in norms.items() if not torch.equal(norm.running_mean, before[name])} == {"rgb"}

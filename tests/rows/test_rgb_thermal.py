@@ -1,4 +1,4 @@
-"""Every row on rooms, rgb and thermal."""
+"""Every row on rooms, rgb and thermal, with another and much smaller encoder than the default."""
 
 import pytest
 
@@ -10,4 +10,5 @@ home = pytest.fixture(scope="module")(make_home)
 
 @pytest.mark.parametrize("name", METHODS)
 def test_it_runs_from_the_command_line(name, home, monkeypatch, capsys):
-    run(name, ("rgb", "thermal"), home, monkeypatch, capsys)
+    encoder = ("--encoder", "mobilenetv3_small_050", "--weights", "none")
+    run(name, ("rgb", "thermal"), home, monkeypatch, capsys, *encoder)
