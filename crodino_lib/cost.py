@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import resource
 import statistics
 import time
@@ -46,11 +47,24 @@ def counted_flops(into: dict[str, int] | None, method: nn.Module) -> Iterator[No
     if into is None:
         yield
         return
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.convolution_backward: _backward_flops}
+    ) as counter:
         yield
     of_teacher = counter.flop_counts.get(f"{type(method).__name__}.teacher", {})
     into["total"] = into.get("total", 0) + counter.get_total_flops()
     into["teacher"] = into.get("teacher", 0) + sum(of_teacher.values())
+
+
+def _backward_flops(gradient: torch.Size, image: torch.Size, weight: torch.Size, *rest: object, **_: object) -> int:
+    """Operations of a convolution's backward pass: the forward's for the input's gradient, and for the weight's.
+
+    torch's own formula takes a grouped convolution's weight gradient for a dense one's: hundreds of times too much for
+    a depthwise one.
+    """
+    wanted = rest[-1]  # gradients of input, weight, bias
+    forward = 2 * gradient[0] * math.prod(gradient[2:]) * math.prod(weight)
+    return forward * (bool(wanted[0]) + bool(wanted[1]))
 
 
 def reset_peak_memory(device: torch.device) -> None:
