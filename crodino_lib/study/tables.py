@@ -244,8 +244,8 @@ def save_tables(runs: list[Run], folder: Path, says: str, missing: Iterable[str]
 
 COST_CAPTION = (
     "Operations are counted, by torch.utils.flop_counter, on one scene and on up to eight training steps; minutes, "
-    "milliseconds and memory are this machine's, with whatever else ran on it. A teacher's own training is paid once for "
-    "all its rows."
+    "milliseconds and memory are this machine's, with whatever else ran on it. A teacher's own training is paid once "
+    "for all its rows."
 )
 
 
