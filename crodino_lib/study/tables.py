@@ -201,7 +201,9 @@ def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
             "seeds": comparison["seeds"],
             "test images": comparison["test images"],
             "training images": comparison["training images"],
-            "inference cost": comparison["cost of inference"].map("{:.2f}x".format, na_action="ignore").fillna("-"),
+            "inference cost": comparison["cost of inference"].map(
+                lambda cost: "-" if np.isnan(cost) else f"{cost:.2f}x"
+            ),
             "training min, run": comparison["training minutes"].map("{:.1f}".format),
             "teacher's": comparison["teacher minutes"].map(lambda minutes: f"{minutes:.1f}" if minutes else "-"),
         }

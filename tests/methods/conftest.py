@@ -11,7 +11,7 @@ from crodino_lib.methods.registry import METHODS, build_method
 from crodino_lib.train import seeded
 
 SMALL = ModelConfig(block_channels=16, decoder_channels=16)
-STEPS = 15
+STEPS = 20
 
 
 def run_of(name, sensors, seed=0, teacher="early", **settings):
@@ -29,7 +29,7 @@ def run_of(name, sensors, seed=0, teacher="early", **settings):
     )
 
 
-def batch_for(method, scenes, count=8):
+def batch_for(method, scenes, count=4):
     indices, generator = list(range(count)), seeded(0, "test")
     sensors, regime = method.batch_sensors, method.augmentation
     return augment(scenes, indices, method.card, sensors, regime, generator, torch.device("cpu"))

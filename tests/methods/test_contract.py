@@ -24,14 +24,18 @@ def method(request, build):
     return build(*request.param)
 
 
-def test_a_step_gives_finite_terms_that_reach_every_trained_student(method, toy_scenes):
-    terms = method.train()(batch_for(method, toy_scenes), 0.5)
-    assert all(term.ndim == 0 and torch.isfinite(term) for term in terms.values())
-    assert any(name.startswith("segmentation/") for name in terms)
-    method.zero_grad()
-    torch.stack(list(terms.values())).sum().backward()
+def test_steps_give_finite_terms_that_reach_every_trained_parameter(method, toy_scenes):
     trained = [p for student in method.students.values() for p in student.parameters() if p.requires_grad]
     assert trained
+    method.zero_grad()
+    for step in range(12):  # a method may draw which sensors it sees; most need one step
+        torch.manual_seed(step)
+        terms = method.train()(batch_for(method, toy_scenes), 0.5)
+        assert all(term.ndim == 0 and torch.isfinite(term) for term in terms.values())
+        assert any(name.startswith("segmentation/") for name in terms)
+        torch.stack(list(terms.values())).sum().backward()
+        if all(p.grad is not None for p in trained):
+            break
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in trained)
 
 

@@ -7,6 +7,9 @@ import pytest
 from crodino_lib.cli import main
 from crodino_lib.methods.registry import METHODS
 
+SMALL = ("--study", "small", "--encoder", "mobilenetv3_small_050", "--weights", "none")
+FIRST_OF_A_KIND = {entry.build: name for name, entry in reversed(METHODS.items())}.values()
+
 
 def make_home(tmp_path_factory):
     """Results and cache of one module, so that scenes are rendered and teachers trained once."""

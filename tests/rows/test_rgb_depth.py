@@ -1,13 +1,13 @@
-"""Every row on rooms, rgb and depth."""
+"""Every row on rooms, rgb and depth: one of each kind with the default encoder, its variants with a small one."""
 
 import pytest
 
 from crodino_lib.methods.registry import METHODS
-from tests.rows.smoke import make_home, run
+from tests.rows.smoke import FIRST_OF_A_KIND, SMALL, make_home, run
 
 home = pytest.fixture(scope="module")(make_home)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_it_runs_from_the_command_line(name, home, monkeypatch, capsys):
-    run(name, ("rgb", "depth"), home, monkeypatch, capsys)
+    run(name, ("rgb", "depth"), home, monkeypatch, capsys, *([] if name in FIRST_OF_A_KIND else SMALL))

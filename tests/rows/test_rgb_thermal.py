@@ -3,12 +3,11 @@
 import pytest
 
 from crodino_lib.methods.registry import METHODS
-from tests.rows.smoke import make_home, run
+from tests.rows.smoke import SMALL, make_home, run
 
 home = pytest.fixture(scope="module")(make_home)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_it_runs_from_the_command_line(name, home, monkeypatch, capsys):
-    encoder = ("--encoder", "mobilenetv3_small_050", "--weights", "none")
-    run(name, ("rgb", "thermal"), home, monkeypatch, capsys, *encoder)
+    run(name, ("rgb", "thermal"), home, monkeypatch, capsys, *SMALL)
