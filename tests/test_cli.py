@@ -25,7 +25,7 @@ def error_of(capsys, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["run", "--method", "crodino"], "method 'crodino' does not exist; it must be one of baseline, crodino-kd"),
+        (["run", "--method", "crodino"], "method 'crodino' does not exist; it must be one of baseline, early, acnet"),
         (["study", "--dataset", "nyu31"], "Did you mean 'nyu13'?"),
         (["study", "--profile", "fast"], "profile 'fast' does not exist; it must be one of smoke, quick"),
         (["run", "--method", "baseline", "--epochs", "many"], "epochs = 'many': Input should be a valid integer"),
