@@ -196,7 +196,7 @@ class CroDiNoKD(Method):
             return info_nce(*(half.mean(dim=(2, 3)) for half in shared), self.settings.temperature)
         if self.settings.contrast == "pixel":
             warps = [batch.warps[sensor] for sensor in self.sensors]
-            return pixel_contrast(*shared, *warps, self.settings.pixel_points, self.settings.temperature)
+            return tracked_contrast(*shared, *warps, self.settings.pixel_points, self.settings.temperature)
         return self.contrast(outputs, batch.labels)
 
     def contrast(self, outputs: dict[str, SegOutput], labels: dict[str, Tensor]) -> Tensor:
@@ -234,7 +234,7 @@ class CroDiNoKD(Method):
         return self.num_classes * (1 + position) + classes
 
 
-def pixel_contrast(
+def tracked_contrast(
     shared_a: Tensor, shared_b: Tensor, warp_a: Tensor, warp_b: Tensor, rows: int, temperature: float
 ) -> Tensor:
     """InfoNCE of two sensors' shared maps at the same points of the scenes, found through the warps (C3).

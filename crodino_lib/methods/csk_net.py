@@ -20,7 +20,6 @@ from crodino_lib.losses.feature_imitation import feature_imitation
 from crodino_lib.losses.pixel_contrast import pixel_contrast, sample_pixels
 from crodino_lib.losses.pixel_distillation import pixel_distillation
 from crodino_lib.losses.regions import cover, nearest_labels
-from crodino_lib.losses.segmentation import segmentation_cross_entropy
 from crodino_lib.methods.streamed import StreamedMethod
 from crodino_lib.models.bank import ClassBank
 from crodino_lib.models.exchange import FUSED, ExchangeForm, ExchangeRule
@@ -79,10 +78,7 @@ class CSKNet(StreamedMethod):
         exchanging = torch.rand(()).item() >= settings.exchange_dropout
         outputs = self.students[self.both].each(batch.images[eo], batch.images[ir], exchanging=exchanging)
         teacher = self.teacher(batch.images)
-        terms = {
-            f"segmentation/{self.both if name == FUSED else name}": segmentation_cross_entropy(out.logits, label)
-            for name, out in outputs.items()
-        }
+        terms = self.segmentation(outputs, label)
         fused, seen = outputs[FUSED].logits, cover(label, outputs[eo].logits.shape[-2:])
         terms["retention/logits"] = settings.retention_weight * self.retention(outputs[eo], teacher, label)
         terms["retention/features"] = settings.retention_features * self.imitation(outputs[eo], teacher, label)

@@ -12,7 +12,7 @@ from crodino_lib.config import Strict
 from crodino_lib.losses.segmentation import segmentation_cross_entropy
 from crodino_lib.methods.base import Method
 from crodino_lib.methods.streamed import StreamedMethod
-from crodino_lib.models.exchange import FUSED, ExchangeForm, ExchangeFusion, ExchangeRule
+from crodino_lib.models.exchange import ExchangeForm, ExchangeFusion, ExchangeRule
 from crodino_lib.models.fusion import LateFusion, fusion_net
 from crodino_lib.models.segnet import SegNet
 
@@ -76,8 +76,5 @@ class CEN(StreamedMethod):
         """Cross-entropy of both streams and of the ensemble; sparsity of the scales."""
         outputs = self.students[self.both].each(*[batch.images[sensor] for sensor in self.sensors])
         label = batch.labels[self.sensors[0]]
-        terms = {
-            f"segmentation/{self.both if name == FUSED else name}": segmentation_cross_entropy(out.logits, label)
-            for name, out in outputs.items()
-        }
-        return terms | {"sparsity": self.settings.sparsity_weight * self.students[self.both].trunk.sparsity()}
+        sparsity = self.settings.sparsity_weight * self.students[self.both].trunk.sparsity()
+        return self.segmentation(outputs, label) | {"sparsity": sparsity}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 
-from torch import nn
+from torch import Tensor, nn
 
+from crodino_lib.losses.segmentation import segmentation_cross_entropy
 from crodino_lib.methods.base import Method
-from crodino_lib.models.exchange import ExchangeRule
-from crodino_lib.models.segnet import SegNet, single_sensor_net
+from crodino_lib.models.exchange import FUSED, ExchangeRule
+from crodino_lib.models.segnet import SegNet, SegOutput, single_sensor_net
 
 
 class StreamedMethod(Method):
@@ -35,6 +36,13 @@ class StreamedMethod(Method):
     @abc.abstractmethod
     def build_network(self, net: SegNet, rule: ExchangeRule) -> nn.Module:
         """The network of both sensors around a plain RGB one."""
+
+    def segmentation(self, outputs: dict[str, SegOutput], label: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy of every stream, under the names of the students that they are."""
+        return {
+            f"segmentation/{self.both if name == FUSED else name}": segmentation_cross_entropy(out.logits, label)
+            for name, out in outputs.items()
+        }
 
     def export(self) -> None:
         """Each sensor's plain network: the shared convolutions, its BatchNorms, no exchange."""

@@ -16,7 +16,7 @@ home = pytest.fixture(scope="module")(make_home)
 @pytest.mark.skipif(not COPY.is_dir(), reason="no copy of NYU Depth v2; set CRODINO_NYU_ROOT")
 @pytest.mark.parametrize("name", METHODS)
 def test_it_runs_from_the_command_line(name, home, monkeypatch, capsys):
-    run(
+    record = run(
         name,
         ("rgb", "depth"),
         home,
@@ -29,3 +29,4 @@ def test_it_runs_from_the_command_line(name, home, monkeypatch, capsys):
         str(COPY),
         splits=("test",),
     )
+    assert record["finished"] is True

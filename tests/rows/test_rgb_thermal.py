@@ -10,4 +10,5 @@ home = pytest.fixture(scope="module")(make_home)
 
 @pytest.mark.parametrize("name", METHODS)
 def test_it_runs_from_the_command_line(name, home, monkeypatch, capsys):
-    run(name, ("rgb", "thermal"), home, monkeypatch, capsys, *SMALL)
+    record = run(name, ("rgb", "thermal"), home, monkeypatch, capsys, *SMALL)
+    assert record["finished"] is True
