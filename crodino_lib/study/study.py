@@ -69,10 +69,12 @@ class Study:
     def _claim_folder(self) -> None:
         mine = json.loads(json.dumps(self.config.identity()))  # as it reads back: lists, not tuples
         file = self.folder / "study.json"
+        # What starts with a dot is half a file: another process claims the folder too, or one was killed at it.
+        found = {path.name for path in self.folder.glob("[!.]*")}
         if file.exists():
             theirs = read_json(file)
             differing = {k: (theirs.get(k), mine.get(k)) for k in mine | theirs if theirs.get(k) != mine.get(k)}
-            if differing and {path.name for path in self.folder.iterdir()} != {file.name}:
+            if differing and found - {file.name}:
                 told = "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in differing.items())
                 raise ValueError(
                     f"the results folder {self.folder} belongs to another study: {told}. "
@@ -80,7 +82,7 @@ class Study:
                 )
             if not differing:
                 return
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        elif found:
             raise ValueError(
                 f"the results folder {self.folder} is not empty and holds no study.json; choose another name"
             )

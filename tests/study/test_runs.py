@@ -223,6 +223,11 @@ class TestStudy:
         with pytest.raises(ValueError, match=r"is not empty and holds no study\.json"):
             Study(StudyConfig(study="mine"), results=tmp_path)
 
+    def test_half_a_file_of_a_killed_or_concurrent_start_does_not_block_a_study(self, tmp_path):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / ".study-x1y2.json").touch()
+        assert (Study(StudyConfig(study="mine"), results=tmp_path).folder / "study.json").exists()
+
     def test_a_study_may_gain_rows_and_seeds(self, tmp_path):
         Study(StudyConfig(study="mine", seeds=1, methods=("baseline",)), results=tmp_path)
         study = Study(StudyConfig(study="mine", seeds=3), results=tmp_path)
