@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -68,10 +69,9 @@ def _row_divergence(student: Tensor, teacher: Tensor) -> Tensor:
 def _unit_positions(features: Tensor, max_cells: int | None) -> Tensor:
     """(B, h*w, C) unit vectors of a map, pooled to at most ``max_cells`` positions."""
     if max_cells is not None:
-        features = F.adaptive_avg_pool2d(features, _pooled_size(*features.shape[-2:], max_cells))
+        features = F.avg_pool2d(features, _pooling_factor(*features.shape[-2:], max_cells), ceil_mode=True)
     return F.normalize(features.flatten(2).mT, dim=2)
 
 
-def _pooled_size(height: int, width: int, max_cells: int) -> tuple[int, int]:
-    sizes = ((math.ceil(height / factor), math.ceil(width / factor)) for factor in range(1, max(height, width) + 1))
-    return next((h, w) for h, w in sizes if h * w <= max_cells)
+def _pooling_factor(height: int, width: int, max_cells: int) -> int:
+    return next(f for f in itertools.count(1) if math.ceil(height / f) * math.ceil(width / f) <= max_cells)

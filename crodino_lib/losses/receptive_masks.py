@@ -43,7 +43,7 @@ def mask_overlap(masks: Tensor) -> Tensor:
     flat = masks.flatten(2)
     products = flat @ flat.mT
     squares = products.diagonal(dim1=1, dim2=2)
-    dice = 2 * products / (squares[:, :, None] + squares[:, None, :]).clamp(min=1e-6)
+    dice = 2 * products / (squares[:, :, None] + squares[:, None, :] + 2e-12)
     first, second = torch.triu_indices(*dice.shape[1:], offset=1, device=dice.device)
     pairs = dice[:, first, second]
     return pairs.sum() / max(pairs.numel(), 1)

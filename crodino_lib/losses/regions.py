@@ -78,7 +78,7 @@ def region_vectors(features: Tensor, labels: Tensor, num_classes: int, min_cells
 
     Source: our reconstruction; published region contrasts pool with nearest labels.
     """
-    weights = region_weights(labels, num_classes, features.shape[-2:])
+    weights = region_weights(labels, num_classes, features.shape[-2:]).to(features.dtype)
     area = weights.sum(dim=(2, 3))
     means = torch.einsum("bkhw,bchw->bkc", weights, features) / area.clamp(min=1e-6).unsqueeze(-1)
     images, classes = torch.nonzero(area >= min_cells, as_tuple=True)

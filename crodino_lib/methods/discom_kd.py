@@ -117,10 +117,10 @@ class DisCoMKD(Method):
         return Parts(out.logits, out.shared, *out.private.chunk(2, dim=1))
 
     def domain(self, part: Parts, modality: int) -> Tensor:
-        """How badly the sensor is told from its specific parts, which learn to tell it."""
+        """How badly the sensor is told from its specific parts, which learn to tell it. The mean, as released."""
         released = self.settings.domain_labels == "released"
         guesses = [self.tell_informative(_mean(part.informative)), self.tell_irrelevant(_mean(part.irrelevant))]
-        return torch.stack([domain_cross_entropy(guess, modality, released) for guess in guesses]).sum()
+        return torch.stack([domain_cross_entropy(guess, modality, released) for guess in guesses]).mean()
 
     def adversarial(self, part: Parts, modality: int, progress: float) -> Tensor:
         """How badly the sensor is told from the shared part, which learns to hide it."""

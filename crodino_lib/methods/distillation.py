@@ -11,6 +11,7 @@ import abc
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -161,9 +162,10 @@ class Memory(Term):
 
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
         """Two terms: every labelled position against the pixels and against the regions."""
-        vectors, classes, _ = sample_pixels(teacher.context, labels, self.per_image)
+        directions = F.normalize(teacher.context, dim=1)  # no position weighs on a region's mean by its length
+        vectors, classes, _ = sample_pixels(directions, labels, self.per_image)
         self.pixels.push(vectors, classes)
-        vectors, classes, _ = region_vectors(teacher.context, labels, self.num_classes)
+        vectors, classes, _ = region_vectors(directions, labels, self.num_classes)
         self.regions.push(vectors, classes)
 
         both = torch.cat([self.project(student.context), teacher.context], dim=1)  # side by side: one choice of rows
@@ -224,7 +226,7 @@ class Generation(Term):
     def __init__(self, settings: DistillationSettings, num_classes: int, student: SegOutput, teacher: SegOutput):
         super().__init__(settings, num_classes, student, teacher)
         width = teacher.pyramid[-1].shape[1]
-        self.adapt = adapter(student.pyramid[-1].shape[1], width)
+        self.adapt = adapter(student.pyramid[-1].shape[1], width, bias=True)
         self.generate = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
         )

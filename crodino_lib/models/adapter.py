@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from crodino_lib.models.segnet import SegOutput
 
 
-def adapter(student_channels: int, teacher_channels: int) -> nn.Module:
-    """What gives a student's map the teacher's channels: a 1x1 convolution without bias, nothing where they agree.
+def adapter(student_channels: int, teacher_channels: int, bias: bool = False) -> nn.Module:
+    """What gives a student's map the teacher's channels: a 1x1 convolution, nothing where they agree.
 
-    Source: CIRKD losses/cwd.py; so does MGD.
+    Source: CIRKD losses/cwd.py, without bias; MGD's has one.
     """
     if student_channels == teacher_channels:
         return nn.Identity()
-    return nn.Conv2d(student_channels, teacher_channels, 1, bias=False)
+    return nn.Conv2d(student_channels, teacher_channels, 1, bias=bias)
 
 
 def at_size_of(teacher: SegOutput, student: SegOutput) -> SegOutput:

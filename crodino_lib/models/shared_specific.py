@@ -56,7 +56,7 @@ class SharedSpecificNet(nn.Module):
         give_streams(self.shared, available)
         self.specific = nn.ModuleDict({sensor: bottleneck(channels[sensor]) for sensor in available})
         width = 2 * config.block_channels
-        self.compose = nn.Conv2d(2 * width, width, 3, padding=1)
+        self.compose = nn.Conv2d(2 * width, width, 3, padding=1, bias=False)
         self.decoder = Decoder(len(channels) * width, self.shared.skip_channels, config.decoder_channels, classes)
         subsets = [c for count in range(1, len(available) + 1) for c in itertools.combinations(available, count)]
         give_streams(self.decoder, ["+".join(subset) for subset in subsets])  # what is missing moves its input's mean

@@ -128,7 +128,7 @@ class TestMaskedL1:
 class TestRegionVectors:
     def test_equal_loops_over_pixels(self):
         """Every pixel carries the feature of its cell; a region is the mean over its pixels."""
-        features, labels = random(2, 5, 2, 3).float(), labels_with_holes()
+        features, labels = random(2, 5, 2, 3), labels_with_holes()
         found = region_vectors(features, labels, num_classes=4, min_cells=0.5)
         expected = []
         for n in range(2):

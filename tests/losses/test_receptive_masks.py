@@ -29,8 +29,9 @@ class TestReceptiveMasks:
 
 
 class TestMaskOverlap:
-    def test_golden_value(self):
-        assert mask_overlap(torch.full((1, 2, 4, 4), 0.5)).item() == pytest.approx(1, abs=1e-6)
+    @pytest.mark.parametrize("strength", [0.5, 1e-3, 1e-4])
+    def test_equal_masks_overlap_wholly_however_faint(self, strength):
+        assert mask_overlap(torch.full((1, 2, 4, 4), strength)).item() == pytest.approx(1, abs=1e-4)
 
     def test_equals_its_definition(self):
         dices = []

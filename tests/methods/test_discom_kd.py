@@ -23,6 +23,7 @@ def test_its_terms_are_those_of_the_equation(build, toy_scenes, name):
     batch = batch_for(method, toy_scenes)
     terms = method(batch, 0.5)
     expected = dict.fromkeys(("domain", "adversarial", "overlap"), 0.0)
+    weights = {("domain", True): 0.5, ("domain", False): 0.5, ("adversarial", True): 1, ("adversarial", False): 0.1}
     for modality, sensor in enumerate(SENSORS):
         logits, s, u, w = method.parts(sensor, batch.images[sensor])
         wide = torch.cat([u, u], dim=1) if name == "discom-kd-1enc" else u
@@ -36,7 +37,7 @@ def test_its_terms_are_those_of_the_equation(build, toy_scenes, name):
         ):  # a 1x1 convolution, averaged over positions
             log_p = F.conv2d(features, head.weight[:, :, None, None], head.bias).mean(dim=(2, 3)).log_softmax(dim=1)
             told = log_p[:, modality] if name != "discom-kd-released" else (1 - modality) * log_p.sum(dim=1)
-            expected[part] -= told.mean() * (0.1 if part == "adversarial" and name != "discom-kd-released" else 1)
+            expected[part] -= told.mean() * weights[part, name == "discom-kd-released"]
         for a, b in ((u, w), (wide, s)):
             lengths = (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-8)
             expected["overlap"] += ((a * b).sum(dim=1) / lengths).mean()

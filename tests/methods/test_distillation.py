@@ -240,6 +240,7 @@ def test_the_memory_s_keys_of_a_class_are_teacher_vectors_at_that_class_s_positi
     method = build("cirkd").train()
     method(batch, 0.0)
     teacher = method.teacher(batch.images).context
+    teacher = teacher / teacher.norm(dim=1, keepdim=True)
     labels = batch.labels["rgb"]
     small = F.interpolate(labels[:, None].float(), size=teacher.shape[-2:], mode="nearest-exact").long()[:, 0]
     keys, classes = method.losses["memory"].pixels.all()
@@ -275,11 +276,12 @@ def test_a_depth_student_learns_from_an_rgb_baseline(name, build, batch):
     assert all(p.grad is not None for p in method.students["depth"].parameters())
 
 
-def test_an_adapter_is_one_convolution_without_bias_and_only_where_widths_differ():
+def test_an_adapter_is_one_convolution_and_only_where_widths_differ():
     features = torch.randn(2, 3, 4, 5)
     assert adapter(3, 3)(features) is features
     wider = adapter(3, 7)
     assert [p.shape for p in wider.parameters()] == [(7, 3, 1, 1)]
+    assert [p.shape for p in adapter(3, 7, bias=True).parameters()] == [(7, 3, 1, 1), (7,)]
     assert wider(features).shape == (2, 7, 4, 5)
 
 
