@@ -6,6 +6,8 @@ Prints a row per setting and the ratio to the slowest, from one run on one machi
 Nothing else should run beside it.
 """
 
+import crodino_lib  # noqa: F401 # isort: skip  (first: it mends the import of torchvision)
+
 import sys
 import time
 

@@ -1,5 +1,9 @@
 """What every test needs: the torchvision guard, few threads, and a dataset made in memory."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # and so has every notebook's kernel: threads would wait for each other
+
 import crodino_lib  # noqa: F401 # isort: skip  (first: it mends the import of torchvision)
 
 import numpy as np

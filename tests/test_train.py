@@ -1,3 +1,4 @@
+import functools
 import math
 
 import pytest
@@ -15,7 +16,7 @@ def config_of(method="crodino-kd", sensors=SENSORS, **settings):
     return RunConfig(
         method=method,
         sensors=sensors,
-        model=ModelConfig(block_channels=16, decoder_channels=16),
+        model=ModelConfig(encoder="mobilenetv3_small_050", weights=None, block_channels=16, decoder_channels=16),
         train=TrainConfig(**{"epochs": 2, "batch_size": 4, **settings}),
     )
 
@@ -63,15 +64,21 @@ def assert_equal_runs(first, second):
     assert first.history[columns].equals(second.history[columns])
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(toy_scenes, toy_card, tmp_path_factory):
+    """The run that no interruption may change, by precision."""
+    return functools.cache(
+        lambda precision: run(config_of(precision=precision), toy_scenes, toy_card, tmp_path_factory.mktemp("whole"))[0]
+    )
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("died_after", [1, 3, 4, 7])
 def test_a_run_interrupted_after_any_step_ends_with_the_same_weights_bit_for_bit(
-    died_after, precision, toy_scenes, toy_card, tmp_path, monkeypatch
+    died_after, precision, uninterrupted, toy_scenes, toy_card, tmp_path, monkeypatch
 ):
-    config = config_of(precision=precision)
-    whole, _ = run(config, toy_scenes, toy_card, tmp_path / "whole")
-    parts = interrupted(config, toy_scenes, toy_card, tmp_path / "parts", died_after, monkeypatch)
-    assert_equal_runs(whole, parts)
+    parts = interrupted(config_of(precision=precision), toy_scenes, toy_card, tmp_path, died_after, monkeypatch)
+    assert_equal_runs(uninterrupted(precision), parts)
 
 
 @pytest.mark.parametrize("name", ["cirkd", "maskd", "crodino-queue", "csk-net", "shaspec"])

