@@ -30,7 +30,7 @@ from crodino_lib.methods.base import Method
 from crodino_lib.progress import bar, headless, say
 
 RESUME_EVERY_S = 60.0
-FLOP_LOOKS = 8  # steps whose operations are counted
+FLOP_LOOKS = 16  # steps whose operations are counted, at even distances; steps need not cost alike
 RATIO_EVERY = 100  # steps between two looks at how loudly each term speaks, which cost a backward pass per term
 
 
@@ -123,12 +123,16 @@ def train(
 
         model.train()
         step_started = time.monotonic()
-        flops = state["flops"] if step % max(1, total_steps // FLOP_LOOKS) == 0 else None  # steps need not cost alike
+        stride = max(1, total_steps // FLOP_LOOKS)
+        flops = state["flops"] if step % stride == stride // 2 else None
         with counted_flops(flops, method), autocast(device, precision):
             terms = model(batch, step / total_steps)
         if step % RATIO_EVERY == RATIO_EVERY // 2:
+            aside = time.monotonic()
             deployed = [parameter for part in separately_trained(method)[:-1] for parameter in part]
             state["ratios"] = gradient_ratios(terms, deployed)
+            aside = time.monotonic() - aside  # no row pays for being looked at
+            step_started, started = step_started + aside, started + aside
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             told = {name: round(term.item(), 4) for name, term in terms.items()}

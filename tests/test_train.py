@@ -16,7 +16,7 @@ def config_of(method="crodino-kd", sensors=SENSORS, **settings):
     return RunConfig(
         method=method,
         sensors=sensors,
-        model=ModelConfig(encoder="mobilenetv3_small_050", weights=None, block_channels=16, decoder_channels=16),
+        model=ModelConfig(encoder="mobilenetv3_small_050", weights="none", block_channels=16, decoder_channels=16),
         train=TrainConfig(**{"epochs": 2, "batch_size": 4, **settings}),
     )
 

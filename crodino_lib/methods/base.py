@@ -105,7 +105,7 @@ class Method(nn.Module, abc.ABC):
         """
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """The training step, where wrappers such as DistributedDataParallel look for it."""
+        """The training step, under the name that modules are called by."""
         return self.training_step(batch, progress)
 
     def export(self) -> None:

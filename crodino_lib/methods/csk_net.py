@@ -35,7 +35,7 @@ class CSKSettings(Strict):
     """Settings of CSK-Net; the defaults are our reference reconstruction."""
 
     exchange: ExchangeForm = Field("mixed", description="what a channel that gives way is replaced by")
-    exchange_share: float = Field(0.2, ge=0, le=1, description="share of each layer's channels that give way")
+    exchange_share: float = Field(0.2, ge=0, le=0.5, description="share of each layer's channels that give way")
     threshold: float | None = Field(None, ge=0, description="BatchNorm scale below which they do, instead; CEN: 0.02")
     exchange_where: Literal["deep", "all"] = Field("deep", description="the last two stages, or all")
     exchange_dropout: float = Field(0.5, ge=0, le=1, description="share of steps without exchange")
@@ -136,15 +136,15 @@ class CSKNet(StreamedMethod):
         return loss
 
     def diagnostics(self) -> dict[str, float]:
-        """Share of exchanged channels per layer and sensor; warns where the exchange does nothing."""
-        shares = super().diagnostics()
-        if shares and max(shares.values()) < INERT:
+        """What is exchanged, per layer and sensor; warns where a threshold leaves the exchange nothing to do."""
+        most = max(self.students[self.both].trunk.exchanged_shares().values())
+        if self.settings.exchange != "none" and most < INERT:
             warnings.warn(
-                f"the exchange is inert: at most {100 * max(shares.values()):.1f} % of a layer's channels give way. "
+                f"the exchange is inert: at most {100 * most:.1f} % of a layer's channels give way. "
                 "Raise threshold, or leave it out to exchange a share of every layer",
                 stacklevel=2,
             )
-        return shares
+        return super().diagnostics()
 
 
 def projection_head(channels: int) -> nn.Sequential:

@@ -121,7 +121,7 @@ METHODS: dict[str, MethodEntry] = {
     "discom-kd-1enc": MethodEntry(DisCoMKD, "the same with one encoder per sensor, cut in parts", {"encoders": "one"}),
     "csk-net": MethodEntry(CSKNet, "one network for both sensors or either; shared convolutions (reconstruction)"),
     "csk-hard": MethodEntry(CSKNet, "the same; channels that give way are replaced, as in CEN", {"exchange": "hard"}),
-    "csk-noexchange": MethodEntry(CSKNet, "the same without exchange", {"exchange": "none"}),
+    "csk-noexchange": MethodEntry(CSKNet, "the same without exchange", {"exchange": "none", "sparsity_weight": 0.0}),
     "csk-nogate": MethodEntry(CSKNet, "the same; the fused maps are means", {"gate": "none"}),
     "csk-channelgate": MethodEntry(CSKNet, "the same; a gate per channel", {"gate": "channel"}),
     "csk-fourier": MethodEntry(CSKNet, "the same; a gate on Fourier amplitudes", {"gate": "fourier"}),

@@ -52,5 +52,8 @@ class StreamedMethod(Method):
             self.students[sensor].load_state_dict(state)
 
     def diagnostics(self) -> dict[str, float]:
-        """Share of exchanged channels per layer and sensor."""
-        return self.students[self.both].trunk.exchanged_shares() if self.settings.exchange != "none" else {}
+        """Share of exchanged channels per layer and sensor, and the size of their scales."""
+        if self.settings.exchange == "none":
+            return {}
+        trunk = self.students[self.both].trunk
+        return trunk.exchanged_shares() | trunk.exchanged_scales()

@@ -23,22 +23,29 @@ class ExchangeRule:
 
     Attributes:
         form: ``hard`` takes the other's channel (CEN), ``mixed`` the mean of both, ``none`` exchanges nothing.
-        share: the channels whose BatchNorm scales are the smallest give way: this share of each layer.
-        threshold: where given, those with a scale below it give way instead (CEN: 0.02).
+        share: this share of each layer gives way: the channels with the smallest BatchNorm scales of the stream's own
+            half. Both streams start from the same scales: over all channels they would give up the same ones.
+        threshold: where given, every channel with a scale below it gives way instead (CEN: 0.02).
     """
 
     form: ExchangeForm = "mixed"
     share: float = 0.2
     threshold: float | None = None
 
-    def gives_way(self, scale: Tensor) -> Tensor:
-        """(C,) BatchNorm scales -> (C,) bool; the decision has no gradient."""
+    def gives_way(self, scale: Tensor, stream: int) -> Tensor:
+        """(C,) BatchNorm scales of the first (0) or second (1) stream -> (C,) bool; the decision has no gradient."""
         size = scale.detach().abs()
         if self.threshold is not None:
             return size < self.threshold
+        half = own_half(len(size), stream)
         chosen = torch.zeros_like(size, dtype=torch.bool)
-        chosen[size.argsort()[: int(self.share * len(size))]] = True
+        chosen[half.start + size[half].argsort()[: int(self.share * len(size))]] = True
         return chosen
+
+
+def own_half(channels: int, stream: int) -> slice:
+    """The channels a stream may lose, so that none is lost by both (CEN): the first half by the first stream."""
+    return slice(0, channels // 2) if stream == 0 else slice(channels // 2, channels)
 
 
 def exchange(features: list[Tensor], scales: list[Tensor], rule: ExchangeRule) -> list[Tensor]:
@@ -56,8 +63,8 @@ def exchange(features: list[Tensor], scales: list[Tensor], rule: ExchangeRule) -
         return features
     taken = [features[1], features[0]] if rule.form == "hard" else [(features[0] + features[1]) / 2] * 2
     return [
-        torch.where(rule.gives_way(scale).view(1, -1, 1, 1), other, own)
-        for own, other, scale in zip(features, taken, scales, strict=True)
+        torch.where(rule.gives_way(scale, stream).view(1, -1, 1, 1), other, own)
+        for stream, (own, other, scale) in enumerate(zip(features, taken, scales, strict=True))
     ]
 
 
@@ -159,22 +166,36 @@ class StreamedNet(nn.Module):
         }
 
     def sparsity(self) -> Tensor:
-        """Sum of the absolute scales that may give way: the first sensor's in one half of the channels, the other's in
-        the other, so that no channel dies in both (CEN)."""
-        first, second = self.sensors
-        halves = [
-            (norm.norms[first].weight[: len(norm.norms[first].weight) // 2], norm.norms[second].weight)
+        """Sum of the absolute scales of each sensor's own half."""
+        return sum(
+            norm.norms[sensor].weight[own_half(norm.norms[sensor].num_features, stream)].abs().sum()
             for norm in self.exchanging.values()
-        ]
-        return sum(a.abs().sum() + b[len(b) // 2 :].abs().sum() for a, b in halves)
+            for stream, sensor in enumerate(self.sensors)
+        )
+
+    def exchanged(self) -> dict[tuple[str, str], Tensor]:
+        """(sensor, layer) -> (C,) bool: which channels give way."""
+        return {
+            (sensor, layer): self.rule.gives_way(norm.norms[sensor].weight, stream)
+            for layer, norm in self.exchanging.items()
+            for stream, sensor in enumerate(self.sensors)
+        }
 
     def exchanged_shares(self) -> dict[str, float]:
         """Share of each layer's channels that give way, per sensor."""
         return {
-            f"exchanged/{sensor}/{layer}": self.rule.gives_way(norm.norms[sensor].weight).float().mean().item()
-            for layer, norm in self.exchanging.items()
-            for sensor in self.sensors
+            f"exchanged/{sensor}/{layer}": chosen.float().mean().item()
+            for (sensor, layer), chosen in self.exchanged().items()
         }
+
+    def exchanged_scales(self) -> dict[str, float]:
+        """How dead they are: their mean absolute scale, relative to their layer's, where any give way."""
+        found = {}
+        for (sensor, layer), chosen in self.exchanged().items():
+            scales = self.exchanging[layer].norms[sensor].weight.detach().abs()
+            if chosen.any():
+                found[f"exchanged/{sensor}/{layer}/scale"] = (scales[chosen].mean() / scales.mean()).item()
+        return found
 
     def sensor_state(self, sensor: str, channels: int) -> dict[str, Tensor]:
         """State of the plain SegNet that is this network for one sensor alone."""

@@ -105,11 +105,21 @@ class LateFusion(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """``sum softmax(alpha)_m logits_m``, the logits detached."""
+    """``sum softmax(alpha)_m logits_m``, the logits detached.
+
+    ``alpha`` learns at ten times the networks' rate: in a few hundred steps of Adam it would not leave its start.
+    """
+
+    rate = 10.0
 
     def __init__(self, members: int):
         super().__init__()
-        self.alpha = nn.Parameter(torch.zeros(members))
+        self.learned = nn.Parameter(torch.zeros(members))
+
+    @property
+    def alpha(self) -> Tensor:
+        """(M,) before the softmax."""
+        return self.rate * self.learned
 
     def forward(self, outputs: list[SegOutput]) -> SegOutput:
         """One output of several; maps stand side by side, since networks of their own have no common basis."""

@@ -245,7 +245,7 @@ def save_tables(runs: list[Run], folder: Path, says: str, missing: Iterable[str]
 
 
 COST_CAPTION = (
-    "Operations are counted, by torch.utils.flop_counter, on one scene and on up to eight training steps; minutes, "
+    "Operations are counted, by torch.utils.flop_counter, on one scene and on about sixteen training steps; minutes, "
     "milliseconds and memory are this machine's, with whatever else ran on it. A teacher's own training is paid once "
     "for all its rows."
 )

@@ -18,6 +18,10 @@ def images(seed=0, size=(32, 32)):
     return {s: torch.randn(2, c, *size, generator=generator) for s, c in (("rgb", 3), ("depth", 1))}
 
 
+def random_scales(channels):
+    return torch.rand(channels, generator=torch.Generator().manual_seed(3))
+
+
 @pytest.fixture
 def streamed():
     torch.manual_seed(0)
@@ -41,10 +45,19 @@ class TestExchange:
                 expected = own if abs(scales[m][c]) >= 0.02 else taken
                 assert torch.equal(found[m][:, c], expected)
 
-    def test_the_relative_rule_takes_the_smallest_share_of_every_layer(self):
-        scale = torch.linspace(0.19, 2, 10).flip(0)  # nothing below CEN's threshold
-        assert ExchangeRule(share=0.2).gives_way(scale).nonzero().flatten().tolist() == [8, 9]
-        assert not ExchangeRule(threshold=0.02).gives_way(scale).any()
+    def test_the_relative_rule_takes_a_share_of_every_layer_from_each_stream_s_own_half(self):
+        scale = torch.tensor([0.9, 0.3, -0.2, 0.8, 0.7, 0.6, 0.5, -0.4, 0.1, 1.0])  # nothing below CEN's threshold
+        rule = ExchangeRule(share=0.2)
+        assert rule.gives_way(scale, 0).nonzero().flatten().tolist() == [1, 2]
+        assert rule.gives_way(scale, 1).nonzero().flatten().tolist() == [7, 8]
+        assert not any(ExchangeRule(threshold=0.02).gives_way(scale, stream).any() for stream in (0, 1))
+
+    @pytest.mark.parametrize("channels", [5, 10, 144])
+    def test_no_channel_is_given_up_by_both_streams_not_even_with_equal_scales(self, channels):
+        scale, rule = random_scales(channels), ExchangeRule(share=0.5)
+        first, second = (rule.gives_way(scale, stream) for stream in (0, 1))
+        assert not (first & second).any()
+        assert first.sum() == second.sum() == channels // 2
 
     def test_none_leaves_both_alone(self):
         features = self.features()
@@ -107,6 +120,14 @@ class TestStreams:
             for c, (a, b) in enumerate(zip(norm.norms["rgb"].weight, norm.norms["depth"].weight, strict=True)):
                 expected += abs((a if c < len(norm.norms["rgb"].weight) // 2 else b).item())
         assert streamed.sparsity().item() == pytest.approx(expected, rel=1e-5)
+
+    def test_what_gives_way_is_reported_with_its_size_relative_to_the_layer(self, streamed):
+        layer, norm = next(iter(streamed.exchanging.items()))
+        scale = norm.norms["depth"].weight.detach()
+        half = scale[len(scale) // 2 :].abs().sort().values[: int(0.2 * len(scale))]
+        assert streamed.exchanged_shares()[f"exchanged/depth/{layer}"] == pytest.approx(0.2, abs=0.01)
+        found = streamed.exchanged_scales()[f"exchanged/depth/{layer}/scale"]
+        assert found == pytest.approx((half.mean() / scale.abs().mean()).item(), rel=1e-5)
 
     @pytest.mark.parametrize("encoder", ["convnext_atto", "none of them"])
     def test_a_network_without_batchnorm_is_refused(self, encoder):

@@ -62,7 +62,7 @@ def test_late_fusion_weighs_detached_logits():
     fused = network.ensemble(outputs)
     torch.testing.assert_close(fused.logits, (outputs[0].logits + outputs[1].logits) / 2)
     fused.logits.square().sum().backward()
-    assert network.ensemble.alpha.grad.abs().sum() > 0
+    assert network.ensemble.learned.grad.abs().sum() > 0
     assert all(p.grad is None for p in network.networks.parameters())
     assert fused.decoded.shape[1] == 2 * outputs[0].decoded.shape[1]
 
