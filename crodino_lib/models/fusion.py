@@ -85,7 +85,8 @@ class MiddleFusion(nn.Module):
 class LateFusion(nn.Module):
     """One network per sensor and a learned weight for each one's logits.
 
-    The weights are the only fusion parameters, and the logits reach them detached: each network learns as if alone.
+    The weights are the only fusion parameters, and the logits reach them detached: no network hears of the other, but
+    for their gradients, which are clipped together.
 
     Source: the ensemble of CEN, Wang et al., NeurIPS 2020.
     """
