@@ -35,7 +35,7 @@ class CSKSettings(Strict):
     """Settings of CSK-Net; the defaults are our reference reconstruction."""
 
     exchange: ExchangeForm = Field("mixed", description="what a channel that gives way is replaced by")
-    exchange_share: float = Field(0.2, ge=0, le=0.5, description="share of each layer's channels that give way")
+    exchange_share: float = Field(0.2, ge=0, le=0.5, description="share of a layer that gives way, of its own half")
     threshold: float | None = Field(None, ge=0, description="BatchNorm scale below which they do, instead; CEN: 0.02")
     exchange_where: Literal["deep", "all"] = Field("deep", description="the last two stages, or all")
     exchange_dropout: float = Field(0.5, ge=0, le=1, description="share of steps without exchange")

@@ -53,7 +53,7 @@ class CENSettings(Strict):
     """Settings of CEN."""
 
     exchange: ExchangeForm = Field("hard", description="what a channel that gives way is replaced by")
-    exchange_share: float = Field(0.2, ge=0, le=0.5, description="share of each layer's channels that give way")
+    exchange_share: float = Field(0.2, ge=0, le=0.5, description="share of a layer that gives way, of its own half")
     threshold: float | None = Field(None, ge=0, description="scale below which they do, instead; CEN: 0.02")
     sparsity_weight: float = Field(6e-4, ge=0, description="weight of the scales' sum; CEN's 2e-4 counts three times")
 
