@@ -124,6 +124,8 @@ def _study_config(options: argparse.Namespace) -> Any:
 def _literal(name: str, text: str) -> Any:
     if name in ("sensors", "methods"):
         return tuple(text.split(","))
+    if name == "options":
+        return dict(_setting(pair, "--options") for pair in text.split(","))
     if name == "scenes":
         return tuple(int(part) if part.isdigit() else part for part in text.split(","))
     return int(text) if name in ("seeds", "epochs", "batch_size", "output_stride") and text.isdigit() else text
@@ -161,10 +163,10 @@ def _run(options: argparse.Namespace) -> None:
     print(f"\n{run.folder}")
 
 
-def _setting(pair: str) -> tuple[str, Any]:
+def _setting(pair: str, option: str = "--set") -> tuple[str, Any]:
     name, separator, value = pair.partition("=")
     if not separator:
-        raise ValueError(f"--set {pair!r} must be NAME=VALUE")
+        raise ValueError(f"{option} {pair!r} must be NAME=VALUE")
     try:
         return name, json.loads(value)
     except ValueError:  # a word
@@ -192,9 +194,9 @@ def _list(options: argparse.Namespace) -> None:
         return
     for name, entry in (METHODS if options.what == "methods" else DATASETS).items():
         print(f"{name:16} {entry.says}")
-        if options.what == "methods":
-            for setting, field in entry.build.Settings.model_fields.items():
-                print(f"{'':16}   {setting} = {entry.settings.get(setting, field.default)!r}: {field.description}")
+        settings, chosen = (entry.build.Settings, entry.settings) if options.what == "methods" else (entry.options, {})
+        for setting, field in settings.model_fields.items():
+            print(f"{'':16}   {setting} = {chosen.get(setting, field.default)!r}: {field.description}")
 
 
 def _params(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 Precision = Literal["auto", "bf16", "fp32"]
 # rows of a study that names none: one or two of each kind
@@ -87,7 +87,7 @@ class Strict(BaseModel):
         if problem["type"] == "extra_forbidden":
             known = cls._fields_at(path[:-1])
             hint = nearest(path[-1], known)
-            return f"there is no parameter {name!r} (given {value!r}).{hint} Known: {', '.join(known)}."
+            return f"there is no parameter {name!r} (given {value!r}).{hint} Known: {', '.join(known) or 'none'}."
         if problem["type"] == "literal_error":
             allowed = [part.strip("'") for part in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
             return f"{name} = {value!r} is not allowed: {problem['msg']}.{nearest(value, allowed)}"
@@ -140,6 +140,7 @@ class DataConfig(Strict):
     scenes: Counts = Field((200, 30, 70), description="scenes for train, val and test")
     limit: bool = Field(False, description="take at most that many scenes per split of a dataset on disk")
     seed: int = Field(0, ge=0, description="seed that rooms are rendered from")
+    options: dict[str, Any] = Field(default_factory=dict, description="the dataset's own: `crodino list datasets`")
 
     @field_validator("dataset")
     @classmethod
@@ -154,6 +155,15 @@ class DataConfig(Strict):
         if size != "native":
             parse_size(size)
         return size
+
+    @field_validator("options")
+    @classmethod
+    def _options(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        from crodino_lib.data.registry import DATASETS  # imports every reader
+
+        if dataset := info.data.get("dataset"):
+            DATASETS[dataset].options.parse(options, f"options of {dataset}")
+        return options
 
     @field_validator("scenes")
     @classmethod
@@ -238,6 +248,7 @@ class StudyConfig(Strict):
     profile: str = Field("quick", description="how large: `crodino list profiles`")
     dataset: str = Field("rooms", description="name of the dataset: `crodino list datasets`")
     root: str = Field("", description="folder of your copy of the dataset")
+    options: dict[str, Any] = Field(default_factory=dict, description="the dataset's own: `crodino list datasets`")
     sensors: Names = Field(("rgb", "depth"), description="the two sensors of the study")
     methods: Names = Field(TOUR, description="rows: `crodino list methods`")
     teacher: str = Field("acnet", description="row that rows with a teacher learn from; baseline: the other sensor's")

@@ -4,7 +4,8 @@
 
     root/dataset.toml   RGB/0001.jpg   Depth/0001.png   Label/0001.png   train.txt   test.txt
 
-``dataset.toml`` says what the files mean; its keys are the fields of ``FolderSpec``::
+``dataset.toml`` says what the files mean; its keys are the fields of ``FolderSpec``. Known layouts are presets and need
+none::
 
     name = "mine"
     classes = ["wall", "floor", "chair"]
@@ -26,6 +27,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -34,9 +36,19 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from crodino_lib.config import DataConfig, Names, Strict, choose, nearest
 from crodino_lib.data import pictures
-from crodino_lib.data.pictures import LabelFiles, Pictures, SensorFiles, existing_folder
+from crodino_lib.data.layouts import existing_root, nested_root
+from crodino_lib.data.pictures import LabelFiles, Pictures, SensorFiles
 from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Sample, SceneDataset, Sensor
-from crodino_lib.data.splits import hold_out, read_list
+from crodino_lib.data.splits import (
+    complete_scenes,
+    disjoint,
+    read_list,
+    splits_by_folder,
+    splits_by_scene,
+    with_val,
+)
+
+PRESETS = Path(__file__).with_name("presets.toml")
 
 # Chosen greedily for the largest CIELAB distance to all before, with normal vision and three simulated deficits of it:
 # the first 13 are at least 20 apart in each, all 40 at least 9
@@ -57,15 +69,25 @@ class FolderSpec(Strict):
     title: str = ""
     classes: Names = Field(min_length=2, max_length=IGNORE)
     palette: Names = Field((), description="one '#rrggbb' per class; empty chooses")
-    rgb: Pictures
+    rgb: Pictures | None = Field(None, description="pictures in colour, where there are any")
     sensors: dict[str, SensorFiles] = Field(default_factory=dict)
     label: LabelFiles
-    splits: dict[str, str] = Field(description="split -> list file; val is taken from train where it is not given")
+    splits: dict[str, str] = Field(
+        default_factory=dict,
+        description="split -> list file; val is taken from train where it is not given; without any, sub-folders train, "
+        "val and test are the splits, and where there are none either, whole runs of consecutive ids are drawn",
+    )
     val_fraction: float = Field(0.12, gt=0, lt=1, description="part of train that becomes val where no list is given")
+    test_fraction: float = Field(0.3, gt=0, lt=1, description="part that becomes test where nothing says which")
     homepage: str = ""
     citation: str = ""
     notes: str = ""
     licensed: bool = True
+
+    @property
+    def pictures(self) -> dict[str, Pictures]:
+        """Entry of a sample -> its files: rgb where there is one, the other sensors, the label."""
+        return ({"rgb": self.rgb} if self.rgb else {}) | self.sensors | {"label": self.label}
 
     @field_validator("palette")
     @classmethod
@@ -78,12 +100,14 @@ class FolderSpec(Strict):
 
     @field_validator("sensors")
     @classmethod
-    def _sensors(cls, sensors: dict[str, SensorFiles]) -> dict[str, SensorFiles]:
+    def _sensors(cls, sensors: dict[str, SensorFiles], info: ValidationInfo) -> dict[str, SensorFiles]:
         for name, files in sensors.items():
             if name in ("rgb", "label", "id") or name.endswith("_valid"):
                 raise ValueError(f"{name!r} cannot be the name of a sensor here; expected such as 'depth' or 'thermal'")
             if {len(files.mean), len(files.std)} - {0, files.channels}:
                 raise ValueError(f"mean and std of {name} must be {files.channels} number(s) each, one per channel")
+        if len(sensors) + (info.data.get("rgb") is not None) < 2:
+            raise ValueError("a study needs two sensors: rgb and one more, or two others")
         return sensors
 
     @field_validator("label")
@@ -97,25 +121,50 @@ class FolderSpec(Strict):
     @field_validator("splits")
     @classmethod
     def _splits(cls, splits: dict[str, str]) -> dict[str, str]:
-        if missing := {"train", "test"} - set(splits):
+        if splits and (missing := {"train", "test"} - set(splits)):
             raise ValueError(f"the list file for {' and '.join(sorted(missing))} is not given")
         return splits
 
 
+class FolderOptions(Strict):
+    """What can be chosen of a folder."""
+
+    preset: str = Field("", description="a layout that is known, instead of a dataset.toml: one of presets.toml")
+
+
 def open_folder(config: DataConfig, progress: bool = True) -> SceneDataset:
-    """Open the folder ``config.root`` as its ``dataset.toml`` says.
+    """Open the folder ``config.root`` as its ``dataset.toml``, or the preset that is named, says.
 
     Args:
-        config: names the folder.
+        config: names the folder; its options are ``FolderOptions``.
         progress: as for every dataset; opening a folder takes no time that is worth a bar.
 
     Raises:
         FileNotFoundError: the folder, ``dataset.toml``, a list or a file that a list names is missing.
         ValueError: ``dataset.toml`` says something that is not allowed, or the lists contradict each other.
     """
-    path = existing_root(config) / "dataset.toml"
+    root, options = existing_root(config), FolderOptions(**config.options)
+    if options.preset:
+        known = tomllib.loads(PRESETS.read_text())
+        spec = FolderSpec.parse(known[choose(options.preset, known, "preset")], f"preset {options.preset}")
+        root = nested_root(root, [files.dir for files in spec.pictures.values()], f"preset {options.preset}")
+    else:
+        spec = read_spec(root / "dataset.toml")
+    return FolderDataset(spec, root, splits_of(spec, root))
+
+
+def read_spec(path: Path) -> FolderSpec:
+    """What a ``dataset.toml`` says.
+
+    Raises:
+        FileNotFoundError: it does not exist; shows how one looks and names the presets.
+        ValueError: it is not TOML, or says what is not allowed; names the table.
+    """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: it says what the files mean, such as\n{__doc__.split('::')[-1]}")
+        raise FileNotFoundError(
+            f"{path} is missing: it says what the files mean, such as\n{__doc__.split('::')[-1]}\n"
+            f"or name a layout: options preset, one of {', '.join(tomllib.loads(PRESETS.read_text()))}"
+        )
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
@@ -126,43 +175,51 @@ def open_folder(config: DataConfig, progress: bool = True) -> SceneDataset:
             name: SensorFiles.parse(table, f"{path} [sensors.{name}]") if isinstance(table, dict) else table
             for name, table in tables.items()
         }
-    return FolderDataset(FolderSpec.parse(values, str(path)), path.parent)
+    return FolderSpec.parse(values, str(path))
 
 
-def existing_root(config: DataConfig) -> Path:
-    """The folder of the user's copy.
+def splits_of(spec: FolderSpec, root: Path) -> dict[str, list[str]]:
+    """Split -> scene ids: from the lists that ``spec`` names; else from sub-folders; else drawn.
+
+    Without lists the scenes are those with a file of every kind; a warning names the others.
 
     Raises:
-        ValueError: none was given.
-        FileNotFoundError: it does not exist; proposes a neighbour with a similar name.
+        FileNotFoundError: a list or folder is missing.
+        ValueError: no scene has all its files, or a list is wrong.
     """
-    if not config.root:
-        raise ValueError(f"dataset {config.dataset!r} needs root, the folder of your copy; nothing is downloaded")
-    return existing_folder(Path(config.root).expanduser().resolve())
+    if spec.splits:
+        first = next(iter(spec.pictures.values()))
+        splits = {split: read_list(root / name, first) for split, name in spec.splits.items()}
+    else:
+        ids = complete_scenes({name: set(files.index(root)) for name, files in spec.pictures.items()}, root)
+        splits = splits_by_folder(ids) or splits_by_scene(ids, spec.test_fraction)
+    return with_val(splits, spec.val_fraction)
 
 
 class FolderDataset(SceneDataset):
-    """A dataset with one file per scene and sensor, found through split lists.
+    """A dataset with one file per scene and sensor.
 
     Args:
         spec: what the files mean.
         root: the folder they lie in.
+        splits: split -> scene ids; ``train``, ``val`` and ``test`` and any others.
 
     Raises:
-        FileNotFoundError: a folder, list or file is missing; all missing files are counted.
-        ValueError: lists contradict each other, an id fits two files, or a sensor's mean and std are not given.
+        FileNotFoundError: a folder or file is missing; all missing files are counted.
+        ValueError: splits share scenes, an id fits two files, or a sensor's mean and std are not given.
     """
 
-    def __init__(self, spec: FolderSpec, root: Path):
+    def __init__(self, spec: FolderSpec, root: Path, splits: Mapping[str, list[str]]):
         self.spec, self.root = spec, root
-        self._splits = self._read_splits()
+        self._splits = disjoint(splits, root)
         self._files = self._find_files()
         self._classes = spec.label.classes(len(spec.classes))
-        height, width = pictures.read_pixels(self._files[self._splits["train"][0]]["rgb"], "rgb").shape[1:]
+        height, width = self._read_label(self._files[self._splits["train"][0]]["label"]).shape
+        sensors = {"rgb": RGB} if spec.rgb else {}
         self.card = DatasetCard(
             name=spec.name,
             title=spec.title or spec.name,
-            sensors={"rgb": RGB, **{name: self._sensor(name, files) for name, files in spec.sensors.items()}},
+            sensors=sensors | {name: self._sensor(name, files) for name, files in spec.sensors.items()},
             classes=spec.classes,
             palette=tuple(tuple(bytes.fromhex(colour[1:])) for colour in spec.palette),
             splits=tuple(self._splits),
@@ -179,21 +236,24 @@ class FolderDataset(SceneDataset):
         if scene_id not in self._files:
             raise ValueError(f"{self.spec.name} has no scene {scene_id!r}.{nearest(scene_id, self._files)}")
         files = self._files[scene_id]
-        sample: Sample = {
-            "id": scene_id,
-            "rgb": pictures.read_pixels(files["rgb"], "rgb"),
-            "label": pictures.read_label(files["label"], self._classes),
-        }
+        sample: Sample = {"id": scene_id}
+        if self.spec.rgb:
+            sample["rgb"] = pictures.read_pixels(files["rgb"], "rgb", self.spec.rgb.bands)
         for name, sensor in self.spec.sensors.items():
             sample[name], sample[f"{name}_valid"] = pictures.read_sensor(files[name], sensor)
+        sample["label"] = self._read_label(files["label"])
+        first, *others = files
         sizes = {name: "{1}x{0}".format(*sample[name].shape[-2:]) for name in files}
-        for name, size in sizes.items():
-            if size != sizes["rgb"]:
+        for name in others:
+            if sizes[name] != sizes[first]:
                 raise ValueError(
-                    f"{files[name]} has {size} pixels but {files['rgb']} has {sizes['rgb']}; "
+                    f"{files[name]} has {sizes[name]} pixels but {files[first]} has {sizes[first]}; "
                     "all pictures of a scene must be aligned and equally large"
                 )
         return sample
+
+    def _read_label(self, path: Path) -> np.ndarray:
+        return pictures.read_label(path, self.spec.label, self._classes)
 
     def fingerprint(self) -> str:
         """A hash of the files, their meaning and the code that reads them; the same wherever the copy lies."""
@@ -208,25 +268,12 @@ class FolderDataset(SceneDataset):
                 total.update(pictures.digest(path))
         return total.hexdigest()
 
-    def _read_splits(self) -> dict[str, list[str]]:
-        lists = {split: read_list(self.root / name, self.spec.rgb) for split, name in self.spec.splits.items()}
-        if "val" not in lists:
-            lists["train"], lists["val"] = hold_out(lists["train"], self.spec.val_fraction)
-        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            if common := sorted(set(lists[one]) & set(lists[other])):
-                raise ValueError(
-                    f"{self.root}: {len(common)} scene(s) are in both {one} and {other}, such as "
-                    f"{', '.join(common[:5])}; scores on scenes that were trained or selected on mean nothing. "
-                    "Where there is no list for val, leave it out: it is then taken from train"
-                )
-        return {split: lists[split] for split in dict.fromkeys(("train", "val", "test", *lists))}
-
     def _find_files(self) -> dict[str, dict[str, Path]]:
         """Scene id -> entry of a sample -> file, for all splits."""
         ids = list(dict.fromkeys(scene_id for split in self._splits.values() for scene_id in split))
         found: dict[str, dict[str, Path]] = {scene_id: {} for scene_id in ids}
         missing = []
-        for name, files in {"rgb": self.spec.rgb, **self.spec.sensors, "label": self.spec.label}.items():
+        for name, files in self.spec.pictures.items():
             there = files.index(self.root)
             for scene_id in ids:
                 if scene_id in there:
@@ -235,7 +282,7 @@ class FolderDataset(SceneDataset):
                     missing.append(f"{files.dir}/{scene_id}{files.ext or '.*'}")
         if missing:
             raise FileNotFoundError(
-                f"{self.root}: {len(missing)} file(s) of the {len(ids)} scenes that the split lists name are missing: "
+                f"{self.root}: {len(missing)} file(s) of the {len(ids)} scenes of its splits are missing: "
                 + ", ".join(missing[:10])
                 + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
             )

@@ -6,7 +6,8 @@ Source: Silberman, Hoiem, Kohli, Fergus, "Indoor Segmentation and Support Infere
 from __future__ import annotations
 
 from crodino_lib.config import DataConfig
-from crodino_lib.data.folder import FolderDataset, FolderSpec, existing_root
+from crodino_lib.data.folder import FolderDataset, FolderSpec, splits_of
+from crodino_lib.data.layouts import existing_root
 from crodino_lib.data.pictures import LabelFiles, Pictures, SensorFiles
 from crodino_lib.data.sample import SceneDataset
 
@@ -83,4 +84,5 @@ def _open(config: DataConfig, name: str, label: str, classes: list[str], palette
         citation="N. Silberman et al., Indoor Segmentation and Support Inference from RGBD Images, ECCV 2012",
         notes=NOTES,
     )
-    return FolderDataset(spec, existing_root(config))
+    root = existing_root(config)
+    return FolderDataset(spec, root, splits_of(spec, root))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
+import re
 import struct
 import tokenize
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from crodino_lib.config import Strict, nearest
 from crodino_lib.data.sample import IGNORE
@@ -22,8 +25,10 @@ KINDS = {
     "rgb": "8 bits, three channels",
     "u8": "8 bits, one channel or three equal ones",
     "u16": "16 bits, one channel",
+    "f16": "16 bits, one channel, which are those of a half-precision number",
     "float": "floating point, one channel (.npy or TIFF)",
 }
+STORED = {"rgb": "u8", "f16": "u16"}  # kind -> type in the file, where it has another name
 
 DAMAGED = (  # what Pillow and NumPy raise for damaged files
     OSError,
@@ -37,6 +42,7 @@ DAMAGED = (  # what Pillow and NumPy raise for damaged files
 )
 
 Numbers = Annotated[tuple[float, ...], Field(strict=False)]  # TOML has lists only
+Bands = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)]
 RawId = Annotated[int, Field(ge=0, lt=1 << 16)]
 
 
@@ -45,6 +51,22 @@ class Pictures(Strict):
 
     dir: str = Field(description="folder below the root")
     ext: str = Field("", description="how names end after the id, such as '.png'; empty takes any known suffix")
+    pattern: str = Field(
+        "(.+)",
+        description="regular expression for the path below dir without its ending; its groups, joined by /, are the id",
+    )
+    bands: Bands = Field((), description="channels of the file that are meant, counted from 0; empty means all")
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        if not groups:
+            raise ValueError("has no group (...) that could be the id")
+        return pattern
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -52,7 +74,7 @@ class Pictures(Strict):
         return (self.ext.lower(),) if self.ext else SUFFIXES
 
     def index(self, root: Path) -> dict[str, Path]:
-        """Id -> file, sub-folders included, whatever the case of the suffix.
+        """Id -> file, sub-folders included, whatever the case of the suffix; files the pattern does not fit are not ours.
 
         Raises:
             FileNotFoundError: the folder does not exist.
@@ -65,9 +87,12 @@ class Pictures(Strict):
                 ending = next((ending for ending in self.endings if path.name.lower().endswith(ending)), None)
                 if ending is None:
                     continue
-                scene_id = path.relative_to(folder).as_posix()[: -len(ending)]
+                fits = re.fullmatch(self.pattern, path.relative_to(folder).as_posix()[: -len(ending)])
+                if fits is None:
+                    continue
+                scene_id = "/".join(fits.groups())
                 if scene_id in found:
-                    raise ValueError(f"{path} and {found[scene_id].name} both fit the id {scene_id!r}; choose with ext")
+                    raise ValueError(f"{path} and {found[scene_id]} both fit the id {scene_id!r}; choose with ext")
                 found[scene_id] = path
         return found
 
@@ -75,7 +100,7 @@ class Pictures(Strict):
 class SensorFiles(Pictures):
     """The files of one sensor besides rgb: its value in ``unit`` is ``scale * raw + offset``."""
 
-    kind: Literal["u8", "u16", "float", "rgb"] = Field(description="what a file must hold; nothing is converted")
+    kind: Literal["u8", "u16", "f16", "float", "rgb"] = Field(description="what a file must hold; nothing is converted")
     unit: str = Field(description="unit of the scaled value, such as m or degrees C")
     invalid: Numbers = Field(description="raw values that mean no measurement; [] where every value is one")
     scale: float = Field(1.0, description="units per raw step")
@@ -96,6 +121,9 @@ class LabelFiles(Pictures):
     ignore: Annotated[tuple[RawId, ...], Field(strict=False)] = Field((IGNORE,), description="ids that are ignored")
     map: dict[Annotated[str, Field(pattern="^[0-9]{1,4}$")], int] = Field(
         default_factory=dict, description="id in the file -> class or 255, after offset and ignore"
+    )
+    colours: dict[Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")], RawId] = Field(
+        default_factory=dict, description="'#rrggbb' -> id, where files are pictures of colours"
     )
 
     def classes(self, count: int) -> np.ndarray:
@@ -142,6 +170,8 @@ def decode(path: Path, colour: bool = False) -> np.ndarray:
     try:
         if path.suffix.lower() == ".npy":
             return np.load(path, allow_pickle=False)
+        if path.suffix.lower() in (".tif", ".tiff"):
+            return read_tiff(path)
         with Image.open(path) as image:
             return np.array(image.convert("RGB") if colour and image.mode == "P" else image)
     except FileNotFoundError:
@@ -150,8 +180,38 @@ def decode(path: Path, colour: bool = False) -> np.ndarray:
         raise ValueError(f"{path} ({path.stat().st_size} bytes) cannot be read: {error}") from error
 
 
-def read_pixels(path: Path, kind: str) -> np.ndarray:
+def read_tiff(path: Path) -> np.ndarray:
+    """Pixels of a TIFF as stored, (H, W) or (H, W, C): Pillow drops or changes the fourth band of some.
+
+    Raises:
+        ImportError: tifffile, or imagecodecs where the file is compressed by LZW or JPEG, is not installed.
+    """
+    tifffile = needed("tifffile", "potsdam", path)
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        pixels = page.asarray()
+        return np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
+
+
+def needed(package: str, extra: str, path: Path) -> Any:
+    """The module of an optional package.
+
+    Raises:
+        ImportError: it is not installed; says which extra brings it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(f"{path} is read by {package}, which is missing: pip install 'crodino[{extra}]'") from error
+
+
+def read_pixels(path: Path, kind: str, bands: tuple[int, ...] = ()) -> np.ndarray:
     """Raw values of one picture, (C, H, W), which must be of the ``kind`` that was promised.
+
+    Args:
+        path: the file.
+        kind: one of ``KINDS``.
+        bands: channels that are meant; empty means all.
 
     Raises:
         ValueError: the file is damaged or of another kind.
@@ -160,14 +220,19 @@ def read_pixels(path: Path, kind: str) -> np.ndarray:
     found = f"{pixels.dtype} of shape {pixels.shape}"
     if pixels.ndim == 2:
         pixels = pixels[..., None]
-    if pixels.ndim == 3 and pixels.shape[2] == 4 and (pixels[..., 3] == 255).all():  # opaque, such as plt.imsave writes
+    if bands:
+        if pixels.ndim != 3 or pixels.shape[2] <= max(bands):
+            raise ValueError(f"{path} holds {found}, expected at least {max(bands) + 1} channels")
+        pixels = pixels[..., bands]
+    elif pixels.ndim == 3 and pixels.shape[2] == 4 and (pixels[..., 3] == 255).all():  # opaque, as plt.imsave writes
         pixels = pixels[..., :3]
     if kind == "u8" and pixels.shape[2:] == (3,) and not np.ptp(pixels, axis=2).any():
         pixels = pixels[..., :1]
     stored = "float" if pixels.dtype.kind == "f" else f"{pixels.dtype.kind}{8 * pixels.dtype.itemsize}"
-    if pixels.shape[2:] != (3 if kind == "rgb" else 1,) or stored != kind.replace("rgb", "u8"):
+    if pixels.shape[2:] != (3 if kind == "rgb" else 1,) or stored != STORED.get(kind, kind):
         raise ValueError(f"{path} holds {found}, expected kind {kind!r}: {KINDS[kind]}")
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels.view(np.float16) if kind == "f16" else pixels
 
 
 def read_sensor(path: Path, files: SensorFiles) -> tuple[np.ndarray, np.ndarray]:
@@ -176,23 +241,26 @@ def read_sensor(path: Path, files: SensorFiles) -> tuple[np.ndarray, np.ndarray]
     Returns:
         (C, H, W) float32, 0 where invalid, and (1, H, W) bool: where it is valid.
     """
-    raw = read_pixels(path, files.kind)
+    raw = read_pixels(path, files.kind, files.bands)
     valid = (np.isfinite(raw) & ~np.isin(raw, files.invalid)).any(axis=0, keepdims=True)
     image = raw.astype(np.float32) * np.float32(files.scale) + np.float32(files.offset)
     return np.where(valid, image, np.float32(0)), valid
 
 
-def read_label(path: Path, classes: np.ndarray) -> np.ndarray:
+def read_label(path: Path, files: LabelFiles, classes: np.ndarray) -> np.ndarray:
     """(H, W) int64 classes of one label file.
 
     Args:
         path: the file.
+        files: how it is to be read.
         classes: id in the file -> class, from ``LabelFiles.classes``.
 
     Raises:
-        ValueError: the file is damaged, holds colours, or ids that are no class; names them.
+        ValueError: the file is damaged, holds colours where ids are expected, or what is no class; names it.
     """
-    raw = decode(path)
+    raw = ids_of_colours(path, files.colours) if files.colours else decode(path)
+    if files.bands and raw.ndim == 3:
+        raw = raw[..., files.bands[0]]
     if raw.ndim != 2:
         raise ValueError(f"{path} holds {raw.shape[-1]} channels, expected one channel of class ids, not colours")
     if raw.dtype.kind not in "iu" or raw.min() < 0 or raw.max() >= len(classes):
@@ -206,6 +274,27 @@ def read_label(path: Path, classes: np.ndarray) -> np.ndarray:
             "label files say what an id means"
         )
     return label
+
+
+def ids_of_colours(path: Path, colours: Mapping[str, int]) -> np.ndarray:
+    """(H, W) ids of a picture whose colours mean classes.
+
+    Raises:
+        ValueError: the file is damaged, has no colours, or one that means nothing; names it and its share.
+    """
+    pixels = decode(path, colour=True)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(f"{path} holds {pixels.dtype} of shape {pixels.shape}, expected colours: {KINDS['rgb']}")
+    codes = pixels.astype(np.int32) @ (1 << 16, 1 << 8, 1)
+    known = np.array(sorted((int(colour[1:], 16), index) for colour, index in colours.items()))
+    place = np.searchsorted(known[:, 0], codes).clip(max=len(known) - 1)
+    wrong = known[place, 0] != codes
+    if wrong.any():
+        raise ValueError(
+            f"{path}: {wrong.mean():.1%} of the pixels have colours that mean no class, such as "
+            f"#{codes[wrong][0]:06x}; expected {', '.join(colours)}"
+        )
+    return known[place, 1]
 
 
 def digest(path: Path) -> bytes:

@@ -1,18 +1,21 @@
-"""Split lists on disk, and a validation split where a dataset has none."""
+"""Which scenes are trained on and which are measured: lists on disk, sub-folders, or whole runs of frames."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from crodino_lib.config import nearest
+from crodino_lib.data.layouts import warn
 from crodino_lib.data.pictures import SUFFIXES, Pictures
 
 
-def read_list(path: Path, rgb: Pictures) -> list[str]:
+def read_list(path: Path, files: Pictures) -> list[str]:
     """Scene ids that a list file names.
 
     Raises:
@@ -26,7 +29,7 @@ def read_list(path: Path, rgb: Pictures) -> list[str]:
             f"{nearest(path.name, there)}"
         )
     try:
-        ids = scene_ids(path.read_text(encoding="utf-8"), rgb)
+        ids = scene_ids(path.read_text(encoding="utf-8"), files)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}") from error
     if not ids:
@@ -36,12 +39,12 @@ def read_list(path: Path, rgb: Pictures) -> list[str]:
     return ids
 
 
-def scene_ids(text: str, rgb: Pictures) -> list[str]:
+def scene_ids(text: str, files: Pictures) -> list[str]:
     """Scene ids in a split list: bare stems, ``RGB/0001.jpg``, or two columns of which the first counts.
 
     A byte-order mark, carriage returns, blank lines and lines that start with # are passed over; sub-folders stay.
     """
-    folder = rgb.dir.strip("/") + "/"
+    folder = files.dir.strip("/") + "/"
     ids = []
     for line in text.removeprefix("\ufeff").splitlines():
         columns = line.split()
@@ -50,7 +53,7 @@ def scene_ids(text: str, rgb: Pictures) -> list[str]:
         name = columns[0].removeprefix("./")
         if name.lower().startswith(folder.lower()):
             name = name[len(folder) :]
-        ending = next((end for end in (*rgb.endings, *SUFFIXES) if name.lower().endswith(end)), "")
+        ending = next((end for end in (*files.endings, *SUFFIXES) if name.lower().endswith(end)), "")
         ids.append(name[: len(name) - len(ending)])
     return ids
 
@@ -71,13 +74,13 @@ def consecutive_runs(ids: list[str]) -> list[list[str]]:
     return runs
 
 
-def hold_out(ids: list[str], fraction: float) -> tuple[list[str], list[str]]:
-    """Split ``ids`` into train and val so that neighbouring frames, which show one scene, are never on both sides.
+def hold_out(ids: list[str], fraction: float, split: str = "val") -> tuple[list[str], list[str]]:
+    """Split ``ids`` into train and ``split`` so that neighbouring frames, which show one scene, are never on both sides.
 
-    Whole runs of consecutive ids go to val in a fixed random order while they fit; always the same for the same ids.
+    Whole runs of consecutive ids go to ``split`` in a fixed random order while they fit; always the same for the same ids.
 
     Returns:
-        Both parts in the order of ``ids``; val has between half of ``fraction`` and all of it.
+        Both parts in the order of ``ids``; the second has between half of ``fraction`` and all of it.
 
     Raises:
         ValueError: no such part can be made.
@@ -88,8 +91,65 @@ def hold_out(ids: list[str], fraction: float) -> tuple[list[str], list[str]]:
             held.update(runs[index])
     if len(held) <= wanted / 2:
         raise ValueError(
-            f"there is no list for val, and of the {len(ids)} scenes of train no {wanted} can be held out in whole "
+            f"there is no list for {split}, and of the {len(ids)} scenes no {wanted} can be held out in whole "
             f"runs of consecutive ids ({len(runs)} runs, the longest of {max(map(len, runs))}), as neighbours show one "
-            "scene; write a list for val and name it under splits"
+            f"scene; write a list for {split} and name it under splits"
         )
     return [scene_id for scene_id in ids if scene_id not in held], [scene_id for scene_id in ids if scene_id in held]
+
+
+def with_val(splits: Mapping[str, list[str]], fraction: float) -> dict[str, list[str]]:
+    """``splits`` with a part of train as val, where they have none."""
+    if "val" in splits:
+        return dict(splits)
+    train, val = hold_out(splits["train"], fraction)
+    return {**splits, "train": train, "val": val}
+
+
+def disjoint(splits: Mapping[str, list[str]], root: Path) -> dict[str, list[str]]:
+    """``splits``, train, val and test first.
+
+    Raises:
+        ValueError: one of the three is empty, or two share scenes.
+    """
+    if empty := [name for name in ("train", "val", "test") if not splits.get(name)]:
+        raise ValueError(f"{root}: the split {' and '.join(empty)} has no scene")
+    for one, other in combinations(("train", "val", "test"), 2):
+        if common := sorted(set(splits[one]) & set(splits[other])):
+            raise ValueError(
+                f"{root}: {len(common)} scene(s) are in both {one} and {other}, such as "
+                f"{', '.join(common[:5])}; scores on scenes that were trained or selected on mean nothing. "
+                "Where there is no list for val, leave it out: it is then taken from train"
+            )
+    return {split: splits[split] for split in dict.fromkeys(("train", "val", "test", *splits))}
+
+
+def complete_scenes(found: Mapping[str, set[str]], root: Path) -> list[str]:
+    """Ids that every entry of a sample has a file for, sorted; a warning names those that lack one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    complete = sorted(set.intersection(*found.values()))
+    counts = ", ".join(f"{len(ids)} of {name}" for name, ids in found.items())
+    if not complete:
+        examples = ", ".join(f"{name}: {min(ids)}" for name, ids in found.items() if ids)
+        raise ValueError(f"{root}: no scene has all its files; found {counts} ({examples})")
+    for name, ids in found.items():
+        if lacking := sorted(set.union(*found.values()) - ids):
+            warn(f"{root}: {len(lacking)} scene(s) are left out, as they have no {name}: {', '.join(lacking[:10])}")
+    return complete
+
+
+def splits_by_folder(ids: list[str]) -> dict[str, list[str]]:
+    """Splits by the first folder of an id, where folders ``train`` and ``test`` are there; else none."""
+    groups: dict[str, list[str]] = {}
+    for scene_id in ids:
+        groups.setdefault(scene_id.split("/")[0] if "/" in scene_id else "", []).append(scene_id)
+    return groups if {"train", "test"} <= set(groups) <= {"train", "val", "test"} else {}
+
+
+def splits_by_scene(ids: list[str], fraction: float) -> dict[str, list[str]]:
+    """Train and test in whole runs of consecutive ids, always the same for the same ids."""
+    train, test = hold_out(ids, fraction, "test")
+    return {"train": train, "test": test}

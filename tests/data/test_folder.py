@@ -68,7 +68,8 @@ def test_a_colour_table_label_gives_its_ids(tmp_path):
     picture = Image.fromarray(np.array([[0, 2], [1, 255]], np.uint8), mode="P")
     picture.putpalette([9, 9, 9] * 256)
     picture.save(tmp_path / "l.png")
-    label = read_label(tmp_path / "l.png", LabelFiles(dir=".").classes(3))
+    files = LabelFiles(dir=".")
+    label = read_label(tmp_path / "l.png", files, files.classes(3))
     assert label.tolist() == [[0, 2], [1, 255]]
 
 
@@ -133,7 +134,7 @@ def test_suffixes_are_found_whatever_their_case_and_sub_folders_are_kept(mini):
 
 def test_two_files_that_fit_one_id_are_refused_until_ext_chooses(mini):
     shutil.copy(mini / "Label/0001.png", mini / "Label/0001.bmp")
-    with pytest.raises(ValueError, match=r"0001\.(png|bmp) and 0001\.(png|bmp) both fit the id '0001'.*ext"):
+    with pytest.raises(ValueError, match=r"0001\.(png|bmp) and .*0001\.(png|bmp) both fit the id '0001'.*ext"):
         opened(mini)
     edit(mini, '"Label"', '"Label", ext = ".png"')
     opened(mini)

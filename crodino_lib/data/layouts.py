@@ -1,0 +1,94 @@
+"""Where the files of a published dataset lie: layouts in which copies of it are found."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from crodino_lib.config import DataConfig
+from crodino_lib.data.pictures import Pictures, existing_folder
+
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z", ".bz2", ".xz")
+
+
+class DataWarning(UserWarning):
+    """Something about a copy that a reader of its numbers should know."""
+
+
+def warn(message: str) -> None:
+    """Tell of something about a copy that does not stop anybody from using it."""
+    warnings.warn(message, DataWarning, stacklevel=3)
+
+
+def existing_root(config: DataConfig) -> Path:
+    """The folder of the user's copy.
+
+    Raises:
+        ValueError: none was given, or it is an archive.
+        FileNotFoundError: it does not exist; proposes a neighbour with a similar name.
+    """
+    if not config.root:
+        raise ValueError(f"dataset {config.dataset!r} needs root, the folder of your copy; nothing is downloaded")
+    root = Path(config.root).expanduser().resolve()
+    if root.suffix.lower() in ARCHIVES and root.is_file():
+        raise ValueError(f"root {root} is an archive; unpack it and give the folder it becomes")
+    return existing_folder(root)
+
+
+def nested_root(root: Path, folders: Iterable[str], what: str) -> Path:
+    """``root``, or a folder up to two levels below it, that holds all ``folders``: archives often unpack into one more.
+
+    Raises:
+        FileNotFoundError: none does; says what is missing.
+    """
+    folders = sorted(set(folders))
+    for candidate in _candidates(root):
+        if all((candidate / folder).is_dir() for folder in folders):
+            return candidate
+    there = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
+    archives = [name for name in there if name.lower().endswith(ARCHIVES)]
+    hint = f" Unpack {', '.join(archives[:5])} first." if archives else ""
+    raise FileNotFoundError(
+        f"{root} is not {what}: it holds {', '.join(there[:10]) or 'nothing'}, expected the folders "
+        f"{', '.join(folders)}.{hint}"
+    )
+
+
+def choose_layout(
+    root: Path, layouts: Mapping[str, Mapping[str, Pictures]], what: str
+) -> tuple[Path, Mapping[str, Pictures]]:
+    """The first of ``layouts`` that a copy has.
+
+    Args:
+        root: the folder of the copy.
+        layouts: name -> entry of a sample -> its files.
+        what: name of the dataset, for the error.
+
+    Returns:
+        The folder that holds the layout's folders, and the layout.
+
+    Raises:
+        FileNotFoundError: none fits; says what each expects.
+    """
+    problems = []
+    for name, files in layouts.items():
+        try:
+            return nested_root(root, [entry.dir for entry in files.values()], f"{what} as {name!r}"), files
+        except FileNotFoundError as error:
+            problems.append(str(error))
+    raise FileNotFoundError("\n".join(problems))
+
+
+def expect_counts(splits: Mapping[str, list[str]], published: Mapping[str, int], what: str) -> None:
+    """Warn where splits have other sizes than the published ones: numbers are then not comparable."""
+    differing = {name: count for name, count in published.items() if len(splits[name]) != count}
+    if differing:
+        found = ", ".join(f"{name} {len(splits[name])} (published {count})" for name, count in differing.items())
+        warn(f"this copy of {what} has other numbers of scenes: {found}; results do not compare with published ones")
+
+
+def _candidates(root: Path) -> Iterator[Path]:
+    yield root
+    for depth in ("*", "*/*"):
+        yield from sorted(path for path in root.glob(depth) if path.is_dir())
