@@ -4,8 +4,8 @@
 
     root/dataset.toml   RGB/0001.jpg   Depth/0001.png   Label/0001.png   train.txt   test.txt
 
-``dataset.toml`` says what the files mean; its keys are the fields of ``FolderSpec``. Known layouts are presets and need
-none::
+``dataset.toml`` says what the files mean; its keys are the fields of ``FolderSpec``. Known layouts are presets and
+need none::
 
     name = "mine"
     classes = ["wall", "floor", "chair"]
@@ -74,8 +74,8 @@ class FolderSpec(Strict):
     label: LabelFiles
     splits: dict[str, str] = Field(
         default_factory=dict,
-        description="split -> list file; val is taken from train where it is not given; without any, sub-folders train, "
-        "val and test are the splits, and where there are none either, whole runs of consecutive ids are drawn",
+        description="split -> list file; val is taken from train where it is not given; without any, the sub-folders "
+        "train, val and test are the splits, and where there are none either, whole runs of consecutive ids are drawn",
     )
     val_fraction: float = Field(0.12, gt=0, lt=1, description="part of train that becomes val where no list is given")
     test_fraction: float = Field(0.3, gt=0, lt=1, description="part that becomes test where nothing says which")

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,13 +14,12 @@ import numpy as np
 from PIL import Image
 
 from crodino_lib.config import DataConfig, cache_dir, choose
-from crodino_lib.data.pictures import DAMAGED
+from crodino_lib.data.cache import Layout, fill_arrays, open_arrays
 from crodino_lib.data.sample import Sample, SceneDataset, Scenes, check_sample
-from crodino_lib.files import locked, replacing
+from crodino_lib.files import locked
 from crodino_lib.progress import bar, say
 
 MEASURED_SPLITS = ("train", "val", "test")
-Layout = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 
 def load_scenes(
@@ -43,8 +42,9 @@ def load_scenes(
         Arrays mapped from the cache: writing to them changes the copy in memory, never the file.
 
     Raises:
-        ValueError: an unknown split or sensor, a scene breaks the contract, or memory does not suffice.
+        ValueError: an unknown split or sensor, or a scene breaks the contract.
         FileNotFoundError: a file is missing.
+        OSError: the disk does not suffice.
     """
     choose(split, dataset.card.splits, f"split of {dataset.card.name}")
     for sensor in sensors:
@@ -57,10 +57,10 @@ def load_scenes(
     folder = cache_dir() / "decoded" / f"{dataset.card.name}-{split}-{size[0]}x{size[1]}-{key[:16]}"
     layout = _layout(dataset, len(ids), size)
     with locked(folder):
-        arrays = _cached(folder, layout)
+        arrays = open_arrays(folder, layout)
         if arrays is None:
-            _build(dataset, ids, size, folder, layout, f"{dataset.card.name} {split}" if progress else "")
-            arrays = _cached(folder, layout)
+            _decode(dataset, ids, size, folder, layout, f"{dataset.card.name} {split}" if progress else "")
+            arrays = open_arrays(folder, layout)
     factors = dataset.factors(split)
     return Scenes(
         images={sensor: arrays[sensor] for sensor in sensors},
@@ -118,43 +118,17 @@ def _layout(dataset: SceneDataset, count: int, size: tuple[int, int]) -> Layout:
     return layout
 
 
-def _cached(folder: Path, layout: Layout) -> dict[str, np.ndarray] | None:
-    """The arrays of a cache, mapped; None where one is absent, truncated or not what is expected."""
-    arrays = {}
-    for name, (shape, dtype) in layout.items():
-        try:
-            array = np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
-        except DAMAGED:
-            return None
-        if array.shape != shape or array.dtype != dtype:
-            return None
-        arrays[name] = np.asarray(array)
-    return arrays
-
-
-def _build(
-    dataset: SceneDataset, ids: list[str], size: tuple[int, int], folder: Path, layout: Layout, label: str
-) -> None:
-    """Decode ``ids`` and write one file per entry."""
-    need = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in layout.values())
-    if need > (free := _free_bytes()):
-        raise ValueError(
-            f"{len(ids)} scenes of {dataset.card.name} at {size[0]}x{size[1]} need {need / 1e9:.1f} GB of memory and "
-            f"{free / 1e9:.1f} GB are free; choose a smaller size, or fewer scenes with limit and scenes"
-        )
-    for leftover in folder.glob(".*.npy"):  # of a build that was killed; the lock says that nobody is at it now
-        leftover.unlink()
+def _decode(dataset: SceneDataset, ids: list[str], size: tuple[int, int], folder: Path, layout: Layout, label: str):
+    """Decode the scenes of ``ids`` that are not decoded yet."""
     start = time.monotonic()
-    arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in layout.items()}
-    samples = _read_all(dataset, ids, size)
-    for index, sample in enumerate(bar(samples, total=len(ids), label=label, unit="scene") if label else samples):
-        for name, array in arrays.items():
-            array[index] = sample[name]
-    for name, array in arrays.items():
-        with replacing(folder / f"{name}.npy") as path:
-            np.save(path, array)
+
+    def read(indices: Sequence[int]) -> Iterator[Sample]:
+        samples = _read_all(dataset, [ids[index] for index in indices], size)
+        yield from bar(samples, total=len(indices), label=label, unit="scene") if label else samples
+
+    count = fill_arrays(folder, layout, read)
     if label:
-        say(f"{label}: decoded {len(ids)} scenes at {size[0]}x{size[1]} in {time.monotonic() - start:.0f} s")
+        say(f"{label}: decoded {count} scenes at {size[0]}x{size[1]} in {time.monotonic() - start:.0f} s")
 
 
 def _read_all(dataset: SceneDataset, ids: Iterable[str], size: tuple[int, int]) -> Iterator[Sample]:
@@ -188,12 +162,3 @@ def _checked_range(sample: Sample) -> Sample:
                 "give the sensor a scale to a unit such as m or degrees C"
             )
     return sample
-
-
-def _free_bytes() -> int:
-    """Memory that can be taken without swapping; all of it on systems that do not say."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        words = meminfo.read_text().split()
-        return 1024 * int(words[words.index("MemAvailable:") + 1])
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -74,7 +74,7 @@ class Pictures(Strict):
         return (self.ext.lower(),) if self.ext else SUFFIXES
 
     def index(self, root: Path) -> dict[str, Path]:
-        """Id -> file, sub-folders included, whatever the case of the suffix; files the pattern does not fit are not ours.
+        """Id -> file, sub-folders included, whatever the case of the suffix; others than the pattern fits are not ours.
 
         Raises:
             FileNotFoundError: the folder does not exist.

@@ -75,9 +75,10 @@ def consecutive_runs(ids: list[str]) -> list[list[str]]:
 
 
 def hold_out(ids: list[str], fraction: float, split: str = "val") -> tuple[list[str], list[str]]:
-    """Split ``ids`` into train and ``split`` so that neighbouring frames, which show one scene, are never on both sides.
+    """Split ``ids`` into train and ``split`` so that neighbouring frames, which show one scene, are never apart.
 
-    Whole runs of consecutive ids go to ``split`` in a fixed random order while they fit; always the same for the same ids.
+    Whole runs of consecutive ids go to ``split`` in a fixed random order while they fit: always the same for the same
+    ids.
 
     Returns:
         Both parts in the order of ``ids``; the second has between half of ``fraction`` and all of it.

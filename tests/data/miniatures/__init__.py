@@ -1,0 +1,1 @@
+"""Writers of bit-compatible miniatures: the real names, trees and types of published datasets."""
