@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from crodino_lib.config import Strict, choose
+from crodino_lib.data.encodings import encode, raw_sensor
 from crodino_lib.data.sample import IGNORE, DatasetCard, Scenes, Sensor
 
 Regime = Literal["paired", "decoupled"]
@@ -83,9 +84,9 @@ def plain(scenes: Scenes, indices: list[int], card: DatasetCard, sensors: Sequen
     batch = Batch({}, {}, {}, {}, [scenes.ids[i] for i in indices])
     for sensor in sensors:
         values, valid = _values(scenes, indices, sensor, device)
-        batch.images[sensor] = normalise(values, valid, card.sensors[sensor])
-        batch.valid[sensor], batch.labels[sensor] = valid, labels
         batch.warps[sensor] = torch.eye(2, 3, device=device).expand(len(indices), 2, 3)
+        batch.images[sensor] = _shown(values, valid, batch.warps[sensor], card.sensors[sensor])
+        batch.valid[sensor], batch.labels[sensor] = valid, labels
     return batch
 
 
@@ -123,9 +124,9 @@ def augment(
         sensor = card.sensors[choose(name, card.sensors, f"sensor of {card.name}")]
         draws = draw(len(indices), list(card.sensors).index(name), regime, seed, device, config)
         values, valid = _values(scenes, indices, name, device)
-        values, valid = _photometry(name)(values, valid, sensor, draws, config)
+        values, valid = _photometry(name)(values, valid, raw_sensor(sensor), draws, config)
         values, valid, batch.labels[name] = warped(values, valid, labels, draws.warp, smooth=name != "depth")
-        batch.images[name] = normalise(values, valid, sensor)
+        batch.images[name] = _shown(values, valid, draws.warp, sensor)
         batch.valid[name], batch.warps[name] = valid, draws.warp
     return batch
 
@@ -263,6 +264,12 @@ def normalise(values: Tensor, valid: Tensor, sensor: Sensor) -> Tensor:
     """``(value - mean) / std`` per channel, 0 where invalid."""
     mean, std = _moments(sensor, values.device)
     return ((values - mean) / std * valid).contiguous(memory_format=torch.channels_last)
+
+
+def _shown(values: Tensor, valid: Tensor, warp: Tensor, sensor: Sensor) -> Tensor:
+    """What a network is shown of a sensor."""
+    values, shown = encode(values, valid, warp, sensor)
+    return normalise(values, shown, sensor)
 
 
 def _moments(sensor: Sensor, device: torch.device) -> Tensor:

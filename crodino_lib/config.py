@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 Precision = Literal["auto", "bf16", "fp32"]
+DepthEncoding = Literal["raw", "inverse", "log", "normals"]
+DepthHoles = Literal["none", "nearest", "constant"]
+ThermalEncoding = Literal["raw", "contrast"]
 # rows of a study that names none: one or two of each kind
 TOUR = (
     "baseline",
@@ -141,6 +144,11 @@ class DataConfig(Strict):
     limit: bool = Field(False, description="take at most that many scenes per split of a dataset on disk")
     seed: int = Field(0, ge=0, description="seed that rooms are rendered from")
     options: dict[str, Any] = Field(default_factory=dict, description="the dataset's own: `crodino list datasets`")
+    depth_encoding: DepthEncoding = Field("raw", description="what networks see of depth, computed from metres")
+    depth_holes: DepthHoles = Field(
+        "none", description="what they see in its holes: the mean, the nearest value, or 0 m"
+    )
+    thermal_encoding: ThermalEncoding = Field("raw", description="as measured, or the contrast of each picture")
 
     @field_validator("dataset")
     @classmethod
@@ -249,6 +257,11 @@ class StudyConfig(Strict):
     dataset: str = Field("rooms", description="name of the dataset: `crodino list datasets`")
     root: str = Field("", description="folder of your copy of the dataset")
     options: dict[str, Any] = Field(default_factory=dict, description="the dataset's own: `crodino list datasets`")
+    depth_encoding: DepthEncoding = Field("raw", description="what networks see of depth, computed from metres")
+    depth_holes: DepthHoles = Field(
+        "none", description="what they see in its holes: the mean, the nearest value, or 0 m"
+    )
+    thermal_encoding: ThermalEncoding = Field("raw", description="as measured, or the contrast of each picture")
     sensors: Names = Field(("rgb", "depth"), description="the two sensors of the study")
     methods: Names = Field(TOUR, description="rows: `crodino list methods`")
     teacher: str = Field("acnet", description="row that rows with a teacher learn from; baseline: the other sensor's")

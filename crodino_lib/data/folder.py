@@ -279,7 +279,7 @@ class FolderDataset(SceneDataset):
                 if scene_id in there:
                     found[scene_id][name] = there[scene_id]
                 else:
-                    missing.append(f"{files.dir}/{scene_id}{files.ext or '.*'}")
+                    missing.append(f"{name} {files.dir}/{scene_id}{files.ext or '.*'}")
         if missing:
             raise FileNotFoundError(
                 f"{self.root}: {len(missing)} file(s) of the {len(ids)} scenes of its splits are missing: "
@@ -290,7 +290,7 @@ class FolderDataset(SceneDataset):
 
     def _sensor(self, name: str, files: SensorFiles) -> Sensor:
         if files.mean and files.std:
-            return Sensor(files.channels, files.unit, files.mean, files.std)
+            return Sensor(files.channels, files.unit, files.mean, files.std, files.focal)
         train = self._splits["train"]
         read = [pictures.read_sensor(self._files[i][name], files) for i in train[:: max(1, len(train) // 64)]]
         values = np.concatenate([image[:, valid[0]] for image, valid in read], axis=1).astype(np.float64)

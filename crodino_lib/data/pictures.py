@@ -107,6 +107,7 @@ class SensorFiles(Pictures):
     offset: float = Field(0.0, description="value of raw 0, in the unit")
     mean: Numbers = Field((), description="mean of the scaled values, per channel")
     std: Numbers = Field((), description="standard deviation of the scaled values, per channel")
+    focal: float = Field(1.0, gt=0, description="focal length in widths of the picture, which surface normals need")
 
     @property
     def channels(self) -> int:

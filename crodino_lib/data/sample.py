@@ -22,13 +22,15 @@ bool (1, H, W) for every sensor but rgb; ``label`` int64 (H, W) in ``0..K-1`` or
 class Sensor:
     """One sensor of a dataset: how many channels, in which unit, and how its values are normalised.
 
-    A network sees ``(value - mean) / std`` per channel, and 0 where the sensor has no valid value.
+    A network sees ``(value - mean) / std`` per channel, and 0 where the sensor has no valid value. ``focal`` is the
+    focal length in widths of the picture, which surface normals need; 1 where a dataset does not state it.
     """
 
     channels: int
     unit: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    focal: float = 1.0
 
 
 RGB = Sensor(3, "0..255", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))  # ImageNet statistics, x 255

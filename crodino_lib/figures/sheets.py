@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from crodino_lib.augment import Batch
+from crodino_lib.data.encodings import measured
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.figures.base import MISSING_COLOUR, TWO_COLUMNS_MM, StudyFigure, class_colours, count, styled
 
@@ -46,7 +47,7 @@ def prediction_sheet(
     if taken := {*columns, "label"} & set(predictions):
         raise ValueError(f"predictions cannot be titled {', '.join(sorted(taken))}: those are columns of the scene")
     columns |= {title: (None, stack) for title, stack in {"label": scenes.labels[indices], **predictions}.items()}
-    return _sheet(card, columns, [scenes.ids[index] for index in indices], "scene")
+    return _sheet(measured(card), columns, [scenes.ids[index] for index in indices], "scene")
 
 
 def augmentation_sheet(batch: Batch, card: DatasetCard) -> StudyFigure:
@@ -120,7 +121,7 @@ def _sheet(
     for column, (title, (sensor, stack)) in zip(axes.T, columns.items(), strict=True):
         column[0].set_title(title)
         drawn = [_draw(ax, picture, sensor, stack, card) for ax, picture in zip(column[:-1], stack, strict=True)]
-        if sensor in (None, "rgb"):
+        if sensor is None or card.sensors[sensor].channels == 3:
             column[-1].set_axis_off()
         else:
             bar = figure.colorbar(drawn[0], cax=column[-1], orientation="horizontal")
@@ -144,5 +145,8 @@ def _draw(ax: Axes, picture: np.ndarray, sensor: str | None, stack: np.ndarray, 
         )
     values = stack.compressed().astype(np.float32)
     low, high = np.percentile(values, (1, 99)) if values.size else (0, 1)
+    if len(picture) == 3:  # such as normals or HHA
+        colours = (picture.transpose(1, 2, 0).astype(np.float32) - low) / max(high - low, 1e-6)
+        return ax.imshow(np.clip(colours, 0, 1).filled(MISSING_COLOUR[0]), interpolation="nearest")
     cmap = COLOUR_MAPS.get(sensor, "cividis")
     return ax.imshow(picture[0].astype(np.float32), vmin=low, vmax=high, cmap=cmap, interpolation="nearest")

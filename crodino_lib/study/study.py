@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from crodino_lib.config import RunConfig, StudyConfig, choose, home, profiles
+from crodino_lib.data.encodings import encoded
 from crodino_lib.data.memory import load_scenes
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.data.sample import DatasetCard, SceneDataset, Scenes
@@ -99,8 +100,8 @@ class Study:
 
     @property
     def card(self) -> DatasetCard:
-        """What the dataset says about itself."""
-        return self.dataset.card
+        """What the dataset says about itself, its sensors as networks see them."""
+        return encoded(self.dataset.card, self.config.data_config())
 
     @cached_property
     def scenes(self) -> LazyScenes:

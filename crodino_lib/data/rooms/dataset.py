@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 
 from crodino_lib.config import DataConfig, choose
 from crodino_lib.data.rooms.factors import FACTORS
-from crodino_lib.data.rooms.scene import CLASSES, SPLITS
+from crodino_lib.data.rooms.scene import CLASSES, FIELD_OF_VIEW, SPLITS
 from crodino_lib.data.rooms.store import Job, Store, scene_id
 from crodino_lib.data.sample import RGB, DatasetCard, Sample, SceneDataset, Sensor
 from crodino_lib.progress import say
@@ -98,7 +99,7 @@ class RoomsDataset(SceneDataset):
             title="Rooms",
             sensors={
                 "rgb": RGB,
-                "depth": Sensor(1, "m", mean=(3.7,), std=(1.2,)),
+                "depth": Sensor(1, "m", mean=(3.7,), std=(1.2,), focal=0.5 / math.tan(FIELD_OF_VIEW / 2)),
                 "thermal": Sensor(1, "degrees C", mean=(21.7,), std=(5.2,)),
             },
             classes=CLASSES,
