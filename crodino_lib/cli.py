@@ -17,6 +17,7 @@ An open study of cross-modal knowledge distillation: train with two sensors, dep
   crodino study --profile cpu                       evidence, over hours; interrupt it, call it again, it goes on
   crodino study --dataset nyu13 --root FOLDER       the same on your copy of NYU Depth v2
   crodino run --method crodino-kd --seed 1          one run
+  crodino inspect FOLDER                            what is in your copy, and whether training on it would go wrong
   crodino lab                                       the notebooks in JupyterLab
 """
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from crodino_lib.study.notebooks import NotebookFailed
 
     try:
-        options.act(options)
+        return options.act(options) or 0
     except NotebookFailed as error:
         return _fail(error, 1)
     except (ValueError, OSError) as error:
@@ -40,7 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("interrupted; the same command goes on from here", 130)
     except BrokenPipeError:
         return 0
-    return 0
 
 
 def _fail(error: Exception | str, status: int) -> int:
@@ -79,6 +79,20 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--scenes", type=int, default=200, metavar="N", help="training scenes (default 200)")
     render.add_argument("--size", default="128x96", metavar="WxH", help="pixels, multiples of 16 (default 128x96)")
     render.add_argument("--seed", type=int, default=0, help="seed of the scenes (default 0)")
+
+    inspect = _command(
+        commands,
+        "inspect",
+        _inspect,
+        "say what a folder is, look at its scenes, draw a contact sheet; status 1 where training on it would go wrong",
+    )
+    inspect.add_argument("root", metavar="ROOT", help="the folder")
+    inspect.add_argument(
+        "--dataset", default="", help="what it is meant to be: crodino list datasets (default: try all)"
+    )
+    inspect.add_argument("--options", metavar="NAME=VALUE,...", help="options of that dataset")
+    inspect.add_argument("--all", action="store_true", help="look at every scene, not at the first of each split")
+    inspect.add_argument("--sheet", metavar="PNG", help="the contact sheet (default results/local/inspect/FOLDER.png)")
 
     listing = _command(commands, "list", _list, "what can be named: methods, datasets, profiles")
     listing.add_argument("what", choices=("methods", "datasets", "profiles"))
@@ -180,6 +194,34 @@ def _render(options: argparse.Namespace) -> None:
     counts = (options.scenes, max(1, options.scenes // 6), max(1, options.scenes // 3))
     config = DataConfig.parse({"size": options.size, "seed": options.seed, "scenes": counts})
     print(render_rooms(config))
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from crodino_lib.config import home
+    from crodino_lib.data.inspection import inspect_folder
+    from crodino_lib.figures.sheets import sample_sheet
+    from crodino_lib.files import replacing
+
+    root = Path(options.root).expanduser().resolve()
+    chosen = _literal("options", options.options) if options.options else {}
+    found = inspect_folder(root, options.dataset, chosen, options.all)
+    print(found.files.to_string(index=False), end="\n\n")
+    for name, error in found.readings.items():
+        print(f"{name:10} {'yes' if not error else 'no: ' + error.splitlines()[0]}")
+    for table in (found.splits, found.sensors, found.classes):
+        print("", table.to_string(), sep="\n") if len(table) else None
+    if found.samples:
+        sheet = Path(options.sheet or home() / "results" / "local" / "inspect" / f"{root.name}.png")
+        with replacing(sheet) as path:
+            sample_sheet(found.samples, found.dataset.card).savefig(path, dpi=144)
+        print(f"\ncontact sheet: {sheet}")
+    for kind, lines in (("warning", found.warnings), ("PROBLEM", found.problems)):
+        for line in lines:
+            print(f"{kind}: {line}")
+    print(f"\n{'nothing stands against training on it' if not found.problems else 'do not train on this'}")
+    return 1 if found.problems else 0
 
 
 def _list(options: argparse.Namespace) -> None:

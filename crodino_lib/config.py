@@ -15,6 +15,7 @@ Precision = Literal["auto", "bf16", "fp32"]
 DepthEncoding = Literal["raw", "inverse", "log", "normals"]
 DepthHoles = Literal["none", "nearest", "constant"]
 ThermalEncoding = Literal["raw", "contrast"]
+ENCODINGS = ("depth_encoding", "depth_holes", "thermal_encoding")  # of a run: how networks are shown its sensors
 # rows of a study that names none: one or two of each kind
 TOUR = (
     "baseline",

@@ -16,6 +16,10 @@ class DataWarning(UserWarning):
     """Something about a copy that a reader of its numbers should know."""
 
 
+class LayoutError(FileNotFoundError):
+    """A folder is not in the layout of a dataset: it is something else, or a part of it is missing."""
+
+
 def warn(message: str) -> None:
     """Tell of something about a copy that does not stop anybody from using it."""
     warnings.warn(message, DataWarning, stacklevel=3)
@@ -40,7 +44,7 @@ def nested_root(root: Path, folders: Iterable[str], what: str) -> Path:
     """``root``, or a folder up to two levels below it, that holds all ``folders``: archives often unpack into one more.
 
     Raises:
-        FileNotFoundError: none does; says what is missing.
+        LayoutError: none does; says what is missing.
     """
     folders = sorted(set(folders))
     for candidate in _candidates(root):
@@ -49,7 +53,7 @@ def nested_root(root: Path, folders: Iterable[str], what: str) -> Path:
     there = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
     archives = [name for name in there if name.lower().endswith(ARCHIVES)]
     hint = f" Unpack {', '.join(archives[:5])} first." if archives else ""
-    raise FileNotFoundError(
+    raise LayoutError(
         f"{root} is not {what}: it holds {', '.join(there[:10]) or 'nothing'}, expected the folders "
         f"{', '.join(folders)}.{hint}"
     )
@@ -69,15 +73,15 @@ def choose_layout(
         The folder that holds the layout's folders, and the layout.
 
     Raises:
-        FileNotFoundError: none fits; says what each expects.
+        LayoutError: none fits; says what each expects.
     """
     problems = []
     for name, files in layouts.items():
         try:
             return nested_root(root, [entry.dir for entry in files.values()], f"{what} as {name!r}"), files
-        except FileNotFoundError as error:
+        except LayoutError as error:
             problems.append(str(error))
-    raise FileNotFoundError("\n".join(problems))
+    raise LayoutError("\n".join(problems))
 
 
 def expect_counts(splits: Mapping[str, list[str]], published: Mapping[str, int], what: str) -> None:

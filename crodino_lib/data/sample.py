@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 IGNORE = 255
 
@@ -85,6 +89,12 @@ class SceneDataset(abc.ABC):
     @abc.abstractmethod
     def fingerprint(self) -> str:
         """A hash that changes when the files or the way they are read change."""
+
+    def plot(self, sample: Sample) -> Figure:
+        """A figure of one scene: every sensor in its unit, and the label."""
+        from crodino_lib.figures.sheets import sample_sheet  # figures are drawn of datasets, not the other way round
+
+        return sample_sheet([sample], self.card)
 
     def factors(self, split: str) -> pd.DataFrame | None:
         """Recorded generative factors, one row per scene indexed by id; None where a dataset records none."""

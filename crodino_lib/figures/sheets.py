@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 
 from crodino_lib.augment import Batch
 from crodino_lib.data.encodings import measured
-from crodino_lib.data.sample import DatasetCard, Scenes
+from crodino_lib.data.memory import resize_sample
+from crodino_lib.data.sample import DatasetCard, Sample, Scenes
 from crodino_lib.figures.base import MISSING_COLOUR, TWO_COLUMNS_MM, StudyFigure, class_colours, count, styled
 
 COLOUR_MAPS = {"depth": "viridis", "thermal": "inferno"}
@@ -23,6 +24,19 @@ MARK_COLOUR = "#D55E00"
 def scene_sheet(scenes: Scenes, card: DatasetCard, indices: Sequence[int]) -> StudyFigure:
     """One row per scene: every sensor in its unit, and the label."""
     return prediction_sheet(scenes, card, indices, {})
+
+
+def sample_sheet(samples: Sequence[Sample], card: DatasetCard, width: int = 160) -> StudyFigure:
+    """One row per scene that was read, made ``width`` pixels wide and as high as the first is shaped."""
+    height = round(width * samples[0]["label"].shape[0] / samples[0]["label"].shape[1])
+    small = [resize_sample(sample, (width, height)) for sample in samples]
+    scenes = Scenes(
+        images={name: np.stack([sample[name] for sample in small]) for name in card.sensors},
+        valid={name: np.stack([s[f"{name}_valid"] for s in small]) for name in card.sensors if name != "rgb"},
+        labels=np.stack([sample["label"] for sample in small]).astype(np.uint8),
+        ids=[sample["id"] for sample in small],
+    )
+    return scene_sheet(scenes, card, range(len(small)))
 
 
 def prediction_sheet(

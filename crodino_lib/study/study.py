@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from crodino_lib.config import RunConfig, StudyConfig, choose, home, profiles
+from crodino_lib.config import ENCODINGS, RunConfig, StudyConfig, choose, home, profiles
 from crodino_lib.data.encodings import encoded
 from crodino_lib.data.memory import load_scenes
 from crodino_lib.data.registry import DATASETS
@@ -66,6 +66,15 @@ class Study:
             ValueError: a parameter, typed in the cell or injected by papermill, that does not exist or is not allowed.
         """
         return cls(StudyConfig.parse(notebook_parameters(namespace)))
+
+    def on(self, **data: Any) -> Study:
+        """The same settings on other data, in a folder of its own beside this study's.
+
+        Args:
+            data: ``dataset``, ``root`` and whatever else differs.
+        """
+        name = f"{self.config.name}-{data['dataset']}"
+        return Study(StudyConfig.parse({**self.config.model_dump(), **data, "study": name}), self.folder.parent)
 
     def _claim_folder(self) -> None:
         mine = json.loads(json.dumps(self.config.identity()))  # as it reads back: lists, not tuples
@@ -180,6 +189,12 @@ class Study:
         profile = profiles()[self.config.profile]
         given = {name: getattr(self.config, name) for name in profile if hasattr(self.config, name)}
         changed = [f"{name} {value}" for name, value in given.items() if value not in (None, profile[name])]
+        seen = {name: getattr(self.config, name) for name in ("options", *ENCODINGS)}
+        changed += [
+            f"{k} {v}"
+            for k, v in seen.items()
+            if v != StudyConfig.model_fields[k].get_default(call_default_factory=True)
+        ]
         if changed:  # whatever the profile promises, this is not it
             return f"Profile {self.config.profile}, changed: {', '.join(changed)}."
         return f"Profile {self.config.profile}: {profile['says']}."

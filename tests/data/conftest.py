@@ -45,7 +45,7 @@ def mini(tmp_path, save) -> Path:
     """A folder dataset: 14 training and 3 test scenes, 16-bit depth in mm with holes, labels 1..3 and 0 = ignore."""
     root, generator = tmp_path / "mini", np.random.default_rng(0)
     for scene_id in TRAIN + TEST:
-        depth = generator.integers(500, 60000, (HEIGHT, WIDTH), dtype=np.uint16)
+        depth = generator.integers(500, 4500, (HEIGHT, WIDTH), dtype=np.uint16)
         depth[generator.random(depth.shape) < 0.3] = 0
         save(root / f"RGB/{scene_id}.jpg", generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
         save(root / f"Depth/{scene_id}.png", depth)

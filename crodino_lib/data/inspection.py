@@ -1,0 +1,265 @@
+"""What a folder is, or is not, before anybody trains on it: `crodino inspect FOLDER`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from crodino_lib.config import DataConfig
+from crodino_lib.data.layouts import LayoutError
+from crodino_lib.data.pictures import DAMAGED, SUFFIXES, decode
+from crodino_lib.data.registry import DATASETS
+from crodino_lib.data.sample import IGNORE, Sample, SceneDataset, check_sample
+from crodino_lib.progress import bar
+
+FIRST = 3  # scenes of a split that are looked at unless all are asked for
+ODD_STDS = 3  # a sensor whose mean is further from the stated one, in stated deviations, has another unit or scale
+KIND_ROWS = 40
+SCENES_AHEAD = 32
+
+
+@dataclass
+class Inspection:
+    """What was found.
+
+    Attributes:
+        files: one row per folder and ending: how many files, and what the first of them holds.
+        readings: dataset name -> what opening the folder as that dataset said; empty where it opens.
+        dataset: the folder opened as the first dataset it is, or None.
+        splits: one row per split: scenes, scenes looked at, sizes.
+        sensors: one row per sensor: values as a network's normalisation meets them.
+        classes: one row per class: its share of the labelled pixels looked at, and in how many scenes it occurs.
+        samples: the scenes of the contact sheet.
+        warnings: what does not stop training and should be known.
+        problems: what makes training fail or its numbers wrong.
+    """
+
+    files: pd.DataFrame
+    readings: dict[str, str]
+    dataset: SceneDataset | None = None
+    splits: pd.DataFrame = field(default_factory=pd.DataFrame)
+    sensors: pd.DataFrame = field(default_factory=pd.DataFrame)
+    classes: pd.DataFrame = field(default_factory=pd.DataFrame)
+    samples: list[Sample] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def inspect_folder(
+    root: Path, name: str = "", options: dict[str, Any] | None = None, everything: bool = False
+) -> Inspection:
+    """Say what ``root`` is and look at its scenes.
+
+    Args:
+        root: the folder, or the file of a dataset that is one.
+        name: dataset it is meant to be; every one of the registry is tried where none is named.
+        options: of that dataset.
+        everything: read all scenes instead of the first of every split.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not root.exists():
+        raise FileNotFoundError(f"{root} does not exist")
+    found = Inspection(file_table(root), {})
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for candidate in [name] if name else [key for key, entry in DATASETS.items() if entry.needs_root]:
+            config = DataConfig.parse({"dataset": candidate, "root": str(root), "options": options or {}})
+            before = len(told)
+            try:
+                dataset = DATASETS[candidate].open(config, progress=False)
+            except (ValueError, OSError, ImportError) as error:
+                found.readings[candidate] = str(error)
+                if name or not isinstance(error, LayoutError):
+                    found.problems.append(f"as {candidate}: {error}")
+                del told[before:]
+                continue
+            found.readings[candidate] = ""
+            if found.dataset is None:
+                found.dataset = dataset
+            else:
+                del told[before:]
+        if found.dataset is None:
+            found.problems = found.problems or ["this is no dataset that is known; a dataset.toml can say what it is"]
+        else:
+            found.problems = []  # what it is not does not matter
+            _look(found, everything)
+    found.warnings += dict.fromkeys(str(warning.message) for warning in told)
+    return found
+
+
+def file_table(root: Path) -> pd.DataFrame:
+    """One row per folder and ending below ``root``: how many files there are, and what the first of them holds."""
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for parent, folders, names in os.walk(root if root.is_dir() else root.parent):
+        folders.sort()
+        for path in sorted(Path(parent, name) for name in names if not name.startswith(".")):
+            if root.is_dir() or path == root:
+                groups.setdefault((os.path.relpath(parent, root), path.suffix.lower()), []).append(path)
+    rows = [
+        {"folder": folder, "ending": ending, "files": len(paths), "first": paths[0].name, "holds": contents(paths[0])}
+        for (folder, ending), paths in list(groups.items())[:KIND_ROWS]
+    ]
+    if len(groups) > KIND_ROWS:
+        rows.append(
+            {"folder": f"and {len(groups) - KIND_ROWS} more", "ending": "", "files": "", "first": "", "holds": ""}
+        )
+    return pd.DataFrame(rows, columns=["folder", "ending", "files", "first", "holds"])
+
+
+def contents(path: Path) -> str:
+    """Type, size, channels and values of one file, TIFF tags included; why not, where it cannot be read."""
+    if path.suffix.lower() not in SUFFIXES:
+        return f"{path.stat().st_size:,} bytes"
+    try:
+        pixels = decode(path)
+        mode = "" if path.suffix.lower() in (".npy", ".tif", ".tiff") else f" mode {_mode(path)}"
+    except (*DAMAGED, ImportError) as error:
+        return f"unreadable: {error}"
+    size = (
+        "x".join(str(side) for side in (pixels.shape[1], pixels.shape[0], *pixels.shape[2:]))
+        if pixels.ndim > 1
+        else pixels.size
+    )
+    values = np.unique(pixels)
+    told = f"{pixels.dtype} {size}{mode}, {values.min()}..{values.max()}"
+    if pixels.ndim == 2 and len(values) <= 64 and pixels.dtype.kind in "iu":
+        told += f", ids {' '.join(map(str, values.tolist()))}"
+    return told + _tiff_tags(path)
+
+
+def _mode(path: Path) -> str:
+    with Image.open(path) as image:
+        return image.mode
+
+
+def _tiff_tags(path: Path) -> str:
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return ""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        return f", {page.compression.name} {page.photometric.name} {page.rowsperstrip} rows a strip, axes {page.axes}"
+
+
+def _look(found: Inspection, everything: bool) -> None:
+    """Read scenes and fill in what they say."""
+    dataset, card = found.dataset, found.dataset.card
+    chosen = {split: dataset.ids(split) if everything else dataset.ids(split)[:FIRST] for split in card.splits}
+    ids = list(dict.fromkeys(scene_id for part in chosen.values() for scene_id in part))
+    sizes: dict[str, str] = {}
+    values: dict[str, list[tuple[float, ...]]] = {name: [] for name in card.sensors}
+    counts, occurs = np.zeros(256, np.int64), Counter()
+    for scene_id, sample in bar(_samples(dataset, ids), total=len(ids), label="looking", unit="scene"):
+        if isinstance(sample, Exception):
+            found.problems.append(str(sample))
+            continue
+        sizes[scene_id] = "{1}x{0}".format(*sample["label"].shape)
+        scene_counts = np.bincount(sample["label"].ravel(), minlength=256)
+        counts += scene_counts
+        occurs.update(np.flatnonzero(scene_counts).tolist())
+        for name in card.sensors:
+            values[name].append(_statistics(sample, name))
+        found.warnings += _oddities(sample, card.sensors)
+        if len(found.samples) < 2 * FIRST:
+            found.samples.append(sample)
+    found.splits = pd.DataFrame(
+        {
+            split: {
+                "scenes": len(dataset.ids(split)),
+                "looked at": len(part),
+                "sizes": ", ".join(
+                    f"{k} ({n})" for k, n in Counter(sizes[i] for i in part if i in sizes).most_common(4)
+                ),
+            }
+            for split, part in chosen.items()
+        }
+    ).T
+    found.sensors = pd.DataFrame(
+        {name: _sensor_row(rows, card.sensors[name]) for name, rows in values.items() if rows}
+    ).T
+    found.classes = pd.DataFrame(
+        {
+            "percent of labelled": 100 * counts[: len(card.classes)] / max(1, counts[: len(card.classes)].sum()),
+            "scenes": [occurs[index] for index in range(len(card.classes))],
+        },
+        index=card.classes,
+    ).round(2)
+    found.classes.loc["(ignored, of all pixels)"] = [
+        round(100 * counts[IGNORE] / max(1, counts.sum()), 2),
+        occurs[IGNORE],
+    ]
+    for name, row in found.sensors.iterrows():
+        mean, std = np.mean(card.sensors[name].mean), np.mean(card.sensors[name].std)
+        if abs(row["mean"] - mean) > ODD_STDS * std:
+            found.problems.append(
+                f"{name} has the mean {row['mean']:.3g} {row['unit']}, far from the {mean:.3g} +- {std:.3g} that networks "
+                "are normalised by: is its scale or unit another?"
+            )
+    never = [name for name, row in zip(card.classes, found.classes["scenes"], strict=False) if not row]
+    if everything and never:
+        found.warnings.append(f"these classes never occur: {', '.join(never)}; the mean over classes leaves them out")
+    if not counts[: len(card.classes)].any() and sizes:
+        found.problems.append("no pixel that was looked at has a label")
+
+
+def _samples(dataset: SceneDataset, ids: Iterable[str]) -> Iterator[tuple[str, Sample | Exception]]:
+    def read(scene_id: str) -> tuple[str, Sample | Exception]:
+        try:
+            sample = dataset.read(scene_id)
+            check_sample(sample, dataset.card)
+        except (ValueError, OSError) as error:
+            return scene_id, error
+        return scene_id, sample
+
+    ids = list(ids)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(ids), SCENES_AHEAD):  # a whole dataset does not fit in memory
+            yield from pool.map(read, ids[start : start + SCENES_AHEAD])
+
+
+def _statistics(sample: Sample, name: str) -> tuple[float, ...]:
+    """Smallest, mean, largest valid value, and the valid share."""
+    valid = sample.get(f"{name}_valid", np.ones((1, *sample["label"].shape), bool))
+    image = sample[name][:, valid[0]].astype(np.float64)
+    if not image.size:
+        return np.nan, np.nan, np.nan, 0.0
+    return image.min(), image.mean(), image.max(), valid.mean()
+
+
+def _sensor_row(rows: list[tuple[float, ...]], sensor: Any) -> dict[str, Any]:
+    low, mean, high, valid = (np.array(part) for part in zip(*rows, strict=True))
+    held = np.isfinite(low)
+    return {
+        "unit": sensor.unit,
+        "lowest": low[held].min() if held.any() else np.nan,
+        "mean": mean[held].mean() if held.any() else np.nan,
+        "highest": high[held].max() if held.any() else np.nan,
+        "valid %": round(100 * valid.mean(), 1),
+    }
+
+
+def _oddities(sample: Sample, sensors: Iterable[str]) -> list[str]:
+    """What is odd about a scene that keeps the contract."""
+    told = []
+    for name in sensors:
+        low, _, high, valid = _statistics(sample, name)
+        if not valid:
+            told.append(f"scene {sample['id']!r}: {name} has no valid pixel")
+        elif low == high:
+            told.append(f"scene {sample['id']!r}: {name} is {low:g} everywhere")
+    if (sample["label"] == IGNORE).all():
+        told.append(f"scene {sample['id']!r}: no pixel has a label")
+    return told

@@ -1,0 +1,159 @@
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from crodino_lib.cli import main
+from crodino_lib.data.inspection import contents, inspect_folder
+
+
+def test_a_known_folder_is_named_and_nothing_stands_against_it(mini):
+    found = inspect_folder(mini, everything=True)
+    assert [name for name, error in found.readings.items() if not error] == ["folder"]
+    assert found.problems == []
+    assert found.splits.loc["train", "looked at"] == len(found.dataset.ids("train"))
+    assert found.splits.loc["test", "sizes"] == "48x40 (3)"
+    assert found.classes["percent of labelled"].iloc[:3].sum() == pytest.approx(100, abs=0.05)
+    label = np.stack([found.dataset.read(i)["label"] for s in ("train", "val", "test") for i in found.dataset.ids(s)])
+    assert found.classes["percent of labelled"]["wall"] == pytest.approx(
+        100 * (label == 0).sum() / (label != 255).sum(), abs=0.01
+    )
+    assert found.classes["percent of labelled"].iloc[3] == pytest.approx(100 * (label == 255).mean(), abs=0.01)
+
+
+def test_the_first_scenes_of_every_split_are_looked_at_unless_all_are_asked_for(mini):
+    assert inspect_folder(mini).splits["looked at"].tolist() == [3, 3, 3]
+
+
+def test_files_are_counted_and_the_first_is_opened(mini):
+    table = inspect_folder(mini).files.set_index(["folder", "ending"])
+    assert table.loc[("Depth", ".png"), "files"] == 17
+    assert table.loc[("Depth", ".png"), "holds"].startswith("uint16 48x40 mode I;16, 0..")
+    assert table.loc[("Label", ".png"), "holds"] == "uint8 48x40 mode L, 0..3, ids 0 1 2 3"
+    assert table.loc[(".", ".txt"), "files"] == 2
+
+
+def test_tags_of_a_tiff_are_told(tmp_path):
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 6, 4), np.uint8), photometric="rgb", compression="lzw")
+    assert contents(tmp_path / "a.tif") == "uint8 6x8x4, 0..0, LZW RGB 8 rows a strip, axes YXS"
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"not a picture")
+    assert contents(tmp_path / "a.png").startswith("unreadable: ")
+
+
+def test_what_is_no_dataset_is_said_to_be_none(tmp_path, save):
+    save(tmp_path / "holiday/beach.jpg", np.zeros((8, 8, 3), np.uint8))
+    found = inspect_folder(tmp_path)
+    assert all(found.readings.values())
+    assert "no dataset that is known" in found.problems[0]
+
+
+def test_a_folder_with_another_name_is_not_what_it_was_called(mini):
+    found = inspect_folder(mini, "nyu13")
+    assert list(found.readings) == ["nyu13"]
+    assert found.problems[0].startswith("as nyu13: ")
+
+
+def damaged(root, save):
+    path = root / "Depth/0001.png"
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def other_size(root, save):
+    save(root / "Depth/0001.png", np.full((20, 24), 900, np.uint16))
+
+
+def other_type(root, save):
+    save(root / "Depth/0001.png", np.full((40, 48), 90, np.uint8))
+
+
+def no_class(root, save):
+    save(root / "Label/0001.png", np.full((40, 48), 7, np.uint8))
+
+
+def no_label(root, save):
+    for path in (root / "Label").iterdir():
+        save(path, np.zeros((40, 48), np.uint8))
+
+
+def centimetres(root, save):
+    toml = root / "dataset.toml"
+    toml.write_text(toml.read_text().replace("scale = 0.001", "scale = 0.01"))
+
+
+def gone(root, save):
+    (root / "RGB/0002.jpg").unlink()
+
+
+def swapped(root, save):
+    (root / "RGB").rename(root / "x")
+    (root / "Label").rename(root / "RGB")
+    (root / "x").rename(root / "Label")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damaged, r"Depth/0001\.png .*cannot be read"),
+        (other_size, r"Depth/0001\.png has 24x20 pixels"),
+        (other_type, r"Depth/0001\.png holds uint8"),
+        (no_class, r"Label/0001\.png holds the ids \[7\]"),
+        (no_label, "no pixel that was looked at has a label"),
+        (centimetres, "depth has the mean .* m, far from the 2.5 .* scale or unit"),
+        (gone, r"1 file\(s\) .*missing: rgb RGB/0002"),
+        (swapped, "channels|both fit|expected"),
+    ],
+)
+def test_what_would_go_wrong_is_a_problem_that_names_it(mini, save, damage, message):
+    damage(mini, save)
+    found = inspect_folder(mini)
+    assert len(found.problems) >= 1
+
+    assert re.search(message, "\n".join(found.problems)), found.problems
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [("Depth", 0, "no valid pixel"), ("Depth", 900, "is 0.9 everywhere"), ("Label", 0, "no pixel has a label")],
+)
+def test_what_is_odd_is_a_warning(mini, save, entry, value, message):
+    save(mini / f"{entry}/0001.png", np.full((40, 48), value, np.uint16 if entry == "Depth" else np.uint8))
+    found = inspect_folder(mini)
+    assert found.problems == []
+    assert [warning for warning in found.warnings if "'0001'" in warning and message in warning]
+
+
+def test_classes_that_never_occur_are_told_when_all_was_looked_at(mini, save):
+    for path in (mini / "Label").iterdir():
+        save(path, np.ones((40, 48), np.uint8))
+    assert not inspect_folder(mini).warnings
+    assert any("never occur: floor, ball" in warning for warning in inspect_folder(mini, everything=True).warnings)
+
+
+def test_the_command_draws_a_sheet_and_its_status_says_whether_to_train(mini, tmp_path, capsys):
+    assert main(["inspect", str(mini), "--sheet", str(tmp_path / "sheet.png")]) == 0
+    told = capsys.readouterr().out
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+    assert "folder     yes" in told
+    assert "nothing stands against training on it" in told
+    (mini / "RGB/0002.jpg").unlink()
+    assert main(["inspect", str(mini)]) == 1
+    assert "PROBLEM: as folder: " in capsys.readouterr().out
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path, capsys):
+    assert main(["inspect", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere does not exist" in capsys.readouterr().err
+
+
+def test_options_choose_how_a_folder_is_read(mini, capsys):
+    shutil.rmtree(mini / "Depth")
+    assert main(["inspect", str(mini), "--dataset", "folder", "--options", "preset=cmx-nyu"]) == 1
+    assert "preset cmx-nyu" in capsys.readouterr().out
+    assert main(["inspect", str(mini), "--dataset", "folder", "--options", "presets=cmx-nyu"]) == 2
+    assert "Did you mean 'preset'" in capsys.readouterr().err
