@@ -36,7 +36,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from crodino_lib.config import DataConfig, Names, Strict, choose, nearest
 from crodino_lib.data import pictures
-from crodino_lib.data.layouts import existing_root, nested_root
+from crodino_lib.data.layouts import LayoutError, existing_root, nested_root
 from crodino_lib.data.pictures import LabelFiles, Pictures, SensorFiles
 from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Sample, SceneDataset, Sensor
 from crodino_lib.data.splits import (
@@ -78,6 +78,9 @@ class FolderSpec(Strict):
         "train, val and test are the splits, and where there are none either, whole runs of consecutive ids are drawn",
     )
     val_fraction: float = Field(0.12, gt=0, lt=1, description="part of train that becomes val where no list is given")
+    val_run: int | None = Field(
+        None, ge=2, description="longest run of consecutive ids that stays whole when val is taken from train"
+    )
     test_fraction: float = Field(0.3, gt=0, lt=1, description="part that becomes test where nothing says which")
     homepage: str = ""
     citation: str = ""
@@ -157,11 +160,11 @@ def read_spec(path: Path) -> FolderSpec:
     """What a ``dataset.toml`` says.
 
     Raises:
-        FileNotFoundError: it does not exist; shows how one looks and names the presets.
+        LayoutError: it does not exist; shows how one looks and names the presets.
         ValueError: it is not TOML, or says what is not allowed; names the table.
     """
     if not path.is_file():
-        raise FileNotFoundError(
+        raise LayoutError(
             f"{path} is missing: it says what the files mean, such as\n{__doc__.split('::')[-1]}\n"
             f"or name a layout: options preset, one of {', '.join(tomllib.loads(PRESETS.read_text()))}"
         )
@@ -193,7 +196,7 @@ def splits_of(spec: FolderSpec, root: Path) -> dict[str, list[str]]:
     else:
         ids = complete_scenes({name: set(files.index(root)) for name, files in spec.pictures.items()}, root)
         splits = splits_by_folder(ids) or splits_by_scene(ids, spec.test_fraction)
-    return with_val(splits, spec.val_fraction)
+    return with_val(splits, spec.val_fraction, spec.val_run)
 
 
 class FolderDataset(SceneDataset):

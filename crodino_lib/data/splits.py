@@ -74,11 +74,13 @@ def consecutive_runs(ids: list[str]) -> list[list[str]]:
     return runs
 
 
-def hold_out(ids: list[str], fraction: float, split: str = "val") -> tuple[list[str], list[str]]:
+def hold_out(
+    ids: list[str], fraction: float, split: str = "val", longest: int | None = None
+) -> tuple[list[str], list[str]]:
     """Split ``ids`` into train and ``split`` so that neighbouring frames, which show one scene, are never apart.
 
     Whole runs of consecutive ids go to ``split`` in a fixed random order while they fit: always the same for the same
-    ids.
+    ids. Runs of more than ``longest`` are cut first; neighbours are then apart at the cuts.
 
     Returns:
         Both parts in the order of ``ids``; the second has between half of ``fraction`` and all of it.
@@ -87,6 +89,8 @@ def hold_out(ids: list[str], fraction: float, split: str = "val") -> tuple[list[
         ValueError: no such part can be made.
     """
     runs, wanted, held = consecutive_runs(ids), round(fraction * len(ids)), set()
+    if longest:
+        runs = [run[start : start + longest] for run in runs for start in range(0, len(run), longest)]
     for index in np.random.default_rng(0).permutation(len(runs)):
         if len(held) + len(runs[index]) <= wanted:
             held.update(runs[index])
@@ -99,11 +103,11 @@ def hold_out(ids: list[str], fraction: float, split: str = "val") -> tuple[list[
     return [scene_id for scene_id in ids if scene_id not in held], [scene_id for scene_id in ids if scene_id in held]
 
 
-def with_val(splits: Mapping[str, list[str]], fraction: float) -> dict[str, list[str]]:
+def with_val(splits: Mapping[str, list[str]], fraction: float, longest: int | None = None) -> dict[str, list[str]]:
     """``splits`` with a part of train as val, where they have none."""
     if "val" in splits:
         return dict(splits)
-    train, val = hold_out(splits["train"], fraction)
+    train, val = hold_out(splits["train"], fraction, longest=longest)
     return {**splits, "train": train, "val": val}
 
 
@@ -143,10 +147,17 @@ def complete_scenes(found: Mapping[str, set[str]], root: Path) -> list[str]:
 
 
 def splits_by_folder(ids: list[str]) -> dict[str, list[str]]:
-    """Splits by the first folder of an id, where folders ``train`` and ``test`` are there; else none."""
+    """Splits by the first folder of an id, where folders ``train`` and ``test`` are there; else none.
+
+    Raises:
+        ValueError: one of the two folders has scenes and the other has none.
+    """
     groups: dict[str, list[str]] = {}
     for scene_id in ids:
         groups.setdefault(scene_id.split("/")[0] if "/" in scene_id else "", []).append(scene_id)
+    lacking = {"train", "test"} - set(groups)
+    if lacking and set(groups) <= {"train", "val", "test"}:
+        raise ValueError(f"scenes lie in {', '.join(groups)}, but none lies in a folder {' or '.join(sorted(lacking))}")
     return groups if {"train", "test"} <= set(groups) <= {"train", "val", "test"} else {}
 
 
