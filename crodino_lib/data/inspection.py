@@ -205,8 +205,8 @@ def _look(found: Inspection, everything: bool) -> None:
         mean, std = np.mean(card.sensors[name].mean), np.mean(card.sensors[name].std)
         if abs(row["mean"] - mean) > ODD_STDS * std:
             found.problems.append(
-                f"{name} has the mean {row['mean']:.3g} {row['unit']}, far from the {mean:.3g} +- {std:.3g} that networks "
-                "are normalised by: is its scale or unit another?"
+                f"{name} has the mean {row['mean']:.3g} {row['unit']}, far from the {mean:.3g} +- {std:.3g} that "
+                "networks are normalised by: is its scale or unit another?"
             )
     never = [name for name, row in zip(card.classes, found.classes["scenes"], strict=False) if not row]
     if everything and never:

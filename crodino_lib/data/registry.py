@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from crodino_lib.config import Strict
 from crodino_lib.data.folder import FolderOptions, open_folder
+from crodino_lib.data.kp import open_kp
+from crodino_lib.data.mfnet import MFNetOptions, open_mfnet
+from crodino_lib.data.midair import MidAirOptions, open_midair
+from crodino_lib.data.nyu_mat import NyuOptions
 from crodino_lib.data.nyuv2 import open_nyu13, open_nyu40
+from crodino_lib.data.potsdam import PotsdamOptions, open_potsdam
+from crodino_lib.data.pst900 import Pst900Options, open_pst900
 from crodino_lib.data.rooms.dataset import open_rooms
 from crodino_lib.data.sample import SceneDataset
 
@@ -33,7 +39,20 @@ DATASETS: dict[str, DatasetEntry] = {
     "rooms": DatasetEntry(
         open_rooms, "rendered rooms: rgb, depth and thermal, with known factors; built in", needs_root=False
     ),
-    "nyu13": DatasetEntry(open_nyu13, "NYU Depth v2, 13 classes: rgb and depth"),
-    "nyu40": DatasetEntry(open_nyu40, "NYU Depth v2, 40 classes: rgb and depth"),
+    "nyu13": DatasetEntry(open_nyu13, "NYU Depth v2, 13 classes: rgb and depth", options=NyuOptions),
+    "nyu40": DatasetEntry(open_nyu40, "NYU Depth v2, 40 classes: rgb and depth", options=NyuOptions),
+    "potsdam": DatasetEntry(
+        open_potsdam, "ISPRS Potsdam: aerial pictures at 5 cm, infrared and heights; 38 tiles", options=PotsdamOptions
+    ),
+    "midair": DatasetEntry(
+        open_midair, "Mid-Air: rendered flights of a drone, 14 or 7 classes: rgb and depth", options=MidAirOptions
+    ),
+    "mfnet": DatasetEntry(
+        open_mfnet, "MFNet: streets by day and night, 9 or 8 classes: rgb and thermal", options=MFNetOptions
+    ),
+    "pst900": DatasetEntry(
+        open_pst900, "PST900: tunnels and mines, 5 classes: rgb, thermal and, if wanted, depth", options=Pst900Options
+    ),
+    "kp": DatasetEntry(open_kp, "KP day-night (KAIST): streets, 19 classes of Cityscapes: rgb and thermal"),
     "folder": DatasetEntry(open_folder, "your own folder with a dataset.toml or a known layout", options=FolderOptions),
 }

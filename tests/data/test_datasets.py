@@ -2,19 +2,35 @@
 
 import numpy as np
 import pytest
+from miniatures import kp, mfnet, midair, potsdam, pst900
 
 from crodino_lib.config import DataConfig
 from crodino_lib.data.memory import load_scenes
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.data.sample import RGB, check_sample
 
-MINIATURES = {"nyu13": "mini_nyu", "nyu40": "mini_nyu", "folder": "mini"}  # fixture that writes one
+MINIATURES = {"nyu13": "mini_nyu", "nyu40": "mini_nyu", "folder": "mini"}  # fixture, or else a writer, of one
+WRITERS = {
+    "potsdam": potsdam.write,
+    "mfnet": mfnet.write,
+    "kp": kp.write,
+    "midair": midair.write,
+    "pst900": pst900.write,
+}
+OPTIONS = {"potsdam": {"tile_px": 32}}  # tiles of 6000 pixels are 48 wide in a miniature
+
+pytestmark = pytest.mark.filterwarnings("ignore::crodino_lib.data.layouts.DataWarning")  # miniatures have few scenes
 
 
 @pytest.fixture(params=DATASETS)
-def config(request) -> DataConfig:
-    root = str(request.getfixturevalue(MINIATURES[request.param])) if DATASETS[request.param].needs_root else ""
-    return DataConfig(dataset=request.param, root=root, size="48x32", scenes=(3, 1, 2), limit=bool(root))
+def config(request, tmp_path) -> DataConfig:
+    name, root = request.param, ""
+    if name in MINIATURES:
+        root = str(request.getfixturevalue(MINIATURES[name]))
+    elif name in WRITERS:
+        root = str(WRITERS[name](tmp_path / name))
+    options = OPTIONS.get(name, {})
+    return DataConfig(dataset=name, root=root, size="48x32", scenes=(3, 1, 2), limit=bool(root), options=options)
 
 
 @pytest.fixture
