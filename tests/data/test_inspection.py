@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from crodino_lib.cli import main
+from crodino_lib.data import inspection
 from crodino_lib.data.inspection import contents, inspect_folder
 
 
@@ -157,3 +158,22 @@ def test_options_choose_how_a_folder_is_read(mini, capsys):
     assert "preset cmx-nyu" in capsys.readouterr().out
     assert main(["inspect", str(mini), "--dataset", "folder", "--options", "presets=cmx-nyu"]) == 2
     assert "Did you mean 'preset'" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_two_datasets_is_said_to_be_both(mini_nyu):
+    found = inspect_folder(mini_nyu)
+    assert [name for name, error in found.readings.items() if not error] == ["nyu13", "nyu40"]
+    assert found.dataset.card.name == "nyu13"
+
+
+def test_a_long_list_of_folders_is_cut(mini, monkeypatch):
+    monkeypatch.setattr(inspection, "KIND_ROWS", 2)
+    table = inspect_folder(mini).files
+    assert len(table) == 3
+    assert table["folder"].iloc[-1] == "and 3 more"
+
+
+def test_every_dataset_draws_its_scenes(mini):
+    dataset = inspect_folder(mini).dataset
+    figure = dataset.plot(dataset.read("0001"))
+    assert "0001" in figure.get_supxlabel()
