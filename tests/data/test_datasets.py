@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from miniatures import kp, mfnet, midair, potsdam, pst900
 
-from crodino_lib.config import DataConfig
+from crodino_lib.augment import augment
+from crodino_lib.config import DataConfig, RunConfig
 from crodino_lib.data.memory import load_scenes
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.data.sample import RGB, check_sample
+from crodino_lib.methods.registry import build_method
+from crodino_lib.train import seeded
 
 MINIATURES = {"nyu13": "mini_nyu", "nyu40": "mini_nyu", "folder": "mini"}  # fixture, or else a writer, of one
 WRITERS = {
@@ -71,3 +75,15 @@ def test_a_dataset_on_disk_asks_for_its_root(name, tmp_path):
         DATASETS[name].open(DataConfig(dataset=name))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         DATASETS[name].open(DataConfig(dataset=name, root=str(tmp_path / "nowhere")))
+
+
+def test_a_row_of_two_sensors_trains_on_it(config, dataset):
+    """One step of CroDiNo-KD on whatever the sensors are called, and finite gradients."""
+    sensors = tuple(dataset.card.sensors)[:2]
+    scenes = load_scenes(dataset, "train", config, sensors, progress=False)
+    method = build_method(RunConfig(method="crodino-kd", sensors=sensors, data=config), dataset.card).train()
+    batch = augment(scenes, [0, 1], dataset.card, sensors, "decoupled", seeded(0, "test"), torch.device("cpu"))
+    terms = method.training_step(batch, 0.5)
+    torch.stack(list(terms.values())).sum().backward()
+    assert {f"segmentation/{sensor}" for sensor in sensors} <= set(terms)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
