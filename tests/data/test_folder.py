@@ -3,14 +3,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from crodino_lib.config import DataConfig
+from crodino_lib.config import DataConfig, RunConfig
 from crodino_lib.data.folder import PALETTE, FolderSpec, open_folder
+from crodino_lib.data.layouts import DataWarning
 from crodino_lib.data.pictures import LabelFiles, Pictures, SensorFiles, digest, read_label, read_pixels, read_sensor
 from crodino_lib.data.sample import check_sample
 from crodino_lib.data.splits import consecutive_runs, hold_out, scene_ids
+from crodino_lib.methods.registry import METHODS, build_method
 
 RGB = Pictures(dir="RGB")
 
@@ -389,3 +392,102 @@ def test_the_fingerprint_changes_with_files_settings_and_splits(mini, save, chan
         (mini / "val.txt").write_text("0005\n0006")
         (mini / "test.txt").write_text("0043")
     assert opened(mini).fingerprint() != before
+
+
+# -- two sensors of any kind
+
+
+TWO = """
+name = "farm"
+classes = ["soil", "crop"]
+label = { dir = "Label" }
+val_fraction = 0.4
+[sensors.red]
+dir = "red"
+kind = "u8"
+unit = "0..255"
+invalid = []
+mean = [120.0]
+std = [60.0]
+[sensors.nir]
+dir = "nir"
+kind = "u16"
+scale = 0.0001
+unit = "reflectance"
+invalid = [0]
+mean = [0.3]
+std = [0.2]
+"""
+
+
+@pytest.fixture
+def farm(tmp_path, save):
+    """Red and near infrared, no rgb, no lists: three fields of four frames each, and one more."""
+    generator, root = np.random.default_rng(0), tmp_path / "farm"
+    for field in (10, 20, 30, 40):
+        for frame in range(4):
+            name = f"{field + frame}.png"
+            save(root / "red" / name, generator.integers(0, 256, (40, 48), dtype=np.uint8))
+            save(root / "nir" / name, generator.integers(1, 9000, (40, 48), dtype=np.uint16))
+            save(root / "Label" / name, generator.integers(0, 2, (40, 48), dtype=np.uint8))
+    (root / "dataset.toml").write_text(TWO)
+    return root
+
+
+def test_two_sensors_without_rgb_are_a_dataset_and_split_by_scene(farm):
+    dataset = opened(farm)
+    assert list(dataset.card.sensors) == ["red", "nir"]
+    sample = dataset.read("10")
+    check_sample(sample, dataset.card)
+    np.testing.assert_array_equal(sample["red"][0], np.asarray(Image.open(farm / "red/10.png")))
+    np.testing.assert_allclose(sample["nir"][0], np.asarray(Image.open(farm / "nir/10.png")) / 10000, rtol=1e-6)
+    parts = {split: {scene_id[0] for scene_id in dataset.ids(split)} for split in ("train", "val", "test")}
+    assert set.union(*parts.values()) == {"1", "2", "3", "4"}
+    assert sum(map(len, parts.values())) == 4  # no field is in two splits
+
+
+def test_a_scene_that_lacks_a_picture_is_left_out_and_named(farm):
+    (farm / "nir/12.png").unlink()
+    with pytest.warns(DataWarning, match=r"1 scene\(s\) are left out, as they have no nir: 12$"):
+        dataset = opened(farm)
+    assert "12" not in dataset.ids("train") + dataset.ids("val") + dataset.ids("test")
+
+
+def test_folders_train_and_test_are_the_splits(farm):
+    for kind in ("red", "nir", "Label"):
+        for path in sorted((farm / kind).iterdir()):
+            part = "test" if path.name.startswith("4") else "train"
+            (farm / kind / part).mkdir(exist_ok=True)
+            path.rename(farm / kind / part / path.name)
+    dataset = opened(farm)
+    assert dataset.ids("test") == [f"test/{i}" for i in (40, 41, 42, 43)]
+
+
+def test_folders_of_different_names_share_no_scene(farm):
+    for path in (farm / "nir").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_nir"))
+    with pytest.raises(ValueError, match=r"no scene has all its files; found 16 of red, 16 of nir.*nir: 10_nir"):
+        opened(farm)
+    edit(farm, 'dir = "nir"', 'dir = "nir"\next = "_nir.png"')
+    assert opened(farm).read("10")["nir_valid"].all()
+
+
+def test_one_sensor_is_no_study(farm):
+    text = (farm / "dataset.toml").read_text()
+    (farm / "dataset.toml").write_text(text[: text.index("[sensors.nir]")])
+    with pytest.raises(ValueError, match="needs two sensors"):
+        opened(farm)
+
+
+@pytest.mark.parametrize("method", ["baseline", "acnet", "csk-net", "discom-kd", "shaspec"])
+def test_rows_serve_sensors_of_any_name(farm, method):
+    config = DataConfig(dataset="folder", root=str(farm), size="48x32")
+    dataset = opened(farm)
+    build = METHODS[method].build
+    sensors = ("red", "nir")[: build.sensor_count]
+    taught = {"teacher": "baseline", "teacher_sensors": ("red",)} if build.taught_by else {}
+    run = RunConfig(method=method, sensors=sensors, data=config, **taught)
+    method = build_method(run, dataset.card).eval()
+    for served in method.serves:
+        logits = method.predict({sensor: torch.zeros(1, 1, 32, 48) for sensor in served})
+        assert logits.shape == (1, 2, 32, 48)
