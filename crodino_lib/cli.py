@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,12 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.act(options) or 0
     except NotebookFailed as error:
         return _fail(error, 1)
-    except (ValueError, OSError) as error:
+    except BrokenPipeError:  # whoever read what is printed has read enough
+        sys.stdout = None
+        return 0
+    except (ValueError, OSError, ImportError) as error:
         return _fail(error, 2)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", 130)
-    except BrokenPipeError:
-        return 0
 
 
 def _fail(error: Exception | str, status: int) -> int:
@@ -209,7 +211,7 @@ def _inspect(options: argparse.Namespace) -> int:
     found = inspect_folder(root, options.dataset, chosen, options.all)
     print(found.files.to_string(index=False), end="\n\n")
     for name, error in found.readings.items():
-        print(f"{name:10} {'yes' if not error else 'no: ' + error.splitlines()[0]}")
+        print(f"{name:28} {'yes' if not error else textwrap.shorten('no: ' + error, 150, placeholder=' ...')}")
     for table in (found.splits, found.sensors, found.classes):
         print("", table.to_string(), sep="\n") if len(table) else None
     if found.samples:
@@ -237,8 +239,10 @@ def _list(options: argparse.Namespace) -> None:
     for name, entry in (METHODS if options.what == "methods" else DATASETS).items():
         print(f"{name:16} {entry.says}")
         settings, chosen = (entry.build.Settings, entry.settings) if options.what == "methods" else (entry.options, {})
+        allowed = settings.model_json_schema().get("properties", {})
         for setting, field in settings.model_fields.items():
-            print(f"{'':16}   {setting} = {chosen.get(setting, field.default)!r}: {field.description}")
+            choice = " (" + ", ".join(map(str, allowed[setting]["enum"])) + ")" if "enum" in allowed[setting] else ""
+            print(f"{'':16}   {setting} = {chosen.get(setting, field.default)!r}{choice}: {field.description}")
 
 
 def _params(options: argparse.Namespace) -> None:

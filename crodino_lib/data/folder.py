@@ -132,7 +132,10 @@ class FolderSpec(Strict):
 class FolderOptions(Strict):
     """What can be chosen of a folder."""
 
-    preset: str = Field("", description="a layout that is known, instead of a dataset.toml: one of presets.toml")
+    preset: str = Field(
+        "",
+        description=f"a known layout instead of a dataset.toml: {', '.join(tomllib.loads(PRESETS.read_text()))}",
+    )
 
 
 def open_folder(config: DataConfig, progress: bool = True) -> SceneDataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from crodino_lib.config import DataConfig
+from crodino_lib.data.folder import PRESETS
 from crodino_lib.data.layouts import LayoutError
 from crodino_lib.data.pictures import DAMAGED, SUFFIXES, decode
 from crodino_lib.data.registry import DATASETS
@@ -62,7 +64,7 @@ def inspect_folder(
 
     Args:
         root: the folder, or the file of a dataset that is one.
-        name: dataset it is meant to be; every one of the registry is tried where none is named.
+        name: dataset it is meant to be; every one of the registry, and every preset, is tried where none is named.
         options: of that dataset.
         everything: read all scenes instead of the first of every split.
 
@@ -74,11 +76,11 @@ def inspect_folder(
     found = Inspection(file_table(root), {})
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        for candidate in [name] if name else [key for key, entry in DATASETS.items() if entry.needs_root]:
-            config = DataConfig.parse({"dataset": candidate, "root": str(root), "options": options or {}})
+        for candidate, chosen in {name: (name, options or {})}.items() if name else _candidates(root).items():
+            config = DataConfig.parse({"dataset": chosen[0], "root": str(root), "options": chosen[1]})
             before = len(told)
             try:
-                dataset = DATASETS[candidate].open(config, progress=False)
+                dataset = DATASETS[config.dataset].open(config, progress=False)
             except (ValueError, OSError, ImportError) as error:
                 found.readings[candidate] = str(error)
                 if name or not isinstance(error, LayoutError):
@@ -97,6 +99,13 @@ def inspect_folder(
             _look(found, everything)
     found.warnings += dict.fromkeys(str(warning.message) for warning in told)
     return found
+
+
+def _candidates(root: Path) -> dict[str, tuple[str, dict[str, Any]]]:
+    """What a folder may be: printed name -> dataset and options; one that says what it is, is no preset."""
+    known = {name: (name, {}) for name, entry in DATASETS.items() if entry.needs_root}
+    presets = {} if (root / "dataset.toml").exists() else tomllib.loads(PRESETS.read_text())
+    return known | {f"folder preset={preset}": ("folder", {"preset": preset}) for preset in presets}
 
 
 def file_table(root: Path) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from crodino_lib.config import nearest
-from crodino_lib.data.layouts import warn
+from crodino_lib.data.layouts import LayoutError, warn
 from crodino_lib.data.pictures import SUFFIXES, Pictures
 
 
@@ -133,8 +133,11 @@ def complete_scenes(found: Mapping[str, set[str]], root: Path) -> list[str]:
     """Ids that every entry of a sample has a file for, sorted; a warning names those that lack one.
 
     Raises:
-        ValueError: there is none.
+        LayoutError: there is no picture at all.
+        ValueError: no scene is complete.
     """
+    if not any(found.values()):
+        raise LayoutError(f"{root} holds no picture where {', '.join(found)} are expected")
     complete = sorted(set.intersection(*found.values()))
     counts = ", ".join(f"{len(ids)} of {name}" for name, ids in found.items())
     if not complete:

@@ -140,7 +140,7 @@ def test_the_command_draws_a_sheet_and_its_status_says_whether_to_train(mini, tm
     assert main(["inspect", str(mini), "--sheet", str(tmp_path / "sheet.png")]) == 0
     told = capsys.readouterr().out
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
-    assert "folder     yes" in told
+    assert re.search(r"^folder +yes$", told, re.MULTILINE)
     assert "nothing stands against training on it" in told
     (mini / "RGB/0002.jpg").unlink()
     assert main(["inspect", str(mini)]) == 1
@@ -177,3 +177,17 @@ def test_every_dataset_draws_its_scenes(mini):
     dataset = inspect_folder(mini).dataset
     figure = dataset.plot(dataset.read("0001"))
     assert "0001" in figure.get_supxlabel()
+
+
+def test_the_layout_of_another_project_is_recognised(tmp_path, save):
+    ids = [*range(1, 31, 3)]
+    for scene_id in ids:
+        picture = np.random.default_rng(scene_id).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        save(tmp_path / f"RGB/{scene_id}.jpg", picture)
+        save(tmp_path / f"HHA/{scene_id}.jpg", picture)
+        save(tmp_path / f"Label/{scene_id}.png", np.full((40, 48), scene_id, np.uint8))
+    (tmp_path / "train.txt").write_text("\n".join(map(str, ids[:-1])))
+    (tmp_path / "test.txt").write_text(str(ids[-1]))
+    found = inspect_folder(tmp_path)
+    assert [name for name, error in found.readings.items() if not error] == ["folder preset=cmx-nyu"]
+    assert found.problems == []
