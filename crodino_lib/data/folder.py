@@ -281,11 +281,14 @@ class FolderDataset(SceneDataset):
         missing = []
         for name, files in self.spec.pictures.items():
             there = files.index(self.root)
+            example = next((path.relative_to(self.root) for path in there.values()), f"{files.dir}/{files.pattern}")
             for scene_id in ids:
                 if scene_id in there:
                     found[scene_id][name] = there[scene_id]
-                else:
+                elif files.pattern == "(.+)":
                     missing.append(f"{name} {files.dir}/{scene_id}{files.ext or '.*'}")
+                else:
+                    missing.append(f"{name} of {scene_id} (named as {example} is)")
         if missing:
             raise FileNotFoundError(
                 f"{self.root}: {len(missing)} file(s) of the {len(ids)} scenes of its splits are missing: "

@@ -17,6 +17,7 @@ is that of Shin et al., "Complementary Random Masking for RGB-Thermal Semantic S
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from crodino_lib.data.folder import FolderDataset, FolderSpec
 from crodino_lib.data.layouts import choose_layout, existing_root, expect_counts, warn
 from crodino_lib.data.pictures import LabelFiles, Pictures, SensorFiles, decode
 from crodino_lib.data.sample import IGNORE, SceneDataset
+from crodino_lib.data.splits import scene_ids
 
 CLASSES = {
     "road": "#804080",
@@ -93,6 +95,7 @@ def open_kp(config: DataConfig, progress: bool = True) -> SceneDataset:
     labels = files["label"].index(root)
     if not labels:
         raise ValueError(f"{root / 'labels'} holds no label that is named as set00_V000_I00050.png")
+    _warn_of_what_is_passed_over(root, files, labels)
     splits = {split: [scene_id for scene_id in sorted(labels) if scene_id[:5] in sets] for split, sets in SETS.items()}
     expect_counts(splits, PUBLISHED, "KP")
     spec = FolderSpec(
@@ -113,6 +116,20 @@ def open_kp(config: DataConfig, progress: bool = True) -> SceneDataset:
     for scene_id in dataset.ids("train")[:: max(1, len(dataset.ids("train")) // 8)]:
         _warn_of_other_ids(labels[scene_id])
     return dataset
+
+
+def _warn_of_what_is_passed_over(root: Path, files: Mapping[str, Pictures], labels: Mapping[str, Path]) -> None:
+    """Tell of label files that are named as none is, and of pictures and list lines that should have a label."""
+    read, folder = set(labels.values()), root / files["label"].dir
+    strange = [path for path in sorted(folder.rglob("*.png")) if path not in read and "visualize" not in path.parts]
+    if strange:
+        warn(f"{len(strange)} label file(s) are named as no label is, and are not read: {strange[0]}")
+    wanted = set(files["rgb"].index(root)) if files is LAYOUTS["MS-UDA"] else set()
+    for name in ("train.txt", "val.txt", "test.txt"):
+        if (root / name).is_file():
+            wanted |= {scene_id.replace("_", "/") for scene_id in scene_ids((root / name).read_text(), files["label"])}
+    if lacking := sorted(wanted - set(labels)):
+        warn(f"{root}: {len(lacking)} scene(s) of pictures or lists have no label: {', '.join(lacking[:5])}")
 
 
 def _warn_of_other_ids(path: Path) -> None:

@@ -62,6 +62,7 @@ CLASSES_7 = {
 }
 MAP_7 = (0, 6, 2, 3, 3, 3, 4, 6, 1, 6, 5, 6, 6, 6)  # id in a file -> class
 ORIGINAL_IDS = range(9, 14)  # which converted labels never hold: known mappings end at 6 or 8
+NEGATIVE_SHARE, NEAREST_M = 0.01, 0.05  # more of it negative, or all nearer: integers taken for half precision
 LOOKED_AT = 32  # labels, when a copy is opened
 CONVERTED = (
     "this looks converted in place, as by the mapping script of Co-SemDepth and M4Semantic, to the ids of fewer "
@@ -151,7 +152,15 @@ class MidAir(FolderDataset):
     def read(self, scene_id: str) -> Sample:
         """Read one scene, its depth above 0 and cut at ``depth_max_m``; see ``SceneDataset.read``."""
         sample = super().read(scene_id)
+        measured = sample["depth_valid"].copy()
         sample["depth_valid"] &= sample["depth"] > 0
+        negative = 1 - sample["depth_valid"].sum() / max(1, measured.sum())
+        largest = sample["depth"].max(initial=0, where=sample["depth_valid"])
+        if (negative > NEGATIVE_SHARE and measured.any()) or 0 < largest < NEAREST_M:
+            raise ValueError(
+                f"{self._files[scene_id]['depth']} holds at most {largest:g} m, and {negative:.0%} of it is negative: "
+                "its 16 bits are not those of half-precision metres, so the file was converted"
+            )
         sample["depth"] = np.where(sample["depth_valid"], sample["depth"].clip(max=self._depth_max), np.float32(0))
         return sample
 
@@ -193,6 +202,13 @@ class MidAir(FolderDataset):
             if self._channels == 3:
                 raise ValueError(f"{found}, and they have 3 channels: {CONVERTED}")
             warn(f"{found}; this is as rendered, or {CONVERTED}")
+
+
+def _warn_of_gaps(root: Path, folder: str, frames: list[str], stride: int) -> None:
+    """Tell of frames that lie between others and are in no folder."""
+    numbers = {int(frame) for frame in frames}
+    if gaps := sorted(set(range(min(numbers), max(numbers) + 1, stride)) - numbers):
+        warn(f"{root / folder} lacks {len(gaps)} frame(s) between others, such as {gaps[0]:06d}")
 
 
 def _stored_ids(path: Path) -> tuple[np.ndarray, int]:
@@ -283,6 +299,7 @@ def _scenes(
             f"{root / folders['rgb']} has no frame whose number is a multiple of frame_stride = {stride}; unpack "
             "frames.zip where it lies"
         )
+    _warn_of_gaps(root, folders["rgb"], frames, stride)
     climate = climate.split("/")[1]
     return {
         f"{climate}/trajectory_{number:04d}/{frame}": {name: there[frame] for name, there in found.items()}

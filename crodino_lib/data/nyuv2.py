@@ -176,7 +176,7 @@ def _open_export(root: Path, about: dict[str, Any], label: str, depth: str, opti
         **about,
         rgb=Pictures(**files("rgb")),
         sensors={"depth": sensor},
-        label=LabelFiles(**files(label), offset=-1),
+        label=LabelFiles(**files(label), offset=-1, ignore=()),
     )
     splits = splits_of(spec, root)
     listed = {"train": splits["train"] + splits["val"], "test": splits["test"]}

@@ -119,7 +119,9 @@ class LabelFiles(Pictures):
     """The label files: single-channel ids, made into ``0..K-1`` or 255 = ignore."""
 
     offset: Literal[0, -1] = Field(0, description="-1 where files hold 1..K and 0 is ignored, as CMX's gt_transform")
-    ignore: Annotated[tuple[RawId, ...], Field(strict=False)] = Field((IGNORE,), description="ids that are ignored")
+    ignore: Annotated[tuple[RawId, ...], Field(strict=False)] = Field(
+        (IGNORE,), description="ids that are ignored; [] where 255 would mean that labels were converted"
+    )
     map: dict[Annotated[str, Field(pattern="^[0-9]{1,4}$")], int] = Field(
         default_factory=dict, description="id in the file -> class or 255, after offset and ignore"
     )
@@ -130,7 +132,7 @@ class LabelFiles(Pictures):
     def classes(self, count: int) -> np.ndarray:
         """(65536,) int64: id in a file -> class in ``0..count-1``, 255 = ignore, -1 = not allowed."""
         classes = np.full(1 << 16, -1)
-        classes[[IGNORE, *self.ignore, *([0] if self.offset else [])]] = IGNORE
+        classes[[*self.ignore, *([0] if self.offset else [])]] = IGNORE
         own = np.setdiff1d(np.arange(count) - self.offset, self.ignore)
         classes[own] = own + self.offset
         for raw, value in self.map.items():
@@ -174,7 +176,7 @@ def decode(path: Path, colour: bool = False) -> np.ndarray:
         if path.suffix.lower() in (".tif", ".tiff"):
             return read_tiff(path)
         with Image.open(path) as image:
-            return np.array(image.convert("RGB") if colour and image.mode == "P" else image)
+            return np.asarray(image.convert("RGB") if colour and image.mode == "P" else image)
     except FileNotFoundError:
         raise
     except DAMAGED as error:
@@ -232,8 +234,8 @@ def read_pixels(path: Path, kind: str, bands: tuple[int, ...] = ()) -> np.ndarra
     stored = "float" if pixels.dtype.kind == "f" else f"{pixels.dtype.kind}{8 * pixels.dtype.itemsize}"
     if pixels.shape[2:] != (3 if kind == "rgb" else 1,) or stored != STORED.get(kind, kind):
         raise ValueError(f"{path} holds {found}, expected kind {kind!r}: {KINDS[kind]}")
-    pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    return pixels.view(np.float16) if kind == "f16" else pixels
+    pixels = pixels.view(np.float16) if kind == "f16" else pixels
+    return pixels.transpose(2, 0, 1)
 
 
 def read_sensor(path: Path, files: SensorFiles) -> tuple[np.ndarray, np.ndarray]:
@@ -243,9 +245,15 @@ def read_sensor(path: Path, files: SensorFiles) -> tuple[np.ndarray, np.ndarray]
         (C, H, W) float32, 0 where invalid, and (1, H, W) bool: where it is valid.
     """
     raw = read_pixels(path, files.kind, files.bands)
-    valid = (np.isfinite(raw) & ~np.isin(raw, files.invalid)).any(axis=0, keepdims=True)
-    image = raw.astype(np.float32) * np.float32(files.scale) + np.float32(files.offset)
-    return np.where(valid, image, np.float32(0)), valid
+    measured = np.isfinite(raw) if raw.dtype.kind == "f" else np.ones(raw.shape, bool)
+    for value in files.invalid:
+        measured &= raw != value
+    valid = measured.any(axis=0, keepdims=True)
+    with np.errstate(invalid="ignore", over="ignore"):  # where there is no measurement
+        image = raw.astype(np.float32) * np.float32(files.scale) + np.float32(files.offset)
+    if not valid.all():
+        image[~np.broadcast_to(valid, image.shape)] = 0
+    return image, valid
 
 
 def read_label(path: Path, files: LabelFiles, classes: np.ndarray) -> np.ndarray:
@@ -266,15 +274,15 @@ def read_label(path: Path, files: LabelFiles, classes: np.ndarray) -> np.ndarray
         raise ValueError(f"{path} holds {raw.shape[-1]} channels, expected one channel of class ids, not colours")
     if raw.dtype.kind not in "iu" or raw.min() < 0 or raw.max() >= len(classes):
         raise ValueError(f"{path} holds {raw.dtype}, expected class ids of 8 or 16 bits")
-    label = classes[raw]
-    if label.min() < 0:
+    occurring = np.flatnonzero(np.bincount(raw.ravel()))
+    if (classes[occurring] < 0).any():
         known = np.flatnonzero((classes >= 0) & (classes != IGNORE))
         raise ValueError(
-            f"{path} holds the ids {np.unique(raw[label < 0])[:8].tolist()}, which are no class; expected {known[0]}.."
-            f"{known[-1]} or the ignored {np.flatnonzero(classes == IGNORE).tolist()}; offset, ignore and map of the "
-            "label files say what an id means"
+            f"{path} holds the ids {occurring[classes[occurring] < 0][:8].tolist()}, which are no class; expected "
+            f"{known[0]}..{known[-1]} or the ignored {np.flatnonzero(classes == IGNORE).tolist()}; offset, ignore and "
+            "map of the label files say what an id means"
         )
-    return label
+    return np.take(classes, raw, mode="clip")  # nothing is clipped; it is the fast mode
 
 
 def ids_of_colours(path: Path, colours: Mapping[str, int]) -> np.ndarray:

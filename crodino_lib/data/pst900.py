@@ -37,21 +37,20 @@ CLASSES = {  # the toolkit's palette is in B, G, R: its second colour (0, 0, 255
     "survivor": "#ffffff",
 }
 RGB_FILES = Pictures(dir="rgb", ext=".png")
-LABEL_FILES = LabelFiles(dir="labels", ext=".png")
+LABEL_FILES = LabelFiles(dir="labels", ext=".png", ignore=())
 THERMAL = {
     # mean and std as the loader of ECM (EGFNet) for PST900 has them: 0.449 and 0.226 of 255
     "agc": SensorFiles(dir="thermal", ext=".png", kind="u8", unit="0..255", invalid=(0,), mean=(114.5,), std=(57.63,)),
-    # 1 / 256 loses no bit and fits the half precision that scenes are kept in; nobody publishes statistics: these are
-    # of counts that are spread evenly over 16 bits
+    # nobody publishes statistics: these are of counts that are spread evenly over 16 bits. Networks see them in half
+    # precision, which has 11 bits of a count's 16
     "raw": SensorFiles(
         dir="thermal_raw",
         ext=".png",
         kind="u16",
-        unit="counts / 256",
+        unit="counts",
         invalid=(0,),
-        scale=1 / 256,
-        mean=(128.0,),
-        std=(73.9,),
+        mean=(32768.0,),
+        std=(18918.0,),
     ),
 }
 DEPTH = SensorFiles(  # nobody publishes statistics: these are of depths that are spread evenly over 16 bits

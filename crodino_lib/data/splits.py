@@ -104,11 +104,31 @@ def hold_out(
 
 
 def with_val(splits: Mapping[str, list[str]], fraction: float, longest: int | None = None) -> dict[str, list[str]]:
-    """``splits`` with a part of train as val, where they have none."""
+    """``splits`` with a part of train as val, where they have none.
+
+    Raises:
+        ValueError: train and test share scenes, or no such part can be made.
+    """
     if "val" in splits:
         return dict(splits)
+    if "test" in splits:
+        refuse_common(splits, "train", "test")
     train, val = hold_out(splits["train"], fraction, longest=longest)
     return {**splits, "train": train, "val": val}
+
+
+def refuse_common(splits: Mapping[str, list[str]], one: str, other: str, where: str = "") -> None:
+    """Raise where two splits share scenes.
+
+    Raises:
+        ValueError: they do; names some.
+    """
+    if common := sorted(set(splits[one]) & set(splits[other])):
+        raise ValueError(
+            f"{where}{len(common)} scene(s) are in both {one} and {other}, such as {', '.join(common[:5])}; scores on "
+            "scenes that were trained or selected on mean nothing. Where there is no list for val, leave it out: it is "
+            "then taken from train"
+        )
 
 
 def disjoint(splits: Mapping[str, list[str]], root: Path) -> dict[str, list[str]]:
@@ -120,12 +140,7 @@ def disjoint(splits: Mapping[str, list[str]], root: Path) -> dict[str, list[str]
     if empty := [name for name in ("train", "val", "test") if not splits.get(name)]:
         raise ValueError(f"{root}: the split {' and '.join(empty)} has no scene")
     for one, other in combinations(("train", "val", "test"), 2):
-        if common := sorted(set(splits[one]) & set(splits[other])):
-            raise ValueError(
-                f"{root}: {len(common)} scene(s) are in both {one} and {other}, such as "
-                f"{', '.join(common[:5])}; scores on scenes that were trained or selected on mean nothing. "
-                "Where there is no list for val, leave it out: it is then taken from train"
-            )
+        refuse_common(splits, one, other, f"{root}: ")
     return {split: splits[split] for split in dict.fromkeys(("train", "val", "test", *splits))}
 
 
@@ -161,7 +176,16 @@ def splits_by_folder(ids: list[str]) -> dict[str, list[str]]:
     lacking = {"train", "test"} - set(groups)
     if lacking and set(groups) <= {"train", "val", "test"}:
         raise ValueError(f"scenes lie in {', '.join(groups)}, but none lies in a folder {' or '.join(sorted(lacking))}")
-    return groups if {"train", "test"} <= set(groups) <= {"train", "val", "test"} else {}
+    if lacking or not set(groups) <= {"train", "val", "test"}:
+        return {}
+    names = {split: {scene_id.split("/", 1)[1] for scene_id in ids} for split, ids in groups.items()}
+    for one, other in combinations(names, 2):
+        if common := sorted(names[one] & names[other]):
+            warn(
+                f"{len(common)} name(s) occur in the folders {one} and {other} both, such as {', '.join(common[:5])}: "
+                "if they are the same scenes, scores mean nothing"
+            )
+    return groups
 
 
 def splits_by_scene(ids: list[str], fraction: float) -> dict[str, list[str]]:

@@ -186,7 +186,7 @@ def test_the_copy_is_found_one_folder_deeper(tmp_path):
 @pytest.mark.parametrize(("sensor", "entry"), [("visible", "rgb"), ("lwir", "thermal")])
 def test_a_picture_that_a_label_lacks_is_named_with_its_sensor(copy, sensor, entry):
     (copy / f"images/set07/V000/{sensor}/I00050.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match=rf"1 file\(s\).*{entry} images/set07/V000/I00050\.jpg"):
+    with pytest.raises(FileNotFoundError, match=rf"1 file\(s\).*{entry} of set07/V000/I00050 \(.*/{sensor}/"):
         opened(copy)
 
 
@@ -267,3 +267,23 @@ def test_the_fingerprint_changes_with_files_and_not_with_the_place(copy, tmp_pat
     assert opened(tmp_path / "elsewhere").fingerprint() == before
     save(copy / "labels/set06_V000_I00050.png", scene(FEW[0])[2])
     assert opened(copy).fingerprint() != before
+
+
+def test_a_label_that_is_named_as_none_is_told(copy):
+    path = next((copy / "labels").glob("*.png"))
+    path.rename(path.with_name("set00_V000_visible_I99999.png"))
+    with pytest.warns(DataWarning, match=r"1 label file\(s\) are named as no label is.*visible_I99999\.png"):
+        opened(copy)
+
+
+def test_a_scene_of_a_list_without_a_label_is_told(copy):
+    (copy / "train.txt").write_text("set00_V000_I77777.png\r\n")
+    with pytest.warns(DataWarning, match=r"1 scene\(s\) of pictures or lists have no label: set00/V000/I77777"):
+        opened(copy)
+
+
+def test_a_picture_of_ms_uda_without_a_label_is_told(tmp_path):
+    root = write(tmp_path, "MS-UDA")
+    next((root / "labels").glob("val_*/*.png")).unlink()
+    with pytest.warns(DataWarning, match=r"1 scene\(s\) of pictures or lists have no label: set\d\d/V\d{3}/I\d{5}$"):
+        opened(root)

@@ -386,3 +386,26 @@ def test_a_folder_without_mid_air_is_refused(tmp_path):
 def test_a_scene_that_does_not_exist_is_refused(written):
     with pytest.raises(ValueError, match="midair has no scene 'sunset/trajectory_1002/000005'"):
         opened(written).read("sunset/trajectory_1002/000005")
+
+
+@pytest.mark.parametrize("scale", [1, 100])
+def test_depth_that_was_converted_to_integers_is_refused(root, scale):
+    """Whole metres are taken for numbers near zero; centimetres for half negative ones."""
+    metres = np.linspace(2, 600, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
+    Image.fromarray((metres * scale).astype(np.uint16)).save(place(root, "depth"))
+    with pytest.raises(
+        ValueError, match=r"depth/trajectory_1002/000004\.PNG holds at most .* so the file was converted"
+    ):
+        opened(root).read(SCENE)
+
+
+def test_a_frame_that_is_missing_between_others_is_told(root):
+    for frame in (8, 12):
+        for what in ("color_left", "depth", "segmentation"):
+            shutil.copy(place(root, what), place(root, what, frame=frame))
+    for what in ("color_left", "depth", "segmentation"):
+        place(root, what).unlink()
+    with pytest.warns(
+        DataWarning, match=r"color_left/trajectory_1002 lacks 1 frame\(s\) between others, such as 000004"
+    ):
+        opened(root)

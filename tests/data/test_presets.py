@@ -326,7 +326,9 @@ def test_pictures_for_detection_in_msrs_are_no_scenes(tmp_path):
 @pytest.mark.parametrize("preset", LAYOUTS)
 def test_a_folder_that_is_something_else_is_refused(tmp_path, preset):
     (tmp_path / "pictures").mkdir()
-    with pytest.raises((FileNotFoundError, ValueError), match=r"is not preset .*expected the folders|no scene has all"):
+    with pytest.raises(
+        (FileNotFoundError, ValueError), match=r"is not preset .*expected the folders|no scene has all|holds no picture"
+    ):
         opened(tmp_path, preset)
 
 
@@ -354,3 +356,28 @@ def test_a_truncated_label_is_named(tmp_path, preset):
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(ValueError, match=rf"{re.escape(str(path))} \(60 bytes\) cannot be read"):
         dataset.read(first(preset))
+
+
+@pytest.mark.parametrize("preset", ["cmx-nyu", "dformer-nyu", "dformer-sunrgbd"])
+def test_labels_that_count_from_zero_already_are_refused(tmp_path, preset):
+    write(tmp_path, preset)
+    for path in (tmp_path / LAYOUTS[preset][3]).parent.iterdir():
+        save(path, np.asarray(Image.open(path)) - np.uint8(1))  # 0, which is ignored, becomes 255
+    with pytest.raises(ValueError, match=r"holds the ids \[255\], which are no class"):
+        opened(tmp_path, preset).read(TRAIN[-1])
+
+
+def test_a_scene_in_both_folders_is_told(tmp_path):
+    write(tmp_path, "msrs")
+    for kind in ("vi", "ir", "Segmentation_labels"):
+        path = tmp_path / "test" / kind / "00022D.png"
+        save(tmp_path / "train" / kind / path.name, np.asarray(Image.open(path)))
+    with pytest.warns(DataWarning, match=r"1 name\(s\) occur in the folders .* both, such as 00022D: "):
+        opened(tmp_path, "msrs")
+
+
+def test_lists_of_train_and_test_that_overlap_are_named(tmp_path):
+    write(tmp_path, "cmx-nyu")
+    (tmp_path / "train.txt").write_text("\n".join([*TRAIN, *TEST]))
+    with pytest.raises(ValueError, match=r"3 scene\(s\) are in both train and test, such as 00022D"):
+        opened(tmp_path, "cmx-nyu")

@@ -66,7 +66,7 @@ def test_16_bits_survive(written):
     sample = dataset.read(SCENE)
     check_sample(sample, dataset.card)
     assert PICTURES["thermal_raw"].max() > 60000
-    np.testing.assert_array_equal(sample["thermal"][0] * 256, PICTURES["thermal_raw"])
+    np.testing.assert_array_equal(sample["thermal"][0], PICTURES["thermal_raw"])
     np.testing.assert_array_equal(np.rint(sample["depth"][0] * 2560), PICTURES["depth"])
     np.testing.assert_allclose(sample["depth"][0, 3], 3 + np.arange(WIDTH) / 40, rtol=1e-6)
     np.testing.assert_array_equal(sample["depth_valid"][0], PICTURES["depth"] != 0)
@@ -255,3 +255,11 @@ def test_a_folder_without_pst900_is_refused(tmp_path):
     (tmp_path / "KAIST").mkdir()
     with pytest.raises(FileNotFoundError, match=r"PST900 as 'published'.*\n.*'flat'.*\n.*'resized'"):
         opened(tmp_path)
+
+
+def test_there_is_no_ignored_id(root):
+    label = np.zeros((HEIGHT, WIDTH), np.uint8)
+    label[0, 0] = 255
+    put(root / f"test/labels/{SCENE}.png", label)
+    with pytest.raises(ValueError, match=rf"{SCENE}\.png holds the ids \[255\], which are no class"):
+        opened(root).read(SCENE)
