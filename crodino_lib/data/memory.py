@@ -19,6 +19,7 @@ from crodino_lib.data.sample import Sample, SceneDataset, Scenes, check_sample
 from crodino_lib.files import locked
 from crodino_lib.progress import bar, say
 
+LARGEST_HALF = float(np.finfo(np.float16).max)
 MEASURED_SPLITS = ("train", "val", "test")
 
 
@@ -155,10 +156,16 @@ def _read_all(dataset: SceneDataset, ids: Iterable[str], size: tuple[int, int]) 
 
 def _checked_range(sample: Sample) -> Sample:
     """The sample, whose values must fit the half precision they are kept in."""
+    checked = dict(sample)
     for name, value in sample.items():
-        if isinstance(value, np.ndarray) and value.dtype == np.float32 and not np.abs(value).max() <= 65504:
+        if not isinstance(value, np.ndarray) or value.dtype != np.float32:
+            continue
+        largest = np.abs(value).max()
+        if not largest < 1 << 16:
             raise ValueError(
-                f"scene {sample['id']!r}: {name} holds {np.abs(value).max()}, expected finite values up to 65504; "
-                "give the sensor a scale to a unit such as m or degrees C"
+                f"scene {sample['id']!r}: {name} holds {largest}, expected finite values below 65536; give the sensor "
+                "a scale to a unit such as m or degrees C"
             )
-    return sample
+        if largest > LARGEST_HALF:  # as near to it as other values are to theirs: counts of 16 bits fit
+            checked[name] = value.clip(-LARGEST_HALF, LARGEST_HALF)
+    return checked

@@ -360,7 +360,7 @@ def test_a_damaged_picture_is_named_and_nothing_is_cached(mini):
 def test_values_beyond_half_precision_are_refused(mini):
     toml = mini / "dataset.toml"
     toml.write_text(toml.read_text().replace("scale = 0.001", "scale = 100.0"))
-    with pytest.raises(ValueError, match=r"depth holds .*65504.*scale"):
+    with pytest.raises(ValueError, match=r"depth holds .*65536.*scale"):
         load(mini)
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from crodino_lib.config import DataConfig
 from crodino_lib.data.layouts import DataWarning
+from crodino_lib.data.memory import load_scenes
 from crodino_lib.data.pst900 import CLASSES, Pst900Options, open_pst900
 from crodino_lib.data.sample import check_sample
 
@@ -75,7 +76,9 @@ def test_16_bits_survive(written):
 
 def test_the_largest_count_fits_half_precision(root):
     put(root / f"test/thermal_raw/{SCENE}.png", np.full((HEIGHT, WIDTH), 65535, np.uint16))
-    assert np.isfinite(opened(root, thermal="raw").read(SCENE)["thermal"].astype(np.float16)).all()
+    dataset, config = opened(root, thermal="raw"), DataConfig(dataset="pst900", root=str(root), size="32x32")
+    scenes = load_scenes(dataset, "test", config, ("rgb", "thermal"), progress=False)
+    assert (scenes.images["thermal"][scenes.ids.index(SCENE)] == 65504).all()
 
 
 def test_colours_are_red_green_blue_and_white(written):
