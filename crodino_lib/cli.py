@@ -30,8 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 0
+    from crodino_lib.data.layouts import show_plainly
     from crodino_lib.study.notebooks import NotebookFailed
 
+    show_plainly()
     try:
         return options.act(options) or 0
     except NotebookFailed as error:

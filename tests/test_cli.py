@@ -1,9 +1,12 @@
 """Bad input at the command line: one paragraph that names it, a status, nothing lost."""
 
+import warnings
+
 import pytest
 
 from crodino_lib import cli
 from crodino_lib.config import profiles
+from crodino_lib.data import layouts
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.methods.registry import METHODS
 
@@ -90,3 +93,10 @@ def test_help_teaches_every_command(command, capsys):
         cli.main([*command, "--help"])
     assert stopped.value.code == 0
     assert len(capsys.readouterr().out) > 80
+
+
+def test_what_should_be_known_of_a_copy_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    layouts.show_plainly()
+    assert warnings.formatwarning("few scenes", layouts.DataWarning, "x.py", 1) == "note: few scenes\n"
+    assert "x.py:1: UserWarning: other" in warnings.formatwarning("other", UserWarning, "x.py", 1, line="")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from crodino_lib.config import DataConfig
 from crodino_lib.data.pictures import Pictures, existing_folder
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z", ".bz2", ".xz")
+
+
+_usual = warnings.formatwarning
 
 
 class DataWarning(UserWarning):
@@ -23,6 +27,15 @@ class LayoutError(FileNotFoundError):
 def warn(message: str) -> None:
     """Tell of something about a copy that does not stop anybody from using it."""
     warnings.warn(message, DataWarning, stacklevel=3)
+
+
+def show_plainly() -> None:
+    """Print warnings about data as sentences, not as places in our code."""
+    warnings.formatwarning = _format_warning
+
+
+def _format_warning(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+    return f"note: {message}\n" if issubclass(category, DataWarning) else _usual(message, category, *place, **line)
 
 
 def existing_root(config: DataConfig) -> Path:
