@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from crodino_lib.config import Strict, choose
-from crodino_lib.data.encodings import encode, raw_sensor
+from crodino_lib.data.encodings import encode, is_normals, metric, mirrored, raw_sensor
 from crodino_lib.data.sample import IGNORE, DatasetCard, Scenes, Sensor
 
 Regime = Literal["paired", "decoupled"]
@@ -22,6 +22,7 @@ TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -
 FROM_YIQ = torch.linalg.inv(TO_YIQ)
 KNOBS = 5  # of rgb, which has the most
 HOLE_PX = 4
+NOISE_SQUARE_M = 10.0  # range of the depth cameras whose noise grows with the square
 
 
 class AugmentConfig(Strict):
@@ -49,7 +50,7 @@ class Batch:
 
     Attributes:
         images: sensor -> (B, C, H, W) float32, normalised as the card says, 0 where invalid.
-        valid: sensor -> (B, 1, H, W) bool: inside the scene and measured.
+        valid: sensor -> (B, 1, H, W) bool: inside the scene, and measured or filled.
         labels: sensor -> (B, H, W) int64 in [0, K) or 255, which is also everything outside the scene.
         warps: sensor -> (B, 2, 3) float32: normalised output coordinates (x, y in [-1, 1]) to the scene's, as in
             ``torch.nn.functional.affine_grid`` with ``align_corners=False``.
@@ -83,10 +84,10 @@ def plain(scenes: Scenes, indices: list[int], card: DatasetCard, sensors: Sequen
     labels = _labels(scenes, indices, device)
     batch = Batch({}, {}, {}, {}, [scenes.ids[i] for i in indices])
     for sensor in sensors:
-        values, valid = _values(scenes, indices, sensor, device)
-        batch.warps[sensor] = torch.eye(2, 3, device=device).expand(len(indices), 2, 3)
-        batch.images[sensor] = _shown(values, valid, batch.warps[sensor], card.sensors[sensor])
+        values, valid = encode(*_values(scenes, indices, sensor, device), card.sensors[sensor])
+        batch.images[sensor] = normalise(values, valid, card.sensors[sensor])
         batch.valid[sensor], batch.labels[sensor] = valid, labels
+        batch.warps[sensor] = torch.eye(2, 3, device=device).expand(len(indices), 2, 3)
     return batch
 
 
@@ -100,7 +101,7 @@ def augment(
     device: torch.device,
     config: AugmentConfig = RECIPE,
 ) -> Batch:
-    """An augmented batch: photometry in the sensor's unit, then geometry, then normalisation.
+    """An augmented batch: photometry in the sensor's unit, its encoding, then geometry, then normalisation.
 
     Args:
         scenes: the split.
@@ -124,9 +125,11 @@ def augment(
         sensor = card.sensors[choose(name, card.sensors, f"sensor of {card.name}")]
         draws = draw(len(indices), list(card.sensors).index(name), regime, seed, device, config)
         values, valid = _values(scenes, indices, name, device)
-        values, valid = _photometry(name)(values, valid, raw_sensor(sensor), draws, config)
-        values, valid, batch.labels[name] = warped(values, valid, labels, draws.warp, smooth=name != "depth")
-        batch.images[name] = _shown(values, valid, draws.warp, sensor)
+        recipe = config.model_copy(update={"depth_noise": 0.0}) if is_normals(sensor) else config
+        values, valid = _photometry(name, sensor)(values, valid, raw_sensor(sensor), draws, recipe)
+        values, valid = encode(values, valid, sensor)
+        values, valid, batch.labels[name] = warped(values, valid, labels, draws.warp, smooth=not metric(sensor))
+        batch.images[name] = normalise(mirrored(values, draws.warp, sensor), valid, sensor)
         batch.valid[name], batch.warps[name] = valid, draws.warp
     return batch
 
@@ -192,8 +195,10 @@ def among_valid(average: Callable[[Tensor], Tensor], values: Tensor, valid: Tens
     return stacked[:, :-1] / stacked[:, -1:].clamp(min=1e-3)
 
 
-def _photometry(sensor: str) -> Callable[..., tuple[Tensor, Tensor]]:
-    return {"rgb": jitter_rgb, "depth": jitter_depth}.get(sensor, jitter_thermal)
+def _photometry(name: str, sensor: Sensor) -> Callable[..., tuple[Tensor, Tensor]]:
+    if name == "rgb":
+        return jitter_rgb
+    return jitter_depth if metric(sensor) and name == "depth" else jitter_thermal
 
 
 def jitter_rgb(
@@ -219,9 +224,9 @@ def jitter_rgb(
 def jitter_depth(
     values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig
 ) -> tuple[Tensor, Tensor]:
-    """Gain, noise that grows with the square of the distance, and square holes."""
+    """Gain, noise that grows with the square of the distance up to 10 m and with the distance beyond, square holes."""
     gain = 1 + config.depth_gain * draws.knobs[0]
-    deviation = config.depth_noise * draws.knobs[1].abs() * values.square()
+    deviation = config.depth_noise * draws.knobs[1].abs() * values * values.clamp(max=NOISE_SQUARE_M)
     noise = torch.randn(values.shape, generator=draws.pixels, device=values.device)
     coarse = [-(-side // HOLE_PX) for side in values.shape[-2:]]
     lots = torch.rand(len(values), 1, *coarse, generator=draws.pixels, device=values.device)
@@ -233,7 +238,7 @@ def jitter_depth(
 def jitter_thermal(
     values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig
 ) -> tuple[Tensor, Tensor]:
-    """Offset, gain about the sensor's mean, and blur: drift and focus of an uncooled camera."""
+    """Offset, gain about the sensor's mean, and blur: drift and focus of an uncooled camera, and any other sensor's."""
     mean, std = _moments(sensor, values.device)
     gain = 1 + config.thermal_gain * draws.knobs[0]
     offset = config.thermal_offset * draws.knobs[1] * std
@@ -264,12 +269,6 @@ def normalise(values: Tensor, valid: Tensor, sensor: Sensor) -> Tensor:
     """``(value - mean) / std`` per channel, 0 where invalid."""
     mean, std = _moments(sensor, values.device)
     return ((values - mean) / std * valid).contiguous(memory_format=torch.channels_last)
-
-
-def _shown(values: Tensor, valid: Tensor, warp: Tensor, sensor: Sensor) -> Tensor:
-    """What a network is shown of a sensor."""
-    values, shown = encode(values, valid, warp, sensor)
-    return normalise(values, shown, sensor)
 
 
 def _moments(sensor: Sensor, device: torch.device) -> Tensor:

@@ -214,6 +214,8 @@ def _inspect(options: argparse.Namespace) -> int:
     print(found.files.to_string(index=False), end="\n\n")
     for name, error in found.readings.items():
         print(f"{name:28} {'yes' if not error else textwrap.shorten('no: ' + error, 150, placeholder=' ...')}")
+    if found.dataset:
+        print(f"\nlooked at as {found.dataset.card.title}")
     for table in (found.splits, found.sensors, found.classes):
         print("", table.to_string(), sep="\n") if len(table) else None
     if found.samples:
@@ -224,7 +226,8 @@ def _inspect(options: argparse.Namespace) -> int:
     for kind, lines in (("warning", found.warnings), ("PROBLEM", found.problems)):
         for line in lines:
             print(f"{kind}: {line}")
-    print(f"\n{'nothing stands against training on it' if not found.problems else 'do not train on this'}")
+    looked = f"in the {found.splits['looked at'].sum()} scenes looked at, " if len(found.splits) else ""
+    print("\ndo not train on this" if found.problems else f"\n{looked}nothing stands against training on it")
     return 1 if found.problems else 0
 
 

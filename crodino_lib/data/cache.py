@@ -1,8 +1,9 @@
-"""Arrays on disk that are filled scene by scene, go on after an interruption, and are checked when they are opened."""
+"""Arrays on disk that are filled scene by scene, go on after an interruption, and are spot-checked on opening."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -104,16 +105,20 @@ def checksum(path: Path) -> int:
 def _parts(folder: Path, layout: Layout) -> dict[str, np.memmap]:
     """The half-filled arrays of an interrupted call where all are there, else new ones."""
     try:
+        sizes = {name: (folder / f"{name}.part").stat().st_size for name in layout}
         parts = {name: open_memmap(folder / f"{name}.part", mode="r+") for name in layout}
-        if all((parts[name].shape, parts[name].dtype) == expected for name, expected in layout.items()):
+        whole = all(sizes[name] == parts[name].offset + parts[name].nbytes for name in layout)  # mapping extends a file
+        if whole and all((parts[name].shape, parts[name].dtype) == expected for name, expected in layout.items()):
             return parts
     except DAMAGED:
         pass
     _remove_parts(folder)
-    return {
-        name: open_memmap(folder / f"{name}.part", mode="w+", dtype=dtype, shape=shape)
-        for name, (shape, dtype) in layout.items()
-    }
+    parts = {}
+    for name, (shape, dtype) in layout.items():
+        parts[name] = open_memmap(folder / f"{name}.part", mode="w+", dtype=dtype, shape=shape)
+        with (folder / f"{name}.part").open("r+b") as file:  # a disk that fills up later would kill the process
+            os.posix_fallocate(file.fileno(), 0, parts[name].offset + parts[name].nbytes)
+    return parts
 
 
 def _remove_parts(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""How a network is shown depth and temperature: computed from the values as measured, after augmentation.
+"""How a network is shown depth and temperature: computed from the values as measured, on the scene's own grid.
 
 HHA, which needs the direction of gravity, is read from a folder where somebody has computed it: a sensor of kind rgb.
 Explained in notebook 11.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from crodino_lib.config import DataConfig, choose
 from crodino_lib.data.sample import DatasetCard, Sensor
 
+METRES = ("m", "metre", "metres", "meter", "meters")
 NEAREST_M = 0.1  # below it inverse and logarithm would be ruled by noise; no sensor of these datasets measures nearer
 
 
@@ -27,12 +27,14 @@ class EncodedSensor(Sensor):
     Attributes:
         raw: the sensor as measured.
         encoding: what is made of its values.
-        holes: what a network sees where nothing was measured; validity says so in any case.
+        holes: what a network sees where nothing was measured; ``Scenes.valid`` says where that is in any case.
+        aspect: height of the camera's picture in its widths, whatever size networks see it at.
     """
 
     raw: Sensor
     encoding: str
     holes: str
+    aspect: float
 
 
 def encoded(card: DatasetCard, config: DataConfig) -> DatasetCard:
@@ -46,16 +48,27 @@ def encoded(card: DatasetCard, config: DataConfig) -> DatasetCard:
         "thermal": (config.thermal_encoding, "none"),
     }
     sensors = dict(card.sensors)
+    width, height = card.native_size
     for name, (encoding, holes) in wanted.items():
         if (encoding, holes) == ("raw", "none"):
             continue
         sensor = sensors[choose(name, sensors, f"sensor to encode of {card.name}")]
-        if name == "depth" and (sensor.unit, sensor.channels) != ("m", 1):
+        if name == "depth" and not metric(sensor):
             raise ValueError(
                 f"depth of {card.name} is in {sensor.unit!r}, so it cannot be shown as {encoding!r}: needs m"
             )
-        sensors[name] = _encoded_sensor(sensor, encoding, holes)
+        if name == "depth" and sensor.mean[0] <= 0:
+            raise ValueError(f"depth of {card.name} has the mean {sensor.mean[0]} m; distances are above 0")
+        if (encoding, holes) == ("normals", "constant"):
+            raise ValueError("depth_holes = 'constant' has no normals; choose 'none' or 'nearest'")
+        sensors[name] = _encoded_sensor(sensor, encoding, holes, height / width)
     return dataclasses.replace(card, sensors=sensors)
+
+
+def metric(sensor: Sensor) -> bool:
+    """Whether the sensor measures distances: between two of them, across an edge, nothing is."""
+    raw = raw_sensor(sensor)
+    return raw.unit in METRES and raw.channels == 1
 
 
 def measured(card: DatasetCard) -> DatasetCard:
@@ -68,26 +81,26 @@ def raw_sensor(sensor: Sensor) -> Sensor:
     return sensor.raw if isinstance(sensor, EncodedSensor) else sensor
 
 
-def _encoded_sensor(raw: Sensor, encoding: str, holes: str) -> EncodedSensor:
-    mean, std = raw.mean[0], raw.std[0]
+def _encoded_sensor(raw: Sensor, encoding: str, holes: str, aspect: float) -> EncodedSensor:
+    channels, unit, mean, std = raw.channels, raw.unit, raw.mean, raw.std
     # statistics of a function of depth to first order about the mean: all rows of a study share them, none is tuned
-    channels, unit, mean, std = {
-        "raw": (raw.channels, raw.unit, raw.mean, raw.std),
-        "inverse": (1, "1/m", (1 / mean,), (std / mean**2,)),
-        "log": (1, "ln m", (math.log(mean),), (std / mean,)),
-        "normals": (3, "unit vector", (0.0, 0.0, 0.5), (0.5, 0.5, 0.5)),
-        "contrast": (raw.channels, "standard deviations of the picture", (0.0,) * raw.channels, (1.0,) * raw.channels),
-    }[encoding]
-    return EncodedSensor(channels, unit, mean, std, raw.focal, raw=raw, encoding=encoding, holes=holes)
+    if encoding == "inverse":
+        unit, mean, std = "1/m", (1 / raw.mean[0],), (raw.std[0] / raw.mean[0] ** 2,)
+    elif encoding == "log":
+        unit, mean, std = "ln m", (math.log(raw.mean[0]),), (raw.std[0] / raw.mean[0],)
+    elif encoding == "normals":
+        channels, unit, mean, std = 3, "unit vector", (0.0, 0.0, 0.5), (0.5, 0.5, 0.5)
+    elif encoding == "contrast":
+        unit, mean, std = "standard deviations of the picture", (0.0,) * channels, (1.0,) * channels
+    return EncodedSensor(channels, unit, mean, std, raw.focal, raw=raw, encoding=encoding, holes=holes, aspect=aspect)
 
 
-def encode(values: Tensor, valid: Tensor, warp: Tensor, sensor: Sensor) -> tuple[Tensor, Tensor]:
-    """Values as a network sees them, not yet normalised.
+def encode(values: Tensor, valid: Tensor, sensor: Sensor) -> tuple[Tensor, Tensor]:
+    """Values as a network sees them, neither warped nor normalised yet.
 
     Args:
-        values: (B, C, H, W) float32 in the unit of the sensor as measured.
+        values: (B, C, H, W) float32 in the unit of the sensor as measured, the whole scene.
         valid: (B, 1, H, W) bool.
-        warp: (B, 2, 3), which window of the scene the picture is.
         sensor: the sensor; one that is not encoded changes nothing.
 
     Returns:
@@ -102,11 +115,23 @@ def encode(values: Tensor, valid: Tensor, warp: Tensor, sensor: Sensor) -> tuple
         return 1 / values.clamp(min=NEAREST_M), valid
     if sensor.encoding == "log":
         return values.clamp(min=NEAREST_M).log(), valid
-    if sensor.encoding == "normals":
-        return surface_normals(values, valid, warp, sensor.focal)
+    if is_normals(sensor):
+        return surface_normals(values, valid, sensor.focal, sensor.aspect)
     if sensor.encoding == "contrast":
         return picture_contrast(values, valid), valid
     return values, valid
+
+
+def is_normals(sensor: Sensor) -> bool:
+    """Whether a network is shown normals. Noise, small beside a distance, would drown the difference of two."""
+    return isinstance(sensor, EncodedSensor) and sensor.encoding == "normals"
+
+
+def mirrored(values: Tensor, warp: Tensor, sensor: Sensor) -> Tensor:
+    """Encoded values of warped pictures: in a mirrored world normals point the other way sideways."""
+    if not is_normals(sensor):
+        return values
+    return torch.cat([values[:, :1] * warp[:, :1, :1, None].sign(), values[:, 1:]], dim=1)
 
 
 def nearest_valid(values: Tensor, valid: Tensor) -> Tensor:
@@ -119,22 +144,26 @@ def nearest_valid(values: Tensor, valid: Tensor) -> Tensor:
     return filled
 
 
-def surface_normals(depth: Tensor, valid: Tensor, warp: Tensor, focal: float) -> tuple[Tensor, Tensor]:
+def surface_normals(depth: Tensor, valid: Tensor, focal: float, aspect: float) -> tuple[Tensor, Tensor]:
     """Unit normals of the surface, x to the right, y down, z towards the camera.
 
     A pixel and its four neighbours are points in space; the normal is the cross product of the differences across it.
+    Steps in depth turn it: the half precision of the cache turns normals at 4 m by a degree at 64 pixels a width,
+    and by ten at 640.
 
     Args:
-        depth: (B, 1, H, W) in metres.
+        depth: (B, 1, H, W) in metres, the whole scene.
         valid: (B, 1, H, W) bool.
-        warp: (B, 2, 3), which window of the scene the picture is; a mirrored one is a mirrored world.
-        focal: focal length in widths of the scene's picture.
+        focal: focal length in widths of the picture.
+        aspect: height of the camera's picture in its widths; the pixels here need not be square.
 
     Returns:
         (B, 3, H, W), 0 where invalid, and (B, 1, H, W) bool: where the pixel and its neighbours are valid.
     """
     height, width = depth.shape[-2:]
-    points = torch.cat([depth * axis for axis in _rays(warp, height, width, focal)] + [depth], dim=1)
+    x, y = ((torch.arange(n, device=depth.device) + 0.5) / n - 0.5 for n in (width, height))
+    rays = x.view(1, 1, 1, -1) / focal, y.view(1, 1, -1, 1) * aspect / focal
+    points = torch.cat([*(depth * ray for ray in rays), depth], dim=1)
     across = points[..., 1:-1, 2:] - points[..., 1:-1, :-2]
     down = points[..., 2:, 1:-1] - points[..., :-2, 1:-1]
     normals = torch.zeros_like(points)
@@ -146,14 +175,6 @@ def surface_normals(depth: Tensor, valid: Tensor, warp: Tensor, focal: float) ->
         inner = inner & valid[..., row : row + height - 2, column : column + width - 2]
     known[..., 1:-1, 1:-1] = inner
     return normals * known, known
-
-
-def _rays(warp: Tensor, height: int, width: int, focal: float) -> tuple[Tensor, Tensor]:
-    """Slope of the line of sight of every pixel, sideways (B, 1, 1, W) and downwards (B, 1, H, 1)."""
-    x, y = (torch.from_numpy((np.arange(n) + 0.5) * 2 / n - 1).to(warp) for n in (width, height))
-    x = warp[:, :1, :1].sign() * (warp[:, :1, :1] * x + warp[:, :1, 2:])
-    y = warp[:, 1:, 1:2] * y + warp[:, 1:, 2:]
-    return x.unsqueeze(1) / (2 * focal), y.unsqueeze(1).transpose(-1, -2) * height / (2 * focal * width)
 
 
 def picture_contrast(values: Tensor, valid: Tensor) -> Tensor:

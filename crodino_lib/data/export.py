@@ -12,7 +12,7 @@ from crodino_lib.data.sample import DatasetCard, Sample, SceneDataset, Sensor
 from crodino_lib.files import replacing
 from crodino_lib.progress import bar
 
-MILLIMETRES = 0.001
+MILLIMETRES, FARTHEST_M = 0.001, 65.5  # what 16 bits hold
 
 
 def write_folder(dataset: SceneDataset, root: Path, counts: tuple[int, int, int]) -> Path:
@@ -28,6 +28,9 @@ def write_folder(dataset: SceneDataset, root: Path, counts: tuple[int, int, int]
 
     Returns:
         The path of its ``dataset.toml``, which is written last.
+
+    Raises:
+        ValueError: a sensor cannot be written so.
     """
     toml = root / "dataset.toml"
     if toml.exists():
@@ -81,6 +84,11 @@ def _write_scene(sample: Sample, card: DatasetCard, root: Path) -> None:
     for name, sensor in card.sensors.items():
         if name == "rgb":
             pictures[name] = sample[name].transpose(1, 2, 0)
+        elif sensor.channels > 1 or (_in_millimetres(sensor) and sample[name].max() >= FARTHEST_M):
+            raise ValueError(
+                f"{name} of scene {sample['id']!r} has {sensor.channels} channel(s) up to {sample[name].max():g} "
+                f"{sensor.unit}; only one channel, and metres below {FARTHEST_M:g}, can be written"
+            )
         elif _in_millimetres(sensor):
             pictures[name] = (sample[name][0] / MILLIMETRES).round().astype(np.uint16)
         else:

@@ -126,6 +126,8 @@ class FolderSpec(Strict):
     def _splits(cls, splits: dict[str, str]) -> dict[str, str]:
         if splits and (missing := {"train", "test"} - set(splits)):
             raise ValueError(f"the list file for {' and '.join(sorted(missing))} is not given")
+        if strange := [name for name in splits if name not in ("train", "val") and not name.startswith("test")]:
+            raise ValueError(f"{strange[0]!r} is no split: splits are train, val, test and others named test...")
         return splits
 
 

@@ -19,13 +19,15 @@ from PIL import Image
 from crodino_lib.config import DataConfig
 from crodino_lib.data.folder import PRESETS
 from crodino_lib.data.layouts import LayoutError
-from crodino_lib.data.pictures import DAMAGED, SUFFIXES, decode
+from crodino_lib.data.memory import checked_range
+from crodino_lib.data.pictures import SUFFIXES, decode
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.data.sample import IGNORE, Sample, SceneDataset, check_sample
 from crodino_lib.progress import bar
 
 FIRST = 3  # scenes of a split that are looked at unless all are asked for
 ODD_STDS = 3  # a sensor whose mean is further from the stated one, in stated deviations, has another unit or scale
+ODD_SPREAD = 10  # times more or less than the stated deviation, likewise
 KIND_ROWS = 40
 SCENES_AHEAD = 32
 
@@ -134,8 +136,10 @@ def contents(path: Path) -> str:
     try:
         pixels = decode(path)
         mode = "" if path.suffix.lower() in (".npy", ".tif", ".tiff") else f" mode {_mode(path)}"
-    except (*DAMAGED, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         return f"unreadable: {error}"
+    if not pixels.size or pixels.dtype.kind not in "buif":
+        return f"{pixels.dtype} of shape {pixels.shape}"
     size = (
         "x".join(str(side) for side in (pixels.shape[1], pixels.shape[0], *pixels.shape[2:]))
         if pixels.ndim > 1
@@ -217,6 +221,13 @@ def _look(found: Inspection, everything: bool) -> None:
                 f"{name} has the mean {row['mean']:.3g} {row['unit']}, far from the {mean:.3g} +- {std:.3g} that "
                 "networks are normalised by: is its scale or unit another?"
             )
+        if not std / ODD_SPREAD < row["std"] < std * ODD_SPREAD:
+            found.problems.append(
+                f"{name} varies by {row['std']:.3g} {row['unit']}, far from the {std:.3g} networks are normalised by"
+            )
+    shapes = Counter(round(int(w) / int(h), 2) for w, h in (size.split("x") for size in sizes.values()))
+    if len(shapes) > 1:
+        found.warnings.append(f"pictures have {len(shapes)} ratios of width to height; all are stretched to one size")
     never = [name for name, row in zip(card.classes, found.classes["scenes"], strict=False) if not row]
     if everything and never:
         found.warnings.append(f"these classes never occur: {', '.join(never)}; the mean over classes leaves them out")
@@ -229,6 +240,7 @@ def _samples(dataset: SceneDataset, ids: Iterable[str]) -> Iterator[tuple[str, S
         try:
             sample = dataset.read(scene_id)
             check_sample(sample, dataset.card)
+            checked_range(sample)
         except (ValueError, OSError) as error:
             return scene_id, error
         return scene_id, sample
@@ -240,23 +252,25 @@ def _samples(dataset: SceneDataset, ids: Iterable[str]) -> Iterator[tuple[str, S
 
 
 def _statistics(sample: Sample, name: str) -> tuple[float, ...]:
-    """Smallest, mean, largest valid value, and the valid share."""
+    """Smallest, mean, largest valid value, their standard deviation, and the valid share."""
     valid = sample.get(f"{name}_valid", np.ones((1, *sample["label"].shape), bool))
     image = sample[name][:, valid[0]].astype(np.float64)
     if not image.size:
-        return np.nan, np.nan, np.nan, 0.0
-    return image.min(), image.mean(), image.max(), valid.mean()
+        return np.nan, np.nan, np.nan, np.nan, 0.0
+    return image.min(), image.mean(), image.max(), image.std(), valid.mean()
 
 
 def _sensor_row(rows: list[tuple[float, ...]], sensor: Any) -> dict[str, Any]:
-    low, mean, high, valid = (np.array(part) for part in zip(*rows, strict=True))
-    held = np.isfinite(low)
+    found = np.array(rows)
+    held = np.isfinite(found[:, 0])
+    low, mean, high, std = found[held, :4].T if held.any() else np.full((4, 1), np.nan)
     return {
         "unit": sensor.unit,
-        "lowest": low[held].min() if held.any() else np.nan,
-        "mean": mean[held].mean() if held.any() else np.nan,
-        "highest": high[held].max() if held.any() else np.nan,
-        "valid %": round(100 * valid.mean(), 1),
+        "lowest": low.min(),
+        "mean": mean.mean(),
+        "highest": high.max(),
+        "std": np.sqrt((std**2).mean() + mean.var()),
+        "valid %": round(100 * found[:, 4].mean(), 1),
     }
 
 
@@ -264,7 +278,7 @@ def _oddities(sample: Sample, sensors: Iterable[str]) -> list[str]:
     """What is odd about a scene that keeps the contract."""
     told = []
     for name in sensors:
-        low, _, high, valid = _statistics(sample, name)
+        low, _, high, _, valid = _statistics(sample, name)
         if not valid:
             told.append(f"scene {sample['id']!r}: {name} has no valid pixel")
         elif low == high:

@@ -138,7 +138,7 @@ def _read_all(dataset: SceneDataset, ids: Iterable[str], size: tuple[int, int]) 
     def read(scene_id: str) -> Sample:
         sample = dataset.read(scene_id)
         check_sample(sample, dataset.card)
-        return _checked_range(resize_sample(sample, size))
+        return checked_range(resize_sample(sample, size))
 
     threads = os.cpu_count() or 1
     pending: deque = deque()
@@ -154,7 +154,7 @@ def _read_all(dataset: SceneDataset, ids: Iterable[str], size: tuple[int, int]) 
             pool.shutdown(cancel_futures=True)
 
 
-def _checked_range(sample: Sample) -> Sample:
+def checked_range(sample: Sample) -> Sample:
     """The sample, whose values must fit the half precision they are kept in."""
     checked = dict(sample)
     for name, value in sample.items():

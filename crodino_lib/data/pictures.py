@@ -9,13 +9,14 @@ import re
 import struct
 import tokenize
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from crodino_lib.config import Strict, nearest
 from crodino_lib.data.sample import IGNORE
@@ -82,7 +83,11 @@ class Pictures(Strict):
         """
         folder = existing_folder(root / self.dir)
         found: dict[str, Path] = {}
-        for parent, _, names in os.walk(folder):
+        for parent, folders, names in os.walk(folder, followlinks=True):
+            above = Path(parent).resolve()
+            folders[:] = [
+                name for name in folders if not above.is_relative_to(Path(parent, name).resolve())
+            ]  # no loops
             for path in (Path(parent, name) for name in names):
                 ending = next((ending for ending in self.endings if path.name.lower().endswith(ending)), None)
                 if ending is None:
@@ -103,11 +108,21 @@ class SensorFiles(Pictures):
     kind: Literal["u8", "u16", "f16", "float", "rgb"] = Field(description="what a file must hold; nothing is converted")
     unit: str = Field(description="unit of the scaled value, such as m or degrees C")
     invalid: Numbers = Field(description="raw values that mean no measurement; [] where every value is one")
-    scale: float = Field(1.0, description="units per raw step")
-    offset: float = Field(0.0, description="value of raw 0, in the unit")
+    scale: float = Field(1.0, allow_inf_nan=False, description="units per raw step")
+    offset: float = Field(0.0, allow_inf_nan=False, description="value of raw 0, in the unit")
     mean: Numbers = Field((), description="mean of the scaled values, per channel")
     std: Numbers = Field((), description="standard deviation of the scaled values, per channel")
     focal: float = Field(1.0, gt=0, description="focal length in widths of the picture, which surface normals need")
+
+    @field_validator("scale", "mean", "std")
+    @classmethod
+    def _usable(cls, value: Any, info: ValidationInfo) -> Any:
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not np.isfinite(numbers).all() or (info.field_name == "scale" and not value):
+            raise ValueError("must be finite, and scale not 0")
+        if info.field_name == "std" and min(numbers, default=1) <= 0:
+            raise ValueError("must be above 0, as values are divided by it")
+        return value
 
     @property
     def channels(self) -> int:
@@ -128,6 +143,21 @@ class LabelFiles(Pictures):
     colours: dict[Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")], RawId] = Field(
         default_factory=dict, description="'#rrggbb' -> id, where files are pictures of colours"
     )
+
+    @field_validator("bands")
+    @classmethod
+    def _one_band(cls, bands: tuple[int, ...]) -> tuple[int, ...]:
+        if len(bands) > 1:
+            raise ValueError("a label is one band")
+        return bands
+
+    @field_validator("colours")
+    @classmethod
+    def _colours(cls, colours: dict[str, int]) -> dict[str, int]:
+        small = {colour.lower(): index for colour, index in colours.items()}
+        if len(small) < len(colours):
+            raise ValueError("names a colour twice")
+        return small
 
     def classes(self, count: int) -> np.ndarray:
         """(65536,) int64: id in a file -> class in ``0..count-1``, 255 = ignore, -1 = not allowed."""
@@ -170,17 +200,44 @@ def decode(path: Path, colour: bool = False) -> np.ndarray:
         FileNotFoundError: it is gone.
         ValueError: it is damaged or no picture.
     """
-    try:
+    with readable(path):
         if path.suffix.lower() == ".npy":
             return np.load(path, allow_pickle=False)
         if path.suffix.lower() in (".tif", ".tiff"):
             return read_tiff(path)
         with Image.open(path) as image:
+            _refuse_converted_bits(image)
             return np.asarray(image.convert("RGB") if colour and image.mode == "P" else image)
-    except FileNotFoundError:
-        raise
-    except DAMAGED as error:
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what decoders raise for damaged files into one error that names the file.
+
+    Raises:
+        ValueError: the file is damaged.
+        OSError: the system refuses to read it.
+    """
+    try:
+        yield
+    except (*DAMAGED, RuntimeError, LookupError, ArithmeticError, TypeError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the file
+            raise
         raise ValueError(f"{path} ({path.stat().st_size} bytes) cannot be read: {error}") from error
+
+
+def _refuse_converted_bits(image: Image.Image) -> None:
+    """Raise where Pillow would scale values: colours of 16 bits to 8, grey of 2 or 4 bits to 8.
+
+    Raises:
+        ValueError: it would.
+    """
+    arguments = image.tile[0].args if image.tile else ""
+    stored = str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+    if ("16" in stored and not image.mode.startswith("I")) or stored in ("L;2", "L;4"):
+        raise ValueError(
+            f"its values are stored as {stored}, which Pillow scales to 8 bits: save 8 bits, or grey of 16"
+        )
 
 
 def read_tiff(path: Path) -> np.ndarray:
@@ -191,7 +248,9 @@ def read_tiff(path: Path) -> np.ndarray:
     """
     tifffile = needed("tifffile", "potsdam", path)
     with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
+        page, *others = file.pages
+        if any(other.shape == page.shape for other in others):
+            raise ValueError(f"it holds {1 + len(others)} pictures, expected one")
         pixels = page.asarray()
         return np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
 
@@ -268,10 +327,13 @@ def read_label(path: Path, files: LabelFiles, classes: np.ndarray) -> np.ndarray
         ValueError: the file is damaged, holds colours where ids are expected, or what is no class; names it.
     """
     raw = ids_of_colours(path, files.colours) if files.colours else decode(path)
-    if files.bands and raw.ndim == 3:
+    if files.bands:
+        if raw.ndim != 3 or raw.shape[2] <= files.bands[0]:
+            raise ValueError(f"{path} holds shape {raw.shape}, expected at least {files.bands[0] + 1} channels")
         raw = raw[..., files.bands[0]]
-    if raw.ndim != 2:
-        raise ValueError(f"{path} holds {raw.shape[-1]} channels, expected one channel of class ids, not colours")
+    if raw.ndim != 2 or not raw.size:
+        found = f"{raw.shape[2]} channels" if raw.ndim == 3 else f"shape {raw.shape}"
+        raise ValueError(f"{path} holds {found}, expected one channel of class ids, not colours")
     if raw.dtype.kind not in "iu" or raw.min() < 0 or raw.max() >= len(classes):
         raise ValueError(f"{path} holds {raw.dtype}, expected class ids of 8 or 16 bits")
     occurring = np.flatnonzero(np.bincount(raw.ravel()))
@@ -307,12 +369,13 @@ def ids_of_colours(path: Path, colours: Mapping[str, int]) -> np.ndarray:
 
 
 def digest(path: Path) -> bytes:
-    """Changes when the file does, short of an edit that keeps a picture's size and its last 256 bytes.
+    """Changes when the file does, short of an edit that keeps a picture's size, its first 1024 and its last 256 bytes.
 
     Hashing every picture whole would take longer than decoding it; files other than PNG and JPEG are read whole.
     """
     with path.open("rb") as file:
         size = path.stat().st_size
+        first = file.read(1024)  # a table of colours among them
         if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
-            file.seek(max(0, size - 256))
-        return hashlib.sha256(size.to_bytes(8) + file.read()).digest()
+            file.seek(max(len(first), size - 256))
+        return hashlib.sha256(size.to_bytes(8) + first + file.read()).digest()

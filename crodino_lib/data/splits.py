@@ -53,9 +53,16 @@ def scene_ids(text: str, files: Pictures) -> list[str]:
         name = columns[0].removeprefix("./")
         if name.lower().startswith(folder.lower()):
             name = name[len(folder) :]
-        ending = next((end for end in (*files.endings, *SUFFIXES) if name.lower().endswith(end)), "")
-        ids.append(name[: len(name) - len(ending)])
+        ids.append(_without_ending(name, files))
+        stems = {_without_ending(column, files).split("/")[-1] for column in columns if "/" in column}
+        if len(stems) > 1:
+            raise ValueError(f"a line of the list names two scenes: {line.strip()!r}")
     return ids
+
+
+def _without_ending(name: str, files: Pictures) -> str:
+    ending = next((end for end in (*files.endings, *SUFFIXES) if name.lower().endswith(end)), "")
+    return name[: len(name) - len(ending)]
 
 
 def consecutive_runs(ids: list[str]) -> list[list[str]]:
@@ -135,12 +142,13 @@ def disjoint(splits: Mapping[str, list[str]], root: Path) -> dict[str, list[str]
     """``splits``, train, val and test first.
 
     Raises:
-        ValueError: one of the three is empty, or two share scenes.
+        ValueError: one of the three is empty, or train or val shares scenes with another.
     """
     if empty := [name for name in ("train", "val", "test") if not splits.get(name)]:
         raise ValueError(f"{root}: the split {' and '.join(empty)} has no scene")
-    for one, other in combinations(("train", "val", "test"), 2):
-        refuse_common(splits, one, other, f"{root}: ")
+    for one, other in combinations(splits, 2):
+        if {one, other} & {"train", "val"}:
+            refuse_common(splits, one, other, f"{root}: ")
     return {split: splits[split] for split in dict.fromkeys(("train", "val", "test", *splits))}
 
 
@@ -165,19 +173,20 @@ def complete_scenes(found: Mapping[str, set[str]], root: Path) -> list[str]:
 
 
 def splits_by_folder(ids: list[str]) -> dict[str, list[str]]:
-    """Splits by the first folder of an id, where folders ``train`` and ``test`` are there; else none.
+    """Splits by the first folder of an id, where a folder ``train`` or ``test`` is there; else none.
 
     Raises:
-        ValueError: one of the two folders has scenes and the other has none.
+        ValueError: there is one of the two without the other, or a folder beside them that is no split.
     """
     groups: dict[str, list[str]] = {}
     for scene_id in ids:
         groups.setdefault(scene_id.split("/")[0] if "/" in scene_id else "", []).append(scene_id)
-    lacking = {"train", "test"} - set(groups)
-    if lacking and set(groups) <= {"train", "val", "test"}:
-        raise ValueError(f"scenes lie in {', '.join(groups)}, but none lies in a folder {' or '.join(sorted(lacking))}")
-    if lacking or not set(groups) <= {"train", "val", "test"}:
+    if not {"train", "val", "test"} & set(groups):
         return {}
+    strange = [name for name in groups if name not in ("train", "val") and not name.startswith("test")]
+    if {"train", "test"} - set(groups) or strange:
+        found = ", ".join(name or "no folder" for name in groups)
+        raise ValueError(f"scenes lie in {found}; expected the folders train and test, val and others named test...")
     names = {split: {scene_id.split("/", 1)[1] for scene_id in ids} for split, ids in groups.items()}
     for one, other in combinations(names, 2):
         if common := sorted(names[one] & names[other]):
@@ -189,6 +198,10 @@ def splits_by_folder(ids: list[str]) -> dict[str, list[str]]:
 
 
 def splits_by_scene(ids: list[str], fraction: float) -> dict[str, list[str]]:
-    """Train and test in whole runs of consecutive ids, always the same for the same ids."""
+    """Train and test in whole runs of consecutive ids, always the same for the same ids; a warning says so."""
     train, test = hold_out(ids, fraction, "test")
+    warn(
+        f"no list and no folder says which scenes train and which test: {len(test)} of {len(ids)} are drawn for test, "
+        "in whole runs of consecutive names"
+    )
     return {"train": train, "test": test}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from crodino_lib.data.pictures import DAMAGED, needed
+from crodino_lib.data.pictures import needed, readable
 
 
 class Header(NamedTuple):
@@ -22,28 +22,6 @@ class Header(NamedTuple):
     channels: int
     dtype: str
     block: tuple[int, int]  # (height, width) of what is compressed together; (0, 0) where nothing is
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn what decoders raise for damaged files into one error that names the file.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (
-        *DAMAGED,
-        RuntimeError,
-        LookupError,
-        ArithmeticError,
-        TypeError,
-        MemoryError,
-    ) as error:  # of imagecodecs and tifffile
-        raise ValueError(f"{path} ({path.stat().st_size} bytes) cannot be read: {error}") from error
 
 
 @contextmanager

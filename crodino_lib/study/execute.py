@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from crodino_lib.config import RunConfig, StudyConfig
+from crodino_lib.config import ENCODINGS, RunConfig, StudyConfig
 from crodino_lib.progress import bar, headless, say
 from crodino_lib.study.notebooks import Executed, execute, notebook_key
 from crodino_lib.study.parameters import notebooks
@@ -69,4 +69,7 @@ def execute_notebooks(study: Study, runs: list[Run]) -> list[Executed]:
 def describe_run(config: RunConfig) -> str:
     """A run in words."""
     taught = f", taught by {config.teacher} of {'+'.join(config.teacher_sensors)}" if config.teacher else ""
-    return f"{config.method} on {'+'.join(config.sensors)}{taught}, seed {config.seed}, {config.train.epochs} epochs"
+    data = config.data.model_dump(include=set(ENCODINGS))
+    shown = "".join(f", {name} {value}" for name, value in data.items() if value not in ("raw", "none"))
+    epochs = f"{config.train.epochs} epochs"
+    return f"{config.method} on {'+'.join(config.sensors)}{taught}{shown}, seed {config.seed}, {epochs}"

@@ -67,14 +67,10 @@ class Study:
         """
         return cls(StudyConfig.parse(notebook_parameters(namespace)))
 
-    def on(self, **data: Any) -> Study:
-        """The same settings on other data, in a folder of its own beside this study's.
-
-        Args:
-            data: ``dataset``, ``root`` and whatever else differs.
-        """
-        name = f"{self.config.name}-{data['dataset']}"
-        return Study(StudyConfig.parse({**self.config.model_dump(), **data, "study": name}), self.folder.parent)
+    def on(self, dataset: str, root: str, options: dict[str, Any] | None = None) -> Study:
+        """The same settings on other data, in a folder of its own beside this study's."""
+        data = {"dataset": dataset, "root": root, "options": options or {}, "study": f"{self.config.name}-{dataset}"}
+        return Study(StudyConfig.parse({**self.config.model_dump(), **data}), self.folder.parent)
 
     def _claim_folder(self) -> None:
         mine = json.loads(json.dumps(self.config.identity()))  # as it reads back: lists, not tuples

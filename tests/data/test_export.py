@@ -43,3 +43,10 @@ def test_an_interrupted_folder_is_not_taken_for_whole(rooms, tmp_path, monkeypat
     assert not (tmp_path / "mine/dataset.toml").exists()
     monkeypatch.setattr(rooms, "read", read)
     assert write_folder(rooms, tmp_path / "mine", (2, 1, 1)).exists()
+
+
+def test_what_sixteen_bits_cannot_hold_is_refused(rooms, tmp_path, monkeypatch):
+    read = rooms.read
+    monkeypatch.setattr(rooms, "read", lambda scene_id: {**(s := read(scene_id)), "depth": s["depth"] + 70})
+    with pytest.raises(ValueError, match=r"metres below 65\.5, can be written"):
+        write_folder(rooms, tmp_path / "mine", (1, 1, 1))

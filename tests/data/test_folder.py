@@ -491,3 +491,23 @@ def test_rows_serve_sensors_of_any_name(farm, method):
     for served in method.serves:
         logits = method.predict({sensor: torch.zeros(1, 1, 32, 48) for sensor in served})
         assert logits.shape == (1, 2, 32, 48)
+
+
+@pytest.mark.parametrize(
+    ("lists", "says"),
+    [
+        ("night = 'train.txt'", "'night' is no split"),
+        ("validation = 'test.txt'", "'validation' is no split"),
+        ("test_night = 'train.txt'", r"scene\(s\) are in both .*train.* and .*"),
+    ],
+)
+def test_a_split_that_is_measured_is_never_trained_on(mini, lists, says):
+    edit(mini, 'test = "test.txt" }', f'test = "test.txt", {lists} }}')
+    with pytest.raises(ValueError, match=says):
+        opened(mini)
+
+
+def test_a_line_that_names_two_scenes_is_refused(mini):
+    (mini / "test.txt").write_text("RGB/0005.jpg Label/0006.png\n")
+    with pytest.raises(ValueError, match=r"names two scenes: 'RGB/0005\.jpg Label/0006\.png'"):
+        opened(mini)

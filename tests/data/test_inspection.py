@@ -191,3 +191,40 @@ def test_the_layout_of_another_project_is_recognised(tmp_path, save):
     found = inspect_folder(tmp_path)
     assert [name for name, error in found.readings.items() if not error] == ["folder preset=cmx-nyu"]
     assert found.problems == []
+
+
+def stds(root, save, value="[1000.0]"):
+    toml = root / "dataset.toml"
+    toml.write_text(toml.read_text().replace("std = [1.0]", f"std = {value}"))
+
+
+def late(root, save):
+    save(root / "Depth/0041.png", np.full((40, 48), 90, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("damage", "everything", "message"),
+    [
+        (stds, False, "depth varies by 1.1.* m, far from the 1e\\+03"),
+        (lambda root, save: stds(root, save, "[0.0]"), False, "std.*must be above 0"),
+        (lambda root, save: stds(root, save, "[nan]"), False, "std.*must be finite"),
+        (late, True, r"Depth/0041\.png holds uint8"),
+    ],
+)
+def test_more_that_would_go_wrong_is_a_problem(mini, save, damage, everything, message):
+    damage(mini, save)
+    problems = "\n".join(inspect_folder(mini, everything=everything).problems)
+    assert re.search(message, problems), problems
+
+
+def test_pictures_of_several_shapes_are_told(mini, save):
+    save(mini / "RGB/0005.jpg", np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8))
+    save(mini / "Depth/0005.png", np.full((48, 40), 2500, np.uint16))
+    save(mini / "Label/0005.png", np.ones((48, 40), np.uint8))
+    assert any("2 ratios of width to height" in warning for warning in inspect_folder(mini).warnings)
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 4)), np.zeros(3, "u1,f4")])
+def test_arrays_that_are_no_pictures_are_told(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    assert "of shape" in contents(tmp_path / "a.npy")

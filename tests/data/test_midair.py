@@ -179,7 +179,9 @@ def test_a_copy_that_is_thinned_already_is_not_thinned_again(root):
 def test_the_order_in_which_folders_are_listed_does_not_matter(written, monkeypatch):
     expected = opened(written)
     walk, glob = os.walk, Path.glob
-    monkeypatch.setattr(os, "walk", lambda top: ((a, b, sorted(names, reverse=True)) for a, b, names in walk(top)))
+    monkeypatch.setattr(
+        os, "walk", lambda top, **how: ((a, b, sorted(names, reverse=True)) for a, b, names in walk(top, **how))
+    )
     monkeypatch.setattr(Path, "glob", lambda self, pattern: sorted(glob(self, pattern), reverse=True))
     found = opened(written)
     for split in ("train", "val", "test"):

@@ -1,6 +1,7 @@
 """Names, bands and colours of files, beyond what the folder tests show."""
 
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -123,7 +124,7 @@ def test_every_layout_that_was_tried_is_told(tmp_path):
 def test_scenes_in_only_one_of_the_folders_train_and_test_are_an_error():
     assert splits_by_folder(["a", "b"]) == {}
     assert splits_by_folder(["train/a", "test/b"]) == {"train": ["train/a"], "test": ["test/b"]}
-    with pytest.raises(ValueError, match="lie in train, but none lies in a folder test"):
+    with pytest.raises(ValueError, match="scenes lie in train; expected the folders train and test"):
         splits_by_folder(["train/a", "train/b"])
 
 
@@ -154,3 +155,83 @@ def test_a_sample_that_breaks_the_contract_is_named(change, says):
     check_sample(sample, card)
     with pytest.raises(ValueError, match=rf"scene '7' of x: {says}"):
         check_sample({**sample, **change}, card)
+
+
+# -- what decoders would change
+
+
+def png(path, depth: int, colour: int, row: bytes):
+    """A one-row PNG of four pixels with the bit depth and colour type of the header."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4) + kind + body + zlib.crc32(kind + body).to_bytes(4)
+
+    header = (4).to_bytes(4) + (1).to_bytes(4) + bytes([depth, colour, 0, 0, 0])
+    data = zlib.compress(b"\0" + row)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "row", "stored"),
+    [(16, 2, bytes(24), "RGB;16B"), (4, 0, bytes([0x01, 0x20]), "L;4"), (2, 0, bytes([0b00011000]), "L;2")],
+)
+def test_values_that_pillow_would_scale_are_refused(tmp_path, depth, colour, row, stored):
+    with pytest.raises(ValueError, match=rf"a\.png .*cannot be read: its values are stored as {stored}"):
+        decode(png(tmp_path / "a.png", depth, colour, row))
+
+
+def test_a_tiff_of_several_pictures_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GRADIENT.transpose(2, 0, 1), photometric="minisblack")
+    with pytest.raises(ValueError, match=r"a\.tif .*holds 4 pictures, expected one"):
+        decode(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib"])
+def test_a_compressed_tiff_that_is_damaged_is_named(tmp_path, compression):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, GRADIENT[..., 0], compression=compression)
+    with tifffile.TiffFile(path) as file:
+        start = file.pages[0].dataoffsets[0]
+    content = bytearray(path.read_bytes())
+    content[start : start + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.tif .*cannot be read"):
+        decode(path)
+
+
+def test_links_are_followed_and_loops_end(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/1.png").write_bytes(b"")
+    (tmp_path / "rgb").mkdir()
+    (tmp_path / "rgb/part").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "rgb/loop").symlink_to(tmp_path / "rgb")
+    assert sorted(Pictures(dir="rgb").index(tmp_path)) == ["part/1"]
+
+
+def test_a_label_is_one_band_of_those_there_are(tmp_path, save):
+    with pytest.raises(ValueError, match="a label is one band"):
+        LabelFiles.parse({"dir": "x", "bands": [0, 1]})
+    files = LabelFiles(dir=".", bands=(5,))
+    with pytest.raises(ValueError, match=r"a\.png holds shape \(4, 4, 3\), expected at least 6 channels"):
+        read_label(save(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8)), files, files.classes(3))
+
+
+def test_a_colour_cannot_mean_two_ids():
+    with pytest.raises(ValueError, match="names a colour twice"):
+        LabelFiles.parse({"dir": "x", "colours": {"#FF0000": 0, "#ff0000": 1}})
+
+
+@pytest.mark.parametrize("array", [np.zeros(()), np.zeros((0, 4), np.uint8)])
+def test_a_label_that_is_no_picture_is_refused(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    files = LabelFiles(dir=".")
+    with pytest.raises(ValueError, match=r"a\.npy holds shape"):
+        read_label(tmp_path / "a.npy", files, files.classes(3))
+
+
+def test_folders_beside_train_and_test_are_splits_or_an_error():
+    ids = ["train/a", "test/b", "test_night/c"]
+    assert set(splits_by_folder(ids)) == {"train", "test", "test_night"}
+    with pytest.raises(ValueError, match="scenes lie in train, test, test_night, extra; expected"):
+        splits_by_folder([*ids, "extra/d"])

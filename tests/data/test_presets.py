@@ -310,7 +310,7 @@ def test_a_scene_of_msrs_that_lacks_a_sensor_is_told(tmp_path):
 
 def test_a_copy_of_msrs_without_test_never_has_one_drawn(tmp_path):
     (write(tmp_path, "msrs") / "test").rename(tmp_path / "later")
-    with pytest.raises(ValueError, match="scenes lie in train, but none lies in a folder test"):
+    with pytest.raises(ValueError, match="scenes lie in train; expected the folders train and test"):
         opened(tmp_path, "msrs")
 
 
