@@ -22,7 +22,7 @@ from crodino_lib.data.layouts import LayoutError
 from crodino_lib.data.memory import checked_range
 from crodino_lib.data.pictures import SUFFIXES, decode
 from crodino_lib.data.registry import DATASETS
-from crodino_lib.data.sample import IGNORE, Sample, SceneDataset, check_sample
+from crodino_lib.data.sample import IGNORE, Sample, SceneDataset, Sensor, check_sample
 from crodino_lib.progress import bar
 
 FIRST = 3  # scenes of a split that are looked at unless all are asked for
@@ -172,14 +172,14 @@ def _look(found: Inspection, everything: bool) -> None:
     dataset, card = found.dataset, found.dataset.card
     chosen = {split: dataset.ids(split) if everything else dataset.ids(split)[:FIRST] for split in card.splits}
     ids = list(dict.fromkeys(scene_id for part in chosen.values() for scene_id in part))
-    sizes: dict[str, str] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     values: dict[str, list[tuple[float, ...]]] = {name: [] for name in card.sensors}
     counts, occurs = np.zeros(256, np.int64), Counter()
     for scene_id, sample in bar(_samples(dataset, ids), total=len(ids), label="looking", unit="scene"):
         if isinstance(sample, Exception):
             found.problems.append(str(sample))
             continue
-        sizes[scene_id] = "{1}x{0}".format(*sample["label"].shape)
+        sizes[scene_id] = sample["label"].shape
         scene_counts = np.bincount(sample["label"].ravel(), minlength=256)
         counts += scene_counts
         occurs.update(np.flatnonzero(scene_counts).tolist())
@@ -188,34 +188,46 @@ def _look(found: Inspection, everything: bool) -> None:
         found.warnings += _oddities(sample, card.sensors)
         if len(found.samples) < 2 * FIRST:
             found.samples.append(sample)
-    found.splits = pd.DataFrame(
-        {
-            split: {
-                "scenes": len(dataset.ids(split)),
-                "looked at": len(part),
-                "sizes": ", ".join(
-                    f"{k} ({n})" for k, n in Counter(sizes[i] for i in part if i in sizes).most_common(4)
-                ),
-            }
-            for split, part in chosen.items()
-        }
-    ).T
+    found.splits = pd.DataFrame({split: _split_row(dataset, split, part, sizes) for split, part in chosen.items()}).T
     found.sensors = pd.DataFrame(
         {name: _sensor_row(rows, card.sensors[name]) for name, rows in values.items() if rows}
     ).T
-    found.classes = pd.DataFrame(
-        {
-            "percent of labelled": 100 * counts[: len(card.classes)] / max(1, counts[: len(card.classes)].sum()),
-            "scenes": [occurs[index] for index in range(len(card.classes))],
-        },
-        index=card.classes,
-    ).round(2)
-    found.classes.loc["(ignored, of all pixels)"] = [
-        round(100 * counts[IGNORE] / max(1, counts.sum()), 2),
-        occurs[IGNORE],
-    ]
+    found.classes = _class_table(card.classes, counts, occurs)
+    _judge_sensors(found, card.sensors)
+    if len({round(width / height, 2) for height, width in sizes.values()}) > 1:
+        found.warnings.append("pictures have several ratios of width to height; all are stretched to one size")
+    never = [name for index, name in enumerate(card.classes) if not occurs[index]]
+    if sizes and len(never) == len(card.classes):
+        found.problems.append("no pixel that was looked at has a label")
+    elif everything and never:
+        found.warnings.append(f"these classes never occur: {', '.join(never)}; the mean over classes leaves them out")
+
+
+def _split_row(
+    dataset: SceneDataset, split: str, looked_at: list[str], sizes: dict[str, tuple[int, int]]
+) -> dict[str, Any]:
+    common = Counter(sizes[scene_id] for scene_id in looked_at if scene_id in sizes).most_common(4)
+    return {
+        "scenes": len(dataset.ids(split)),
+        "looked at": len(looked_at),
+        "sizes": ", ".join(f"{width}x{height} ({count})" for (height, width), count in common),
+    }
+
+
+def _class_table(classes: tuple[str, ...], counts: np.ndarray, occurs: Counter) -> pd.DataFrame:
+    labelled = counts[: len(classes)]
+    percent = 100 * labelled / max(1, labelled.sum())
+    table = pd.DataFrame(
+        {"percent of labelled": percent, "scenes": [occurs[index] for index in range(len(classes))]}, index=classes
+    )
+    table.loc["(ignored, of all pixels)"] = [100 * counts[IGNORE] / max(1, counts.sum()), occurs[IGNORE]]
+    return table.round(2)
+
+
+def _judge_sensors(found: Inspection, sensors: dict[str, Sensor]) -> None:
+    """Compare what was measured with what networks are normalised by."""
     for name, row in found.sensors.iterrows():
-        mean, std = np.mean(card.sensors[name].mean), np.mean(card.sensors[name].std)
+        mean, std = np.mean(sensors[name].mean), np.mean(sensors[name].std)
         if abs(row["mean"] - mean) > ODD_STDS * std:
             found.problems.append(
                 f"{name} has the mean {row['mean']:.3g} {row['unit']}, far from the {mean:.3g} +- {std:.3g} that "
@@ -225,14 +237,6 @@ def _look(found: Inspection, everything: bool) -> None:
             found.problems.append(
                 f"{name} varies by {row['std']:.3g} {row['unit']}, far from the {std:.3g} networks are normalised by"
             )
-    shapes = Counter(round(int(w) / int(h), 2) for w, h in (size.split("x") for size in sizes.values()))
-    if len(shapes) > 1:
-        found.warnings.append(f"pictures have {len(shapes)} ratios of width to height; all are stretched to one size")
-    never = [name for name, row in zip(card.classes, found.classes["scenes"], strict=False) if not row]
-    if everything and never:
-        found.warnings.append(f"these classes never occur: {', '.join(never)}; the mean over classes leaves them out")
-    if not counts[: len(card.classes)].any() and sizes:
-        found.problems.append("no pixel that was looked at has a label")
 
 
 def _samples(dataset: SceneDataset, ids: Iterable[str]) -> Iterator[tuple[str, Sample | Exception]]:
@@ -260,7 +264,7 @@ def _statistics(sample: Sample, name: str) -> tuple[float, ...]:
     return image.min(), image.mean(), image.max(), image.std(), valid.mean()
 
 
-def _sensor_row(rows: list[tuple[float, ...]], sensor: Any) -> dict[str, Any]:
+def _sensor_row(rows: list[tuple[float, ...]], sensor: Sensor) -> dict[str, Any]:
     found = np.array(rows)
     held = np.isfinite(found[:, 0])
     low, mean, high, std = found[held, :4].T if held.any() else np.full((4, 1), np.nan)

@@ -12,7 +12,6 @@ from crodino_lib.data.pictures import Pictures, existing_folder
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z", ".bz2", ".xz")
 
-
 _usual = warnings.formatwarning
 
 

@@ -221,7 +221,7 @@ def test_pictures_of_several_shapes_are_told(mini, save):
     save(mini / "RGB/0005.jpg", np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8))
     save(mini / "Depth/0005.png", np.full((48, 40), 2500, np.uint16))
     save(mini / "Label/0005.png", np.ones((48, 40), np.uint8))
-    assert any("2 ratios of width to height" in warning for warning in inspect_folder(mini).warnings)
+    assert any("several ratios of width to height" in warning for warning in inspect_folder(mini).warnings)
 
 
 @pytest.mark.parametrize("array", [np.zeros((0, 4)), np.zeros(3, "u1,f4")])
