@@ -71,7 +71,7 @@ def augmentation_sheet(batch: Batch, card: DatasetCard) -> StudyFigure:
         mean, std = (np.reshape(part, (-1, 1, 1)) for part in (card.sensors[sensor].mean, card.sensors[sensor].std))
         columns[sensor] = (sensor, _masked(images.cpu().numpy() * std + mean, batch.valid[sensor].cpu().numpy()))
         columns[f"label for {sensor}"] = (None, batch.labels[sensor].cpu().numpy())
-    return _sheet(card, columns, batch.ids, "augmented scene")
+    return _sheet(card, columns, batch.ids, "view")
 
 
 @styled
