@@ -212,6 +212,7 @@ class TrainConfig(Strict):
     warmup: float = Field(0.1, gt=0, lt=1, description="fraction of the steps over which the learning rate rises")
     clip_norm: float = Field(5.0, gt=0, description="largest gradient norm")
     precision: Precision = Field("auto", description="auto takes bf16 where the device computes in it")
+    frames: int = Field(6, ge=0, description="moments of the training whose latents are kept for the film; 0 for none")
 
 
 class RunConfig(Strict):
@@ -275,6 +276,7 @@ class StudyConfig(Strict):
     weights: str | None = Field(None, description="packaged, hub, none, or the path of a .safetensors file")
     output_stride: Literal[8, 16, 32] | None = Field(None, description="pixels per cell of the bottleneck")
     precision: Precision | None = Field(None, description="auto takes bf16 where the device computes in it")
+    frames: int | None = Field(None, ge=0, description="moments of the training kept for the film of the latents")
 
     @field_validator("profile")
     @classmethod

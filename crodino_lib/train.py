@@ -26,6 +26,7 @@ from crodino_lib.cost import counted_flops, describe, peak_memory, reset_peak_me
 from crodino_lib.data.sample import Scenes
 from crodino_lib.evaluate import evaluate, scores
 from crodino_lib.files import replacing
+from crodino_lib.latents.extraction import extract_regions
 from crodino_lib.methods.base import Method
 from crodino_lib.progress import bar, headless, say
 
@@ -58,6 +59,7 @@ def train(
     config: RunConfig,
     resume_file: Path,
     resume_every_s: float = RESUME_EVERY_S,
+    frames: Path | None = None,
 ) -> Trained:
     """Train ``method``, or go on where ``resume_file`` stands.
 
@@ -68,6 +70,7 @@ def train(
         config: the run.
         resume_file: written at every epoch's end and every ``resume_every_s`` seconds; the caller removes it.
         resume_every_s: seconds between two resume files; 0 writes one after every step.
+        frames: folder for the latents of chosen moments (``frame_epochs``), which the film is made of.
 
     Raises:
         ValueError: the training split is smaller than two scenes, or the loss is no longer finite.
@@ -99,6 +102,9 @@ def train(
         schedule.load_state_dict(saved["schedule"])
         say(f"resuming at step {state['step']} of {total_steps}")
 
+    filmed = frame_epochs(settings) if frames and len(method.sensors) > 1 else []
+    if state["step"] == 0 and filmed:
+        keep_frame(method, validation, config, device, frames, 0)
     reset_peak_memory(device)
     saved_at = time.monotonic()
     started = saved_at - state["seconds"]
@@ -163,6 +169,10 @@ def train(
             row["seconds"] = time.monotonic() - started
             state["history"].append(row)
             state["sums"], state["ratios"] = {}, {}
+            if epoch + 1 in filmed:
+                aside = time.monotonic()
+                keep_frame(method, validation, config, device, frames, epoch + 1)
+                started += time.monotonic() - aside
             tell(progress, label, row, settings.epochs)
         state["seconds"] = time.monotonic() - started
         if state["step"] % steps_per_epoch == 0 or time.monotonic() - saved_at >= resume_every_s:
@@ -220,6 +230,24 @@ def validate(
             weights = {key: value.detach().cpu().clone().contiguous() for key, value in student.state_dict().items()}
             best[name] = {"miou": miou, "weights": weights, "epoch": epoch}
     return row
+
+
+def frame_epochs(settings: TrainConfig) -> list[int]:
+    """Epochs after which latents are kept, evenly spaced from 0, the untrained network, to the last."""
+    if not settings.frames:
+        return []
+    return sorted({round(settings.epochs * part / max(settings.frames - 1, 1)) for part in range(settings.frames)})
+
+
+def keep_frame(method: Method, scenes: Scenes, config: RunConfig, device: torch.device, folder: Path, epoch: int):
+    """Write the latents of this moment as ``epoch-0003.npz``. Draws no random number: training goes on unwatched."""
+    method.eval().export()
+    try:
+        latents = extract_regions(method, scenes, method.card, config.sensors, config.train.batch_size, device)
+    except ValueError as error:
+        say(f"no frame of epoch {epoch}: {error}")
+        return
+    latents.save(folder / f"epoch-{epoch:04}.npz")
 
 
 def one_cycle(optimiser: torch.optim.Optimizer, settings: TrainConfig, steps: int) -> OneCycleLR:

@@ -1,13 +1,15 @@
 import functools
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from crodino_lib.config import ModelConfig, RunConfig, TrainConfig
 from crodino_lib.files import replacing
+from crodino_lib.latents.extraction import Latents
 from crodino_lib.methods.registry import METHODS, build_method
-from crodino_lib.train import autocast, one_cycle, resolve_precision, seeded, separately_trained, train
+from crodino_lib.train import autocast, frame_epochs, one_cycle, resolve_precision, seeded, separately_trained, train
 
 SENSORS = ("rgb", "depth")
 
@@ -172,3 +174,27 @@ def test_precision_is_what_was_asked_for_and_autocast_obeys():
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         with autocast(cpu, precision):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_frames_are_kept_at_even_moments_and_change_nothing(toy_scenes, toy_card, tmp_path):
+    watched, plain = tmp_path / "watched", tmp_path / "plain"
+    config = config_of(epochs=3, frames=3)
+    methods = []
+    for folder, frames in ((watched, watched / "frames"), (plain, None)):
+        method = build_method(config, toy_card)
+        train(method, toy_scenes, toy_scenes, config, folder / "resume.pt", frames=frames)
+        methods.append(method)
+    assert sorted(path.name for path in (watched / "frames").iterdir()) == [
+        "epoch-0000.npz", "epoch-0002.npz", "epoch-0003.npz"
+    ]  # fmt: skip
+    first, last = (Latents.load(watched / "frames" / f"epoch-{epoch:04}.npz") for epoch in (0, 3))
+    assert set(first.blocks) == {"rgb/shared", "rgb/private", "depth/shared", "depth/private"}
+    assert not np.allclose(first.blocks["rgb/shared"], last.blocks["rgb/shared"])
+    for name, value in methods[0].state_dict().items():
+        assert torch.equal(value, methods[1].state_dict()[name]), name
+
+
+def test_frames_are_spaced_evenly_and_never_twice():
+    assert frame_epochs(TrainConfig(epochs=20, frames=6)) == [0, 4, 8, 12, 16, 20]
+    assert frame_epochs(TrainConfig(epochs=1, frames=6)) == [0, 1]
+    assert frame_epochs(TrainConfig(epochs=5, frames=0)) == []

@@ -112,6 +112,7 @@ METHODS: dict[str, MethodEntry] = {
         "crodino-kd without contrast and disentanglement: joint training",
         {"contrast_weight": 0.0, "overlap_weight": 0.0},
     ),
+    "crodino-nodis": MethodEntry(CroDiNoKD, "crodino-kd without disentanglement", {"overlap_weight": 0.0}),
     "discom-kd": MethodEntry(DisCoMKD, "teacher-free, disentangled by domain classifiers; two encoders per sensor"),
     "discom-kd-released": MethodEntry(
         DisCoMKD,

@@ -149,7 +149,7 @@ def fetch_run(config: RunConfig, runs: Path, fingerprint: str, card: DatasetCard
         if run := finished_run(folder):  # another process finished it while this one waited
             return run
         resume_file = folder / "resume.pt"
-        trained = train(method, scenes["train"], scenes["val"], config, resume_file)
+        trained = train(method, scenes["train"], scenes["val"], config, resume_file, frames=folder / "frames")
         confusion = confusions(method, scenes, card, config, trained.cost["precision"])
         for name, weights in trained.students.items():
             with replacing(folder / f"student-{name}.safetensors") as path:
