@@ -130,8 +130,17 @@ class Latents:
 def extract_regions(
     method: Method, scenes: Scenes, card: DatasetCard, sensors: Iterable[str], batch_size: int, device: torch.device
 ) -> Latents:
-    """Mean latent vector of every class in every image; see ``extract``."""
-    return extract(method, scenes, card, sensors, batch_size, device, "region")
+    """Mean latent vector of every class in every image; see ``extract``.
+
+    Raises:
+        ValueError: no class covers a whole cell anywhere.
+    """
+    latents = extract(method, scenes, card, sensors, batch_size, device, ("region",))["region"]
+    if not len(latents):
+        raise ValueError(
+            f"no class covers one bottleneck cell in any of the {len(scenes)} scenes; use more or larger images"
+        )
+    return latents
 
 
 @torch.inference_mode()
@@ -142,9 +151,9 @@ def extract(
     sensors: Iterable[str],
     batch_size: int,
     device: torch.device,
-    unit: Unit,
+    units: Iterable[Unit] = get_args(Unit),
     seed: int = 0,
-) -> Latents:
+) -> dict[Unit, Latents]:
     """Latent vectors of every scene, from paired, unaugmented inputs.
 
     A method without a split is cut in two halves that mean nothing: that is a null model.
@@ -156,41 +165,43 @@ def extract(
         sensors: sensors to look at; the method has a student for each.
         batch_size: scenes per step.
         device: where the networks run.
-        unit: ``image``: mean over a scene. ``region``: mean over a class in a scene, where it covers a cell of the
+        units: ``image``: mean over a scene. ``region``: mean over a class in a scene, where it covers a cell of the
             bottleneck or more. ``pixel``: single cells, at most 64 a scene, as many of each class as there are.
         seed: of the choice of pixels.
 
     Returns:
-        Rows ordered by image, then class or position, the same for every block.
+        Unit -> latents, whose rows are ordered by image, then class or position, and the same for every block.
 
     Raises:
-        ValueError: no class covers a whole cell anywhere; an unknown unit.
+        ValueError: an unknown unit.
     """
-    choose(unit, get_args(Unit), "unit")
+    units = [choose(unit, get_args(Unit), "unit") for unit in units]
     method.eval()
-    sensors = tuple(sensors)
-    parts: list[Latents] = []
+    parts: dict[Unit, list[Latents]] = {unit: [] for unit in units}
     for start in range(0, len(scenes), batch_size):
-        batch = plain(scenes, list(range(start, min(start + batch_size, len(scenes)))), card, sensors, device)
-        labels = batch.labels[sensors[0]]  # unaugmented: the same for every sensor
-        maps = {name: block for name, block in method.latents(batch.images).items() if name.split("/")[0] in sensors}
+        batch = plain(scenes, list(range(start, min(start + batch_size, len(scenes)))), card, tuple(sensors), device)
+        maps: dict[str, Tensor] = {}
+        for sensor, image in batch.images.items():  # one at a time: networks of several are not asked
+            maps |= method.latents({sensor: image})
+        labels = next(iter(batch.labels.values()))  # unaugmented: the same for every sensor
         size = next(iter(maps.values())).shape[-2:]
-        generator = np.random.default_rng([seed, start])
-        places = {"image": whole_images, "region": regions, "pixel": pixels}[unit](labels, card, size, generator)
-        blocks = {name: pooled(block, labels, places, unit, len(card.classes)) for name, block in maps.items()}
-        places.insert(0, "image", [batch.ids[position] for position in places.pop("position")])
-        parts.append(Latents(blocks, places, unit))
+        for unit in units:
+            places = PLACES[unit](labels, card, size, np.random.default_rng([seed, start]))
+            blocks = {name: pooled(block, labels, places, unit, len(card.classes)) for name, block in maps.items()}
+            places.insert(0, "image", [batch.ids[position] for position in places.pop("position")])
+            parts[unit].append(Latents(blocks, places.drop(columns="cell", errors="ignore"), unit))
+    return {unit: _joined(batches, scenes) for unit, batches in parts.items()}
+
+
+def _joined(parts: list[Latents], scenes: Scenes) -> Latents:
+    """The batches one after the other, with the factors of every row's scene."""
     rows = pd.concat([part.rows for part in parts], ignore_index=True)
-    if not len(rows):
-        raise ValueError(
-            f"no class covers one bottleneck cell in any of the {len(scenes)} scenes; use more or larger images"
-        )
     if scenes.factors is not None:
         scene = pd.Index(scenes.ids).get_indexer(rows["image"])
         known = scenes.factors.iloc[scene].reset_index(drop=True)
         rows = pd.concat([rows, known.add_prefix(FACTOR)], axis=1)
     blocks = {name: np.concatenate([part.blocks[name] for part in parts]) for name in parts[0].blocks}
-    return Latents(blocks, rows, unit)
+    return Latents(blocks, rows, parts[0].unit)
 
 
 def pooled(features: Tensor, labels: Tensor, places: pd.DataFrame, unit: Unit, classes: int) -> np.ndarray:
@@ -199,8 +210,8 @@ def pooled(features: Tensor, labels: Tensor, places: pd.DataFrame, unit: Unit, c
         return region_vectors(features, labels, classes).vectors.float().cpu().numpy()
     if unit == "image":
         return features.float().mean(dim=(2, 3)).cpu().numpy()
-    flat = features.float().flatten(2)[places["position"].to_numpy(), :, places["cell"].to_numpy()]
-    return flat.cpu().numpy()
+    flat = features.float().flatten(2).cpu().numpy()
+    return flat[places["position"], :, places["cell"]]
 
 
 def whole_images(labels: Tensor, card: DatasetCard, size: tuple[int, int], _: np.random.Generator) -> pd.DataFrame:
@@ -259,6 +270,9 @@ def stratified(classes: np.ndarray, most: int, generator: np.random.Generator) -
     shuffled = generator.permutation(len(classes))
     rank = pd.Series(which[shuffled]).groupby(which[shuffled]).cumcount().to_numpy()
     return np.sort(shuffled[rank < quota])
+
+
+PLACES = {"image": whole_images, "region": regions, "pixel": pixels}
 
 
 def balanced(latents: Latents, seed: int, n: int = 4000) -> tuple[Latents, pd.DataFrame]:

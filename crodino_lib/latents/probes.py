@@ -1,16 +1,29 @@
-"""What a fresh classifier can read from the latents, on images that it was not fitted on."""
+"""What fresh probes read from the latents, on images that they were not fitted on.
+
+A probe is standardised features and a penalised linear model, or a perceptron of one hidden layer. All blocks of a
+comparison are given the same rows, the same folds and the same probe. No image is both fitted and judged; the penalty
+is chosen inside the fitted images.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.base import ClassifierMixin, clone
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit, cross_val_predict
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from crodino_lib.latents.extraction import Latents
 
 FOLDS = 5
+PENALTIES = (0.01, 0.1, 1.0)  # C of the logistic regression
+RIDGES = np.logspace(0, 5, 11)
+HIDDEN = 64
 
 
 def sensor_probe(latents: Latents, half: str, sensors: tuple[str, str]) -> float:
@@ -39,13 +52,16 @@ def sensor_probe(latents: Latents, half: str, sensors: tuple[str, str]) -> float
     return modality_probe(latents.blocks[first], latents.blocks[second], latents.rows["image"].to_numpy())
 
 
-def modality_probe(first: np.ndarray, second: np.ndarray, images: np.ndarray) -> float:
-    """Accuracy of a linear classifier that says which sensor a vector is from, on images it has not seen.
+def modality_probe(
+    first: np.ndarray, second: np.ndarray, images: np.ndarray, model: ClassifierMixin | None = None
+) -> float:
+    """Accuracy of a classifier that says which sensor a vector is from, on images it has not seen.
 
     Args:
         first: (n, d) vectors of one sensor.
         second: (n, d) of the other.
         images: (n,) image of every vector; no image is both fitted and judged.
+        model: a logistic regression where none is given.
 
     Returns:
         0.5 where the sensors cannot be told apart, 1 where they always can. Both sensors count alike.
@@ -54,10 +70,278 @@ def modality_probe(first: np.ndarray, second: np.ndarray, images: np.ndarray) ->
         ValueError: fewer than two images.
     """
     groups = np.concatenate([images, images])
-    folds = min(FOLDS, len(np.unique(groups)))
-    if folds < 2:
-        raise ValueError(f"a probe needs regions of at least 2 images, found {folds}")
     vectors, sensor = np.concatenate([first, second]), np.repeat([0, 1], len(first))
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    guessed = cross_val_predict(model, vectors, sensor, groups=groups, cv=GroupKFold(folds))
+    model = make_pipeline(StandardScaler(), model or LogisticRegression(max_iter=1000))
+    guessed = cross_val_predict(model, vectors, sensor, groups=groups, cv=folds_of(images))
     return float((guessed == sensor).mean())
+
+
+def folds_of(images: np.ndarray) -> GroupKFold:
+    """Five folds of whole images, fewer where there are fewer images.
+
+    Raises:
+        ValueError: fewer than two images.
+    """
+    folds = min(FOLDS, len(np.unique(images)))
+    if folds < 2:
+        raise ValueError(f"a probe needs rows of at least 2 images, found {folds}")
+    return GroupKFold(folds)
+
+
+def logistic(C: float = 1.0) -> LogisticRegression:
+    """A linear probe of classes; all classes count alike."""
+    return LogisticRegression(C=C, max_iter=300, tol=1e-3, class_weight="balanced")
+
+
+def perceptron(seed: int) -> MLPClassifier:
+    """A probe with one hidden layer, for what is there but not linearly. It weighs classes by their frequency."""
+    return MLPClassifier(hidden_layer_sizes=(HIDDEN,), alpha=0.1, batch_size=128, max_iter=40, random_state=seed)
+
+
+def class_skill(
+    fitted: np.ndarray, classes: np.ndarray, images: np.ndarray, judged: Sequence[np.ndarray], seed: int = 0
+) -> dict[str, list[float]]:
+    """Balanced accuracy of a class probe fitted on one block and judged on several, on images it has not seen.
+
+    Args:
+        fitted: (n, d) vectors the probe learns from.
+        classes: (n,) class of every row.
+        images: (n,) image of every row.
+        judged: blocks (n, d) it is judged on, row by row the same places; the fitted one among them, or not.
+        seed: of the choice of the images that choose C.
+
+    Returns:
+        ``linear``: one balanced accuracy per judged block. C is chosen on a fifth of the fitted images, by image.
+    """
+    guesses = np.empty((len(judged), len(classes)), dtype=classes.dtype)
+    for train, test in folds_of(images).split(fitted, groups=images):
+        scaler = StandardScaler().fit(fitted[train])
+        model = _chosen(scaler.transform(fitted[train]), classes[train], images[train], seed)
+        for index, block in enumerate(judged):
+            guesses[index, test] = model.predict(scaler.transform(block[test]))
+    return {"linear": [float(balanced_accuracy(classes, guess)) for guess in guesses]}
+
+
+def _chosen(vectors: np.ndarray, classes: np.ndarray, images: np.ndarray, seed: int) -> LogisticRegression:
+    """A logistic regression of all rows, with the C that judges a fifth of their images best."""
+    if len(np.unique(images)) < FOLDS:
+        return logistic().fit(vectors, classes)
+    inner, outer = next(GroupShuffleSplit(1, test_size=1 / FOLDS, random_state=seed).split(vectors, groups=images))
+    if len(np.unique(classes[inner])) < 2:
+        return logistic().fit(vectors, classes)
+    scores = [
+        balanced_accuracy(classes[outer], logistic(C).fit(vectors[inner], classes[inner]).predict(vectors[outer]))
+        for C in PENALTIES
+    ]
+    return logistic(PENALTIES[int(np.argmax(scores))]).fit(vectors, classes)
+
+
+def balanced_accuracy(classes: np.ndarray, guessed: np.ndarray) -> float:
+    """Mean over the classes that occur of the share of their rows that are guessed; chance is 1 / classes."""
+    return float(np.mean([(guessed[classes == k] == k).mean() for k in np.unique(classes)]))
+
+
+def class_probes(latents: Latents, n: int, generator: np.random.Generator) -> dict[str, float]:
+    """What the class probes say of a model; ``compute`` of this module for rows that have classes.
+
+    Args:
+        latents: regions or pixels of two sensors.
+        n: most rows.
+        generator: of the sample, the control labels and the perceptron's start.
+
+    Returns:
+        ``class <block>`` balanced accuracy of a linear probe, ``class_mlp <block>`` of a perceptron, ``class_chance``;
+        ``selectivity <block>``: above the accuracy of a control task, random labels per image, judged on other rows of
+        the same images: what the probe could have learnt by heart; ``delta_private <sensor>`` and ``delta_shared
+        <sensor>``: what the other half adds to a half alone, of balanced accuracy; ``transfer <half>``: accuracy of the
+        probe of one sensor on the other, relative to that sensor's own probe, mean of both ways (1: one code). Transfer
+        is NaN where the sensors' blocks have other widths. ``rows``, ``images``, ``classes``.
+
+    Raises:
+        ValueError: fewer than two images, or fewer than two classes.
+
+    Source: Alain and Bengio, 2016; selectivity: Hewitt and Liang, EMNLP 2019. Explained in notebook 07.
+    """
+    latents = _several(latents).sample(n, generator)
+    classes, images, seed = latents.classes, latents.images, int(generator.integers(2**31))
+    found: dict[str, float] = {"rows": len(latents), "images": len(np.unique(images))}
+    found |= {"classes": len(np.unique(classes)), "class_chance": 1 / len(np.unique(classes))}
+    control = generator.permutation(np.arange(images.max() + 1) % len(np.unique(classes)))[images]
+    linear: dict[str, float] = {}
+    for half in latents.halves:
+        blocks = [latents.blocks[f"{sensor}/{half}"] for sensor in latents.sensors]
+        alike = len({block.shape[1] for block in blocks}) == 1
+        crossed = np.full((2, 2), np.nan)
+        for index, block in enumerate(blocks):
+            judged = class_skill(block, classes, images, blocks if alike else [block], seed)["linear"]
+            crossed[index, :] = judged if alike else np.where(np.arange(2) == index, judged, np.nan)
+        for index, sensor in enumerate(latents.sensors):
+            linear[f"{sensor}/{half}"] = crossed[index, index]
+        found[f"transfer {half}"] = float(np.mean([crossed[0, 1] / crossed[1, 1], crossed[1, 0] / crossed[0, 0]]))
+    for name, block in latents.blocks.items():
+        found[f"class {name}"] = linear[name]
+        found[f"class_mlp {name}"] = _judged(perceptron(seed), block, classes, images)
+        found[f"selectivity {name}"] = linear[name] - _by_heart(block, control, seed)
+    for sensor in latents.sensors:
+        halves = [f"{sensor}/{half}" for half in latents.halves]
+        both = np.concatenate([latents.blocks[name] for name in halves], axis=1)
+        together = class_skill(both, classes, images, [both], seed)["linear"][0]
+        found[f"delta_private {sensor}"] = together - linear[f"{sensor}/shared"]
+        found[f"delta_shared {sensor}"] = together - linear[f"{sensor}/private"]
+    return found
+
+
+def _judged(model: ClassifierMixin, vectors: np.ndarray, target: np.ndarray, images: np.ndarray) -> float:
+    guessed = cross_val_predict(
+        make_pipeline(StandardScaler(), clone(model)), vectors, target, groups=images, cv=folds_of(images)
+    )
+    return balanced_accuracy(target, guessed)
+
+
+def _by_heart(vectors: np.ndarray, control: np.ndarray, seed: int) -> float:
+    """Accuracy of telling the control label, judged on other rows of the images that were fitted."""
+    rows = np.random.default_rng(seed).permutation(len(vectors))  # folds of rows: images are on both sides
+    return _judged(logistic(PENALTIES[1]), vectors, control, rows)
+
+
+def modality_probes(latents: Latents, n: int, generator: np.random.Generator) -> dict[str, float]:
+    """How often fresh probes tell which sensor a vector is from.
+
+    Args:
+        latents: paired rows of two sensors.
+        n: most rows.
+        generator: of the sample and the perceptron's start.
+
+    Returns:
+        ``modality <half>``: accuracy of a linear probe, 0.5 where it cannot tell; ``modality_mlp <half>``: of a
+        perceptron; ``a_distance <half>``: 2 (1 - 2 error), from 0 to 2. NaN where the sensors' blocks have other
+        widths, which tells them trivially. ``rows``, ``images``.
+
+    Raises:
+        ValueError: fewer than two images.
+    """
+    latents = _several(latents).sample(n, generator)
+    images, seed = latents.images, int(generator.integers(2**31))
+    found: dict[str, float] = {"rows": len(latents), "images": len(np.unique(images))}
+    for half in latents.halves:
+        first, second = (latents.blocks[f"{sensor}/{half}"] for sensor in latents.sensors)
+        if first.shape[1] != second.shape[1]:
+            found |= {f"{measure} {half}": np.nan for measure in ("modality", "modality_mlp", "a_distance")}
+            continue
+        linear = modality_probe(first, second, images, logistic(PENALTIES[1]))
+        found[f"modality {half}"] = linear
+        found[f"modality_mlp {half}"] = modality_probe(first, second, images, perceptron(seed))
+        found[f"a_distance {half}"] = 2 * (2 * linear - 1)
+    return found
+
+
+def factor_probes(
+    latents: Latents,
+    targets: dict[str, np.ndarray],
+    n: int,
+    shuffles: int,
+    generator: np.random.Generator,
+    deep: bool = True,
+) -> dict[str, float]:
+    """How well linear probes and perceptrons read every factor from every block.
+
+    Args:
+        latents: one row per image, best; of regions and pixels every row is asked for its image's factor.
+        targets: factor -> (n,) value of every row, numbers; two values are a yes or no.
+        n: most rows.
+        shuffles: how often the factors are shuffled over images, for chance.
+        generator: of the sample, the shuffles and the perceptron's start.
+        deep: whether to fit perceptrons, too.
+
+    Returns:
+        ``<factor> <block>`` skill in [0, 1] of a linear probe, ``<factor>_mlp <block>`` of a perceptron,
+        ``<factor>_chance <block>``: 95th percentile of the linear skill with the factor shuffled over images.
+        ``rows``, ``images``. See ``skill``; NaN where the factor is the same in all rows.
+
+    Raises:
+        ValueError: fewer than two images, or a target of another length.
+    """
+    for name, values in targets.items():
+        if len(values) != len(latents):
+            raise ValueError(f"factor {name} has {len(values)} values, but there are {len(latents)} rows")
+    chosen = np.arange(len(latents))
+    if len(latents) > n:
+        chosen = np.sort(generator.permutation(len(latents))[:n])
+    latents = latents.take(chosen)
+    images, names = latents.images, list(targets)
+    found: dict[str, float] = {"rows": len(latents), "images": len(np.unique(images))}
+    if not names:
+        return found
+    wanted = np.stack([np.asarray(targets[name], float)[chosen] for name in names], axis=1)
+    shuffled = [wanted[_moved(images, generator)] for _ in range(shuffles)]
+    everything = np.concatenate([wanted, *shuffled], axis=1)
+    seed = int(generator.integers(2**31))
+    for block, vectors in latents.blocks.items():
+        guessed = ridge_guesses(vectors, everything, images)
+        skills = np.array([skill(*pair) for pair in zip(everything.T, guessed.T, strict=True)])
+        skills = skills.reshape(1 + shuffles, len(names))
+        curved = perceptron_guesses(vectors, wanted, images, seed) if deep else None
+        for index, name in enumerate(names):
+            found[f"{name} {block}"] = skills[0, index]
+            if deep:
+                found[f"{name}_mlp {block}"] = skill(wanted[:, index], curved[:, index])
+            found[f"{name}_chance {block}"] = float(np.quantile(skills[1:, index], 0.95)) if shuffles else np.nan
+    return found
+
+
+def skill(actual: np.ndarray, guessed: np.ndarray) -> float:
+    """How far above chance a guess is: 0 at chance or below, 1 if perfect.
+
+    R² of numbers; of a yes or no, twice the balanced accuracy above one half, of guesses parted at the middle between
+    the means of both answers. NaN where ``actual`` is constant.
+    """
+    values = np.unique(actual)
+    if len(values) < 2:
+        return float("nan")
+    if len(values) == 2:
+        middle = np.mean([guessed[actual == value].mean() for value in values])
+        return max(0.0, 2 * balanced_accuracy_score(actual == values[1], guessed > middle) - 1)
+    return max(0.0, 1 - float(((actual - guessed) ** 2).sum() / ((actual - actual.mean()) ** 2).sum()))
+
+
+def ridge_guesses(vectors: np.ndarray, targets: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Guesses (n, F) of ridge regressions on images they were not fitted on; each target has its own penalty.
+
+    The penalty is chosen by leaving out single rows of the fitted images, in closed form.
+    """
+    guesses = np.empty(targets.shape)
+    vectors = vectors.astype(np.float64)
+    for train, test in folds_of(images).split(vectors, groups=images):
+        centre, spread = targets[train].mean(axis=0), targets[train].std(axis=0)
+        spread[spread == 0] = 1
+        model = make_pipeline(StandardScaler(), RidgeCV(RIDGES, alpha_per_target=True))
+        model.fit(vectors[train], (targets[train] - centre) / spread)
+        guesses[test] = model.predict(vectors[test]).reshape(len(test), -1) * spread + centre
+    return guesses
+
+
+def perceptron_guesses(vectors: np.ndarray, targets: np.ndarray, images: np.ndarray, seed: int) -> np.ndarray:
+    """The same of one perceptron for all targets, with one hidden layer."""
+    guesses = np.empty(targets.shape)
+    for train, test in folds_of(images).split(vectors, groups=images):
+        centre, spread = targets[train].mean(axis=0), targets[train].std(axis=0)
+        spread[spread == 0] = 1
+        perceptron = MLPRegressor(
+            hidden_layer_sizes=(HIDDEN,), alpha=1.0, batch_size=64, max_iter=100, random_state=seed
+        )
+        model = make_pipeline(StandardScaler(), perceptron)
+        model.fit(vectors[train], np.squeeze((targets[train] - centre) / spread))
+        guesses[test] = model.predict(vectors[test]).reshape(len(test), -1) * spread + centre
+    return guesses
+
+
+def _moved(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """For every row, a row of the image that its own is exchanged for: rows of an image move together."""
+    first = np.unique(images, return_index=True)[1]
+    return first[generator.permutation(len(first))][images]
+
+
+def _several(latents: Latents) -> Latents:
+    if len(latents.sensors) != 2:
+        raise ValueError(f"these probes compare two sensors, found {', '.join(latents.sensors)}")
+    return latents

@@ -1,0 +1,185 @@
+"""Every question asked of a model, and of the models that learnt no split, in one table.
+
+A number by itself proves nothing about a split: an untrained network has clean islands, too. So each stands beside the
+nulls' (``nulls.NULLS``), and is called out only where it leaves their range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from crodino_lib.config import Strict
+from crodino_lib.latents import blocks, cka, collapse, gap, hsic, mixing, orthogonality, probes, retrieval, uniformity
+from crodino_lib.latents.extraction import Latents, Unit
+from crodino_lib.latents.nulls import NULLS
+
+ALL: tuple[Unit, ...] = ("image", "region", "pixel")
+ROW_KEYS = ["unit", "question", "measure", "where"]
+UNJUDGED = "_p$|^chance_|_chance$|_floor$|_shuffled$|^classes$"  # measures that judge others
+
+
+class Budget(Strict):
+    """How much is looked at; printed with every result.
+
+    Attributes:
+        rows: most rows of any metric; those of kernels and neighbours cost its square.
+        permutations: of images, for every p-value: the least possible one is 1 / (permutations + 1).
+        shuffles: of factors over images, for the chance level of probes.
+        scenes: most scenes that students segment with a half replaced.
+        seed: of every sample and shuffle; a model and its nulls are asked about the same rows.
+    """
+
+    rows: int = 1000
+    permutations: int = 200
+    shuffles: int = 20
+    scenes: int = 100
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A module that answers one question, for which units, and which of its measures need rows that are pairs."""
+
+    compute: Callable[..., dict[str, float]]
+    units: tuple[Unit, ...]
+    paired: tuple[str, ...] = ()
+
+
+def questions(budget: Budget, targets: pd.DataFrame) -> dict[str, Question]:
+    """Name -> question. ``targets`` has a factor per column, a row per scene, indexed by scene id."""
+    ranks = ("recall_1", "recall_5", "recall_10", "median_rank", "mrr", "map", "rotated_recall_1", "rotated_mrr")
+    return {
+        "cka": Question(cka.compute, ALL, ("cka", "cka_biased", "cka_whitened")),
+        "hsic": Question(partial(hsic.compute, permutations=budget.permutations), ALL, ("hsic", "rbf_cka", "hsic_p")),
+        "orthogonality": Question(orthogonality.compute, ALL),
+        "retrieval": Question(retrieval.compute, ("image", "region"), ranks),
+        "gap": Question(partial(gap.compute, permutations=budget.permutations), ALL),
+        "uniformity": Question(uniformity.compute, ALL, ("alignment",)),
+        "mixing": Question(mixing.compute, ("region",)),
+        "collapse": Question(collapse.compute, ALL),
+        "class": Question(probes.class_probes, ("region",), ("transfer",)),
+        "modality": Question(probes.modality_probes, ("image", "region")),
+        "factors": Question(partial(_factors, targets=targets, shuffles=budget.shuffles), ("image",)),
+        "place": Question(partial(_place, shuffles=budget.shuffles), ("pixel",)),
+    }
+
+
+def _factors(
+    latents: Latents, n: int, generator: np.random.Generator, targets: pd.DataFrame, shuffles: int
+) -> dict[str, float]:
+    """The scenes' factors; names with spaces become one word."""
+    wanted = targets.loc[latents.rows["image"]]
+    columns = {name.replace(" ", "_"): wanted[name].to_numpy() for name in wanted}
+    return probes.factor_probes(latents, columns, n, shuffles, generator)
+
+
+def _place(latents: Latents, n: int, generator: np.random.Generator, shuffles: int) -> dict[str, float]:
+    """Where in the picture a cell lies, which convolutions know from their padding: a control for leakage."""
+    where = {f"place_{axis}": latents.rows[axis].to_numpy() for axis in ("x", "y")}
+    return probes.factor_probes(latents, where, n, shuffles, generator, deep=False)
+
+
+def ask(latents: Mapping[Unit, Latents], budget: Budget, targets: pd.DataFrame, name: str) -> pd.DataFrame:
+    """One question's answers about one model, for every unit that it has.
+
+    Returns:
+        One row per unit, measure and place: ``unit``, ``question``, ``measure``, ``where``, ``value``, ``rows``,
+        ``images``.
+    """
+    question = questions(budget, targets)[name]
+    records = []
+    for unit in question.units:
+        if unit not in latents:
+            continue
+        found = question.compute(latents[unit], n=budget.rows, generator=np.random.default_rng(budget.seed))
+        seen = {"rows": found.pop("rows"), "images": found.pop("images")}
+        for key, value in found.items():
+            measure, _, where = key.partition(" ")
+            records.append({"unit": unit, "question": name, "measure": measure, "where": where, "value": value} | seen)
+    return pd.DataFrame(records, columns=[*ROW_KEYS, "value", "rows", "images"])
+
+
+def split_scores(answers: pd.DataFrame) -> pd.DataFrame:
+    """Block MIG and DCI of every sensor, from the probes' skill for class, modality and every factor.
+
+    Args:
+        answers: of the questions ``class``, ``modality`` and ``factors``.
+    """
+    skills = skill_matrix(answers)
+    records = []
+    for sensor in dict.fromkeys(where.split("/")[0] for where in skills.columns):
+        matrix = skills[[name for name in skills.columns if name.split("/")[0] == sensor]].to_numpy().T
+        found = blocks.block_mig(matrix) | blocks.block_dci(matrix)
+        count = found.pop("factors")
+        for measure, value in found.items():
+            row = {"unit": "all", "question": "split", "measure": measure, "where": sensor, "value": value}
+            records.append(row | {"rows": count, "images": answers["images"].max()})
+    return pd.DataFrame(records)
+
+
+def skill_matrix(answers: pd.DataFrame) -> pd.DataFrame:
+    """Skill above chance, in [0, 1], of linear probes: one row per factor (and class and modality), a column per block.
+
+    Of classes it is (accuracy - chance) / (1 - chance), of modality 2 accuracy - 1, the same for both sensors.
+    """
+    found = answers[answers["question"].isin(["class", "modality", "factors"])]
+    chance = found.loc[found["measure"] == "class_chance", "value"]
+    rows: dict[str, dict[str, float]] = {}
+    blocks = [where for where in dict.fromkeys(found["where"]) if "/" in where]
+    for measure, where, question, unit, value in found[["measure", "where", "question", "unit", "value"]].itertuples(
+        index=False
+    ):
+        if question == "class" and measure == "class":
+            rows.setdefault("class", {})[where] = max(0.0, (value - chance.iloc[0]) / (1 - chance.iloc[0]))
+        elif question == "modality" and measure == "modality" and unit == "region":
+            for block in blocks:
+                if block.split("/")[1] == where:
+                    rows.setdefault("modality", {})[block] = max(0.0, 2 * value - 1)
+        elif question == "factors" and not measure.endswith(("_mlp", "_chance")):
+            rows.setdefault(measure, {})[where] = value
+    return pd.DataFrame(rows).T.reindex(columns=blocks)
+
+
+def beside_nulls(value: pd.DataFrame, nulls: Mapping[str, pd.DataFrame], paired: Mapping[str, tuple[str, ...]]):
+    """The answers about a model with the nulls' beside them.
+
+    Args:
+        value: answers about the model.
+        nulls: name of the null -> the same about it.
+        paired: question -> measures that need pairs; of N4 only these count, and only across sensors, as it shuffles
+            nothing else.
+
+    Returns:
+        ``value`` with a column per null, ``low`` and ``high``, their range, and ``called``: ``above`` or ``below``
+        where the value leaves it, ``within`` where it does not, empty where it is not judged or no null has a value.
+    """
+    table = value.copy()
+    for name in NULLS:
+        if name not in nulls or nulls[name].empty:
+            table[name] = np.nan
+            continue
+        theirs = nulls[name].set_index(ROW_KEYS)["value"]
+        table[name] = theirs.reindex(pd.MultiIndex.from_frame(table[ROW_KEYS])).to_numpy()
+    counts = [
+        measure in paired.get(question, ()) and "/" not in where
+        for question, measure, where in table[["question", "measure", "where"]].itertuples(index=False)
+    ]
+    table["N4"] = table["N4"].where(counts)
+    table["low"], table["high"] = table[list(NULLS)].min(axis=1), table[list(NULLS)].max(axis=1)
+    told = np.select(
+        [table["value"] > table["high"], table["value"] < table["low"], table["value"].notna() & table["low"].notna()],
+        ["above", "below", "within"],
+        "",
+    )
+    judged = ~table["measure"].str.contains(UNJUDGED)
+    return table.assign(called=np.where(judged, told, ""))
+
+
+def printed(budget: Budget) -> str:
+    """The budget in words."""
+    return ", ".join(f"{field} {value}" for field, value in budget.model_dump().items())
