@@ -67,6 +67,25 @@ class Study:
         """
         return cls(StudyConfig.parse(notebook_parameters(namespace)))
 
+    @classmethod
+    def open(cls, name: str, root: str = "") -> Study:
+        """A study that was begun before, by the name of its folder in ``results/local``.
+
+        Args:
+            name: the folder's name.
+            root: where the copy of its dataset lies, which a study does not remember; empty for the built-in one.
+
+        Raises:
+            ValueError: no such study; proposes the nearest.
+        """
+        results = home() / "results" / "local"
+        begun = sorted(file.parent.name for file in results.glob("*/study.json"))
+        if not begun:
+            raise ValueError(f"there is no study in {results} yet; begin one: crodino study")
+        stored = read_json(results / choose(name, begun, "study") / "study.json")
+        settings = {key: value for key, value in stored.items() if key in StudyConfig.model_fields}
+        return cls(StudyConfig.parse({**settings, "study": name, "root": root}))
+
     def on(self, dataset: str, root: str, options: dict[str, Any] | None = None) -> Study:
         """The same settings on other data, in a folder of its own beside this study's."""
         data = {"dataset": dataset, "root": root, "options": options or {}, "study": f"{self.config.name}-{dataset}"}

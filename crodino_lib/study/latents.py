@@ -1,0 +1,276 @@
+"""The laboratory of a study: its finished runs, their nulls, what was found; each part kept with its run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+from torch import nn
+
+from crodino_lib.config import choose
+from crodino_lib.files import replacing
+from crodino_lib.latents.ablation import ablate, bottlenecks
+from crodino_lib.latents.extraction import Latents, Unit, extract
+from crodino_lib.latents.laboratory import ALL, ROW_KEYS, Budget, ask, beside_nulls, questions, split_scores
+from crodino_lib.latents.nulls import dealt_anew, strangers, unpaired
+from crodino_lib.latents.statistics import picture_statistics
+from crodino_lib.methods.registry import METHODS, build_method
+from crodino_lib.progress import bar, say
+from crodino_lib.study.runs import Run, finished_run, source_hash, training_code_hash
+from crodino_lib.study.study import Study
+
+BATCH = 16
+SWAPS = ("miou_swap_shared", "miou_swap_private")  # the ablations that pair scenes
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with a network of each sensor: one run that trains both, or two runs of one sensor each.
+
+    Attributes:
+        name: how it is called in tables: the row, its settings where they differ from the row's, and the seed.
+        runs: one or two.
+        sensors: the study's two.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    sensors: tuple[str, ...]
+
+    @property
+    def method(self) -> str:
+        """Its row."""
+        return self.runs[0].config.method
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return self.runs[0].config.seed
+
+
+def find_subjects(study: Study, methods: Iterable[str] = (), seeds: Iterable[int] = ()) -> list[Subject]:
+    """The finished models of a study that have a network for each of its sensors.
+
+    Where one run was trained with several versions of the code, the present one's counts, else the newest.
+
+    Args:
+        study: where runs lie.
+        methods: rows; all that are there where none is given.
+        seeds: seeds; all where none is given.
+
+    Raises:
+        ValueError: a row that does not exist, has no network for each sensor, or no finished run.
+    """
+    wanted, seeds = [choose(method, METHODS, "method") for method in methods], set(seeds)
+    found: dict[tuple, dict[tuple[str, ...], Run]] = {}
+    for folder in sorted((study.folder / "runs" / study.config.dataset).glob("*/*"), key=_age):
+        run = finished_run(folder)
+        if run is None or (seeds and run.config.seed not in seeds):
+            continue
+        config = run.config
+        key = (config.method, config.seed, json.dumps(config.settings, sort_keys=True), config.teacher)
+        alone = [name for name in run.record["cost"]["students"] if "+" not in name]
+        if alone:
+            found.setdefault(key, {})[tuple(alone)] = run
+    subjects = []
+    for (method, seed, settings, _), runs in found.items():
+        whole = [run for served, run in runs.items() if set(study.config.sensors) <= set(served)]
+        pair = [runs.get((sensor,)) for sensor in study.config.sensors]
+        chosen = whole[-1:] or (pair if all(pair) else [])
+        if chosen and (not wanted or method in wanted):
+            name = " ".join([method, *([settings] if settings != "{}" else []), f"seed {seed}"])
+            subjects.append(Subject(name, tuple(chosen), study.config.sensors))
+    if missing := [method for method in wanted if method not in {subject.method for subject in subjects}]:
+        there = sorted({subject.method for subject in subjects}) or sorted({key[0] for key in found})
+        raise ValueError(
+            f"study {study.config.name} has no finished {missing[0]} with a network of each of "
+            f"{' and '.join(study.config.sensors)}; it has {', '.join(there) or 'nothing'}. Train it: "
+            f"crodino run --method {missing[0]} --study {study.config.name}"
+        )
+    order = wanted or list(METHODS)
+    return sorted(subjects, key=lambda subject: (order.index(subject.method), subject.seed, subject.name))
+
+
+def _age(folder: Path) -> tuple[bool, float]:
+    """Sorts runs of the code as it is last, and newer ones after older ones."""
+    record = folder / "run.json"
+    return folder.name.endswith(training_code_hash()[:8]), record.stat().st_mtime if record.exists() else 0.0
+
+
+class Laboratory:
+    """Latents and findings of a study's models, made when first asked for.
+
+    Args:
+        study: the study.
+        split: which scenes; never those that were trained on, unless asked.
+        budget: how much is looked at.
+    """
+
+    def __init__(self, study: Study, split: str = "test", budget: Budget | None = None):
+        self.study, self.split, self.budget = study, choose(split, study.card.splits, "split"), budget or Budget()
+
+    @cached_property
+    def targets(self) -> pd.DataFrame:
+        """What probes are asked for: the scenes' recorded factors, if there are any, and statistics of the pictures."""
+        scenes = self.study.scenes[self.split]
+        measured = picture_statistics(scenes, self.study.config.sensors)
+        if scenes.factors is None:
+            return measured
+        return pd.concat([scenes.factors.set_axis(scenes.ids), measured], axis=1)
+
+    def latents(self, subject: Subject, trained: bool = True) -> dict[Unit, Latents]:
+        """Latents of a model, or of its network before training: from the runs' folders, else extracted now."""
+        parts = [self._of_run(run, subject.sensors, trained) for run in subject.runs]
+        if len(parts) == 1:
+            return parts[0]
+        return {unit: strangers(*(part[unit] for part in parts)) for unit in ALL}
+
+    def _of_run(self, run: Run, sensors: tuple[str, ...], trained: bool) -> dict[Unit, Latents]:
+        code = source_hash("latents/extraction.py", "losses/regions.py")[:8]
+        stem = f"{self.split}-{'trained' if trained else 'untrained'}-{code}"
+        files = {unit: run.folder / "latents" / f"{stem}-{unit}.npz" for unit in ALL}
+        if all(file.exists() for file in files.values()):
+            return {unit: Latents.load(file) for unit, file in files.items()}
+        if trained:
+            method = run.method(self.study.card)
+        else:
+            method = build_method(run.config, self.study.card).eval()
+            method.export()
+        served = tuple(sensor for sensor in sensors if sensor in method.students)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        scenes = self.study.scenes[self.split]
+        found = extract(method.to(device), scenes, self.study.card, served, BATCH, device)
+        for unit, file in files.items():
+            found[unit].save(file)
+        return found
+
+    def students(self, subject: Subject) -> dict[str, nn.Module]:
+        """Sensor -> its trained network, on the CPU."""
+        methods = [run.method(self.study.card) for run in subject.runs]
+        return {
+            sensor: next(method.students[sensor] for method in methods if sensor in method.students)
+            for sensor in subject.sensors
+        }
+
+    def examine(self, subjects: Iterable[Subject]) -> pd.DataFrame:
+        """Everything asked of every model and of its nulls.
+
+        Returns:
+            One row per model, unit, question, measure and place: ``model``, ``method``, ``seed``, those of
+            ``latents.laboratory.ask`` and of ``beside_nulls``. N2 is empty where the study has no baselines of the
+            model's seed.
+        """
+        subjects = list(subjects)
+        baselines = {subject.seed: subject for subject in find_subjects(self.study) if subject.method == "baseline"}
+        jobs = {}
+        for subject in subjects:
+            jobs |= {(subject.name, null): (subject, null) for null in ("value", "N1", "N3", "N4")}
+            if subject.seed in baselines:
+                jobs[baselines[subject.seed].name, "value"] = (baselines[subject.seed], "value")
+        answers = self._answers(jobs)
+        ablations = {name: self.ablations(subject) for (name, null), (subject, _) in jobs.items() if null == "value"}
+        paired = {name: question.paired for name, question in questions(self.budget, self.targets).items()}
+        paired["ablation"] = SWAPS
+        tables = []
+        for subject in subjects:
+            own = {null: answers[subject.name, null] for null in ("value", "N1", "N3", "N4")}
+            own = {null: _joined([found, ablations[subject.name].get(null)]) for null, found in own.items()}
+            if subject.seed in baselines:
+                stranger = baselines[subject.seed].name
+                own["N2"] = _joined([answers[stranger, "value"], ablations[stranger].get("value")])
+            table = beside_nulls(own.pop("value"), own, paired)
+            table.insert(0, "model", subject.name)
+            table.insert(1, "method", subject.method)
+            table.insert(2, "seed", subject.seed)
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True)
+
+    def _answers(self, jobs: Mapping[tuple, tuple[Subject, str]]) -> dict[tuple, pd.DataFrame]:
+        """The answers of every model or null, on all cores; those that were given before are read."""
+        files = {job: self._file(subject, f"answers-{null}") for job, (subject, null) in jobs.items()}
+        missing = {job: pair for job, pair in jobs.items() if not files[job].exists()}
+        for name, trained in bar(dict.fromkeys((s.name, n != "N1") for s, n in missing.values()), label="latents"):
+            self.latents(next(subject for subject, _ in missing.values() if subject.name == name), trained)
+        if missing:
+            say(f"asking {len(missing)} models and nulls: {self.budget.model_dump()}")
+        tasks = Parallel(n_jobs=-1, return_as="generator_unordered")(
+            delayed(_answer)(self.latents(subject, null != "N1"), null, self.budget, self.targets, files[job])
+            for job, (subject, null) in missing.items()
+        )
+        for _ in bar(tasks, total=len(missing), label="questions", unit="model"):
+            pass
+        return {job: pd.read_csv(file, keep_default_na=True) for job, file in files.items()}
+
+    def ablations(self, subject: Subject) -> dict[str, pd.DataFrame]:
+        """mIoU with a half replaced, of the model (``value``), with channels dealt anew (N3), swapped elsewhere (N4).
+
+        Empty, and said so, for networks whose decoder does not see both halves side by side.
+        """
+        file = self._file(subject, "ablation")
+        if not file.exists():
+            with replacing(file) as path:
+                self._ablate(subject).to_csv(path, index=False)
+        found = pd.read_csv(file)
+        return {null: part.drop(columns="null") for null, part in found.groupby("null")}
+
+    def _ablate(self, subject: Subject) -> pd.DataFrame:
+        students, scenes = self.students(subject), self.study.scenes[self.split]
+        generator = np.random.default_rng(self.budget.seed)
+        columns = ["null", *ROW_KEYS, "value", "rows", "images"]
+        try:
+            seen = bottlenecks(students, scenes, self.study.card, self.budget.scenes, generator)
+        except ValueError as error:
+            say(f"{subject.name}: no ablation: {error}")
+            return pd.DataFrame(columns=columns)
+        width = next(iter(seen[0].contexts.values()))[0].shape[1]
+        dealt = generator.permutation(width) < width // 2
+        records = []
+        for null, how in {"value": {}, "N3": {"shared": dealt}, "N4": {"elsewhere": True}}.items():
+            found = ablate(students, seen, len(self.study.card.classes), **how)
+            count = found.pop("scenes")
+            for key, value in found.items():
+                measure, _, where = key.partition(" ")
+                records.append([null, "image", "ablation", measure, where, value, count, count])
+        return pd.DataFrame(records, columns=columns)
+
+    def _file(self, subject: Subject, what: str) -> Path:
+        """Where findings about a model are kept: their name holds everything they depend on but the run itself."""
+        hashes = [run.record["hash"] for run in subject.runs]
+        parts = [self.split, self.budget.model_dump(), source_hash("latents"), hashes]
+        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+        return subject.runs[0].folder / "latents" / f"{what}-{key}.csv"
+
+
+def _answer(latents: dict[Unit, Latents], null: str, budget: Budget, targets: pd.DataFrame, file: Path) -> None:
+    """Ask one model, or one null of it, every question, and write the answers."""
+    warnings.filterwarnings("ignore", category=RuntimeWarning)  # empty slices and constant channels are NaN by design
+    warnings.filterwarnings("ignore", message=".*(did not converge|least populated|max_iter).*")
+    torch.set_num_threads(1)
+    generator = np.random.default_rng([budget.seed, int(null[1]) if null != "value" else 0])
+    if null == "N3":
+        latents = {unit: dealt_anew(found, np.random.default_rng(budget.seed)) for unit, found in latents.items()}
+    if null == "N4":
+        latents = {unit: unpaired(found, generator) for unit, found in latents.items()}
+    asked = [
+        name
+        for name, question in questions(budget, targets).items()
+        if null != "N4" or question.paired  # shuffling rows changes nothing else
+    ]
+    answers = pd.concat([ask(latents, budget, targets, name) for name in asked], ignore_index=True)
+    if null != "N4":
+        answers = pd.concat([answers, split_scores(answers)], ignore_index=True)
+    with replacing(file) as path:
+        answers.to_csv(path, index=False)
+
+
+def _joined(parts: Iterable[pd.DataFrame | None]) -> pd.DataFrame:
+    return pd.concat([part for part in parts if part is not None and len(part)], ignore_index=True)
