@@ -18,6 +18,8 @@ An open study of cross-modal knowledge distillation: train with two sensors, dep
   crodino study --profile cpu                       evidence, over hours; interrupt it, call it again, it goes on
   crodino study --dataset nyu13 --root FOLDER       the same on your copy of NYU Depth v2
   crodino run --method crodino-kd --seed 1          one run
+  crodino latents rooms-quick                       what its models share and keep apart, beside null models
+  crodino explore rooms-quick                       a page to explore their latents by hand
   crodino inspect FOLDER                            what is in your copy, and whether training on it would go wrong
   crodino lab                                       the notebooks in JupyterLab
 """
@@ -53,6 +55,8 @@ def _fail(error: Exception | str, status: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from crodino_lib.config import Budget
+
     parser = argparse.ArgumentParser(
         prog="crodino",
         description=DESCRIPTION,
@@ -112,6 +116,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_settings(tables)
 
+    latents = _command(
+        commands,
+        "latents",
+        _latents,
+        "ask what a study's finished models share and keep apart, beside models that learnt no split",
+    )
+    _add_subjects(latents)
+    for name, field in Budget.model_fields.items():
+        latents.add_argument(f"--{name}", type=int, metavar="N", help=f"{field.description} (default {field.default})")
+
+    explore = _command(
+        commands, "explore", _explore, "write a page to explore a study's latents by hand; it needs no network"
+    )
+    _add_subjects(explore)
+    explore.add_argument("--points", type=int, default=4000, metavar="N", help="most points a picture (default 4000)")
+    explore.add_argument("--out", metavar="HTML", help="the page (default explorer.html in the study's folder)")
+
+    sweep = _command(
+        commands, "sweep", _sweep, "fit UMAP over settings and seeds, to see what of a picture is the setting's doing"
+    )
+    _add_subjects(sweep)
+    sweep.add_argument("--half", choices=("shared", "private"), default="shared", help="which half (default shared)")
+    sweep.add_argument("--points", type=int, default=2000, metavar="N", help="most points a picture (default 2000)")
+
     _command(commands, "lab", _lab, "open the notebooks in JupyterLab")
     return parser
 
@@ -129,6 +157,85 @@ def _add_settings(command: argparse.ArgumentParser, without: tuple[str, ...] = (
     for name, field in StudyConfig.model_fields.items():
         if name not in without:
             command.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar=name.upper(), help=field.description)
+
+
+def _add_subjects(command: argparse.ArgumentParser) -> None:
+    """Which finished models of which study."""
+    command.add_argument("name", metavar="STUDY", help="name of its folder in results/local, such as rooms-quick")
+    command.add_argument("--methods", metavar="ROW,...", default="", help="rows (default all that have both sensors)")
+    command.add_argument("--seeds", metavar="N,...", default="", help="seeds of runs (default all)")
+    command.add_argument("--split", default="test", help="scenes to look at (default test)")
+    command.add_argument("--root", default="", metavar="FOLDER", help="your copy of the study's dataset")
+
+
+def _subjects(options: argparse.Namespace, **budget: int) -> tuple[Any, list]:
+    """The laboratory of a study, and the models asked for."""
+    from crodino_lib.config import Budget
+    from crodino_lib.study.latents import Laboratory, find_subjects
+    from crodino_lib.study.study import Study
+
+    laboratory = Laboratory(Study.open(options.name, options.root), options.split, Budget.parse(budget))
+    methods = [name for name in options.methods.split(",") if name]
+    if wrong := [seed for seed in options.seeds.split(",") if seed and not seed.isdigit()]:
+        raise ValueError(f"--seeds {options.seeds!r}: {wrong[0]!r} is not a number")
+    seeds = [int(seed) for seed in options.seeds.split(",") if seed]
+    subjects = find_subjects(laboratory.study, methods, seeds)
+    if not subjects:
+        raise ValueError(
+            f"study {options.name} has no finished model with a network of each of its sensors"
+            + (f" and a seed among {options.seeds}" if seeds else "")
+            + f": crodino study --study {options.name} trains them"
+        )
+    return laboratory, subjects
+
+
+def _latents(options: argparse.Namespace) -> None:
+    from crodino_lib.latents.reading import diagnose, reading_table
+    from crodino_lib.study.latents import save_findings
+
+    from crodino_lib.config import Budget
+
+    given = {name: getattr(options, name) for name in Budget.model_fields}
+    laboratory, subjects = _subjects(options, **{name: value for name, value in given.items() if value is not None})
+    table = save_findings(laboratory, subjects)
+    for model, rows in reading_table(table).groupby("model", sort=False):
+        shown = rows.drop(columns=["model", "low", "high"]).set_index("quantity")
+        print(f"\n{model}\n{shown.round(3).to_string(na_rep='-')}")
+    for row in diagnose(table).itertuples():
+        print(f"\n{row.model}: {row.diagnosis}", end="")
+    print(f"\n\n{laboratory.caption(table)}\n{laboratory.study.folder / 'tables'}\n{laboratory.study.figures}")
+
+
+def _explore(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from crodino_lib.explorer.page import write_page
+    from crodino_lib.explorer.payload import payload
+    from crodino_lib.study.explore import explored
+
+    laboratory, subjects = _subjects(options)
+    study = laboratory.study
+    runs, pictures = explored(laboratory, subjects, n=options.points)
+    pictures.save(study.folder / "figures", "explorer_manifolds")
+    data = payload(f"{study.config.name}, {laboratory.split}", study.card, study.scenes[laboratory.split], runs)
+    page = write_page(data, Path(options.out or study.folder / "explorer.html"))
+    print(f"{sum(len(run.rows) * len(run.sensors) for run in runs)} points, {page.stat().st_size / 1e6:.1f} MB: {page}")
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from crodino_lib.latents.manifold import sweep
+
+    laboratory, subjects = _subjects(options)
+    tables = {}
+    for subject in subjects:
+        latents = laboratory.latents(subject)["region"]
+        tables[subject.name] = sweep(latents, options.half, range(5), n=options.points)
+    table = pd.concat(tables, names=["model"]).reset_index(level=0)
+    laboratory.study.save_table(table, f"sweep_{options.half}")
+    print(table.round(3).to_string(index=False))
+    print(laboratory.study.folder / "tables" / f"sweep_{options.half}.csv")
 
 
 def _study_config(options: argparse.Namespace) -> Any:

@@ -244,6 +244,18 @@ class RunConfig(Strict):
         return self.model_copy(update=own | {"teacher": "", "teacher_sensors": ()})
 
 
+class Budget(Strict):
+    """How much the laboratory of latents looks at; printed with every result."""
+
+    rows: int = Field(1000, ge=20, description="most rows of any metric; those of kernels cost its square")
+    permutations: int = Field(
+        200, ge=1, description="permutations of images behind every p-value, at least 1 / (N + 1)"
+    )
+    shuffles: int = Field(20, ge=1, description="shuffles of factors over scenes behind the chance level of probes")
+    scenes: int = Field(100, ge=2, description="most scenes that are segmented with a half replaced")
+    seed: int = Field(0, ge=0, description="seed of samples and shuffles; a model and its nulls see the same rows")
+
+
 def profiles() -> dict[str, dict[str, Any]]:
     """The profiles, as data: name -> settings."""
     return tomllib.loads((Path(__file__).parent / "profiles.toml").read_text())

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from crodino_lib.config import Strict
+from crodino_lib.config import Budget
 from crodino_lib.latents import blocks, cka, collapse, gap, hsic, mixing, orthogonality, probes, retrieval, uniformity
 from crodino_lib.latents.extraction import Latents, Unit
 from crodino_lib.latents.nulls import NULLS
@@ -21,24 +21,6 @@ from crodino_lib.latents.nulls import NULLS
 ALL: tuple[Unit, ...] = ("image", "region", "pixel")
 ROW_KEYS = ["unit", "question", "measure", "where"]
 UNJUDGED = "_p$|^chance_|_chance$|_floor$|_shuffled$|^classes$"  # measures that judge others
-
-
-class Budget(Strict):
-    """How much is looked at; printed with every result.
-
-    Attributes:
-        rows: most rows of any metric; those of kernels and neighbours cost its square.
-        permutations: of images, for every p-value: the least possible one is 1 / (permutations + 1).
-        shuffles: of factors over images, for the chance level of probes.
-        scenes: most scenes that students segment with a half replaced.
-        seed: of every sample and shuffle; a model and its nulls are asked about the same rows.
-    """
-
-    rows: int = 1000
-    permutations: int = 200
-    shuffles: int = 20
-    scenes: int = 100
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,27 +104,43 @@ def split_scores(answers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def skill_matrix(answers: pd.DataFrame) -> pd.DataFrame:
+def skill_matrix(answers: pd.DataFrame, column: str = "value") -> pd.DataFrame:
     """Skill above chance, in [0, 1], of linear probes: one row per factor (and class and modality), a column per block.
 
     Of classes it is (accuracy - chance) / (1 - chance), of modality 2 accuracy - 1, the same for both sensors.
+
+    Args:
+        answers: about one model, of the questions ``class``, ``modality`` and ``factors``.
+        column: ``value``, or the null whose skill is wanted.
     """
-    found = answers[answers["question"].isin(["class", "modality", "factors"])]
-    chance = found.loc[found["measure"] == "class_chance", "value"]
-    rows: dict[str, dict[str, float]] = {}
-    blocks = [where for where in dict.fromkeys(found["where"]) if "/" in where]
-    for measure, where, question, unit, value in found[["measure", "where", "question", "unit", "value"]].itertuples(
-        index=False
-    ):
-        if question == "class" and measure == "class":
-            rows.setdefault("class", {})[where] = max(0.0, (value - chance.iloc[0]) / (1 - chance.iloc[0]))
-        elif question == "modality" and measure == "modality" and unit == "region":
-            for block in blocks:
-                if block.split("/")[1] == where:
-                    rows.setdefault("modality", {})[block] = max(0.0, 2 * value - 1)
-        elif question == "factors" and not measure.endswith(("_mlp", "_chance")):
-            rows.setdefault(measure, {})[where] = value
-    return pd.DataFrame(rows).T.reindex(columns=blocks)
+    linear = _linear(answers)
+    wide = linear.pivot_table(index="measure", columns="where", values=column, sort=False)
+    blocks = [where for where in wide if "/" in where]
+    chance = answers.loc[answers["measure"] == "class_chance", "value"].iloc[0]
+    wide.loc["class"] = ((wide.loc["class"] - chance) / (1 - chance)).clip(lower=0)
+    for block in blocks:
+        wide.loc["modality", block] = max(0.0, 2 * wide.loc["modality", block.split("/")[1]] - 1)
+    return wide[blocks]
+
+
+def called_matrix(answers: pd.DataFrame) -> pd.DataFrame:
+    """Which cells of ``skill_matrix`` are above the range of the nulls; of a table from ``beside_nulls``."""
+    linear = _linear(answers).assign(above=lambda rows: (rows["called"] == "above").astype(float))
+    wide = linear.pivot_table(index="measure", columns="where", values="above", sort=False)
+    blocks = [where for where in wide if "/" in where]
+    for block in blocks:
+        wide.loc["modality", block] = wide.loc["modality", block.split("/")[1]]
+    return wide[blocks] > 0
+
+
+def _linear(answers: pd.DataFrame) -> pd.DataFrame:
+    """The rows of linear probes that the factor matrix shows; of modality those of regions."""
+    question, measure = answers["question"], answers["measure"]
+    factors = (question == "factors") & ~measure.str.endswith(("_mlp", "_chance"))
+    told = ((question == "class") & (measure == "class")) | (
+        (question == "modality") & (measure == "modality") & (answers["unit"] == "region")
+    )
+    return pd.concat([answers[told], answers[factors]])
 
 
 def beside_nulls(value: pd.DataFrame, nulls: Mapping[str, pd.DataFrame], paired: Mapping[str, tuple[str, ...]]):
@@ -178,8 +176,3 @@ def beside_nulls(value: pd.DataFrame, nulls: Mapping[str, pd.DataFrame], paired:
     )
     judged = ~table["measure"].str.contains(UNJUDGED)
     return table.assign(called=np.where(judged, told, ""))
-
-
-def printed(budget: Budget) -> str:
-    """The budget in words."""
-    return ", ".join(f"{field} {value}" for field, value in budget.model_dump().items())

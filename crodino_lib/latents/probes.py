@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from sklearn.base import ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import balanced_accuracy_score
@@ -345,3 +346,18 @@ def _several(latents: Latents) -> Latents:
     if len(latents.sensors) != 2:
         raise ValueError(f"these probes compare two sensors, found {', '.join(latents.sensors)}")
     return latents
+
+
+def class_errors(vectors: np.ndarray, classes: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """(n,) how little a linear probe believes in every row's class: 1 less its probability, on images not fitted on.
+
+    Rows of a class that the fitted images do not show have an error of 1.
+    """
+    errors = np.ones(len(classes))
+    for train, test in folds_of(images).split(vectors, groups=images):
+        scaler = StandardScaler().fit(vectors[train])
+        model = logistic(PENALTIES[1]).fit(scaler.transform(vectors[train]), classes[train])
+        believed = pd.DataFrame(model.predict_proba(scaler.transform(vectors[test])), columns=model.classes_)
+        believed = believed.reindex(columns=np.union1d(model.classes_, classes), fill_value=0.0)
+        errors[test] = 1 - believed.to_numpy()[np.arange(len(test)), believed.columns.get_indexer(classes[test])]
+    return errors

@@ -16,12 +16,25 @@ import torch
 from joblib import Parallel, delayed
 from torch import nn
 
-from crodino_lib.config import choose
+from crodino_lib.config import Budget, choose
+from crodino_lib.figures.base import save
+from crodino_lib.figures.latents import beside_nulls as beside_nulls_figure
+from crodino_lib.figures.latents import factor_matrix
 from crodino_lib.files import replacing
 from crodino_lib.latents.ablation import ablate, bottlenecks
 from crodino_lib.latents.extraction import Latents, Unit, extract
-from crodino_lib.latents.laboratory import ALL, ROW_KEYS, Budget, ask, beside_nulls, questions, split_scores
+from crodino_lib.latents.laboratory import (
+    ALL,
+    ROW_KEYS,
+    ask,
+    beside_nulls,
+    called_matrix,
+    questions,
+    skill_matrix,
+    split_scores,
+)
 from crodino_lib.latents.nulls import dealt_anew, strangers, unpaired
+from crodino_lib.latents.reading import diagnose, reading_table
 from crodino_lib.latents.statistics import picture_statistics
 from crodino_lib.methods.registry import METHODS, build_method
 from crodino_lib.progress import bar, say
@@ -29,6 +42,12 @@ from crodino_lib.study.runs import Run, finished_run, source_hash, training_code
 from crodino_lib.study.study import Study
 
 BATCH = 16
+FACTOR_CAPTION = (
+    "Skill above chance (x 100; 100 is perfect) of linear probes that read a factor from a block, on scenes they were "
+    "not fitted on; s shared, p private half. Framed: above every null. The sensors' own columns: R² of a supervised "
+    "regressor on the pictures themselves."
+)
+NULL_CAPTION = "A model's numbers (bars) beside those of models that learnt no split; grey: the nulls' range."
 SWAPS = ("miou_swap_shared", "miou_swap_private")  # the ablations that pair scenes
 
 
@@ -242,6 +261,14 @@ class Laboratory:
                 records.append([null, "image", "ablation", measure, where, value, count, count])
         return pd.DataFrame(records, columns=columns)
 
+    def caption(self, table: pd.DataFrame) -> str:
+        """Which scenes, how many rows, permutations and seeds are behind the numbers."""
+        return (
+            f"{self.study.card.title}, split {self.split}, {table['images'].max()} scenes, at most {self.budget.rows} "
+            f"rows, {self.budget.permutations} permutations, seeds {', '.join(map(str, sorted(set(table['seed']))))}. "
+            f"{self.study.says()}"
+        )
+
     def _file(self, subject: Subject, what: str) -> Path:
         """Where findings about a model are kept: their name holds everything they depend on but the run itself."""
         hashes = [run.record["hash"] for run in subject.runs]
@@ -274,3 +301,61 @@ def _answer(latents: dict[Unit, Latents], null: str, budget: Budget, targets: pd
 
 def _joined(parts: Iterable[pd.DataFrame | None]) -> pd.DataFrame:
     return pd.concat([part for part in parts if part is not None and len(part)], ignore_index=True)
+
+
+def factor_groups(
+    table: pd.DataFrame, truth: pd.DataFrame | None = None
+) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+    """The columns of the factor matrix: what sensors hold, then every model, then the nulls of the first.
+
+    Args:
+        table: from ``Laboratory.examine``.
+        truth: R² of a supervised regressor per factor (rows) and sensor (columns), where the dataset has a truth table.
+
+    Returns:
+        Title -> skill, and title -> which cells are above the nulls, for ``figures.latents.factor_matrix``.
+    """
+    groups, called = {}, {}
+    for model, found in table.groupby("model", sort=False):
+        groups[model], called[model] = skill_matrix(found), called_matrix(found)
+    first = next(iter(groups))
+    found = table[table["model"] == first]
+    for null, title in {"N1": "N1 untrained", "N2": "N2 baselines", "N3": "N3 dealt anew"}.items():
+        if found[null].notna().any():
+            groups[title] = skill_matrix(found, null)
+    rows = groups[first].index
+    if truth is not None:
+        groups = {"sensors": truth.clip(lower=0).reindex(rows), **groups}
+    return {title: group.reindex(rows) for title, group in groups.items()}, called
+
+
+def sensor_truth(study: Study) -> pd.DataFrame | None:
+    """R² of a regressor per recorded factor and sensor of the study, kept in its folder; None without factors."""
+    from crodino_lib.data.rooms.factors import truth_table
+
+    if study.dataset.factors("test") is None:
+        return None
+    file = study.folder / "tables" / "truth.csv"
+    if not file.exists():
+        study.save_table(truth_table(study.dataset), "truth")
+    wide = pd.read_csv(file).pivot_table(index="factor", columns="sensor", values="r2", sort=False)
+    return wide[list(study.config.sensors)]
+
+
+def save_findings(laboratory: Laboratory, subjects: Iterable[Subject]) -> pd.DataFrame:
+    """Examine the models, and write tables and figures of what was found into the study's folder.
+
+    Returns:
+        The whole table, as ``Laboratory.examine``.
+    """
+    study, table = laboratory.study, laboratory.examine(subjects)
+    groups, called = factor_groups(table, sensor_truth(study))
+    read = reading_table(table)
+    study.save_table(table, f"latents_{laboratory.split}")
+    study.save_table(read, "latents_reading")
+    study.save_table(diagnose(table), "latents_diagnosis")
+    caption = laboratory.caption(table)
+    flat = pd.concat(groups, names=["group"]).reset_index()
+    save(factor_matrix(groups, called, f"{FACTOR_CAPTION} {caption}"), study.figures, "factor_matrix", flat)
+    save(beside_nulls_figure(read, f"{NULL_CAPTION} {caption}"), study.figures, "beside_nulls", read)
+    return table
