@@ -190,10 +190,9 @@ def _subjects(options: argparse.Namespace, **budget: int) -> tuple[Any, list]:
 
 
 def _latents(options: argparse.Namespace) -> None:
+    from crodino_lib.config import Budget
     from crodino_lib.latents.reading import diagnose, reading_table
     from crodino_lib.study.latents import save_findings
-
-    from crodino_lib.config import Budget
 
     given = {name: getattr(options, name) for name in Budget.model_fields}
     laboratory, subjects = _subjects(options, **{name: value for name, value in given.items() if value is not None})
