@@ -33,16 +33,18 @@ def manifolds(card):
     generator = np.random.default_rng(0)
     points = pd.DataFrame(
         [
-            (model, half, sensor, name, *generator.normal(size=2))
+            (model, half, embedding, sensor, name, *generator.normal(size=2))
             for model in ("trained", "untrained")
             for half in ("shared", "private")
+            for embedding in ("UMAP", "PCA")
             for sensor in ("rgb", "depth")
             for name in card.classes
         ],
-        columns=["model", "half", "sensor", "name", "x", "y"],
+        columns=["model", "half", "embedding", "sensor", "name", "x", "y"],
     )
-    table = pd.DataFrame({"model": ["trained", "trained", "untrained", "untrained"], "half": ["shared", "private"] * 2})
-    table[["points", "k", "seed"]] = 8, 3, 7
+    table = points[["model", "half", "embedding"]].drop_duplicates(ignore_index=True)
+    table[["points", "k", "seeds", "rnx_auc", "says", "misleads"]] = 8, 3, 5, 0.44, "", False
+    table["seed"] = pd.array([7, None] * 4, dtype="Int64")
     table["trustworthiness"], table["continuity"] = 0.91, 0.82
     table["cross_modality_hd"], table["cross_modality_2d"] = 0.48, 0.37
     table["class_purity_hd"], table["class_purity_2d"] = 0.61, 0.72
@@ -284,8 +286,39 @@ def test_bars_are_means_over_seeds(toy_card):
 
 def test_a_manifold_is_told_with_its_fidelity_and_its_seed(toy_card):
     told = words(figures.manifold(*manifolds(toy_card), toy_card))
-    for number in ("T 0.91", "C 0.82", "0.48 → 0.37", "0.61 → 0.72", "n = 8", "seed 7", "3 nearest"):
+    for number in ("T(3) 0.91", "C(3) 0.82", "R 0.44", "0.48 → 0.37", "0.61 → 0.72", "n = 8", "seed 7", "3 nearest"):
         assert number in told
+    assert "median trustworthiness of 5 seeds" in told
+    assert "(misleads)" not in told
+
+
+def test_a_manifold_that_misleads_says_so(toy_card):
+    points, table = manifolds(toy_card)
+    table["misleads"] = True
+    assert words(figures.manifold(points, table, toy_card)).count("(misleads)") == 4
+
+
+def test_the_second_opinion_has_no_seed_and_its_own_points(toy_card):
+    points, table = manifolds(toy_card)
+    points.loc[points["embedding"] == "PCA", "x"] += 100
+    figure = figures.manifold(points, table, toy_card, embedding="PCA")
+    assert "seed" not in words(figure)
+    assert all((ax.collections[0].get_offsets()[:, 0] > 50).all() for ax in figure.axes)
+
+
+def test_an_embedding_that_was_not_fitted_is_refused(toy_card):
+    with pytest.raises(ValueError, match="embedding 'tsne' is not in the table; it has UMAP, PCA"):
+        figures.manifold(*manifolds(toy_card), toy_card, embedding="tsne")
+
+
+def test_a_collapsed_half_is_told_in_words_where_its_points_would_be(toy_card):
+    points, table = manifolds(toy_card)
+    gone = (table["model"] == "trained") & (table["half"] == "private")
+    table.loc[gone, "points"], table.loc[gone, "says"] = 0, "collapsed: all vectors are equal"
+    table.loc[gone, ["k", "seed", "trustworthiness"]] = np.nan
+    figure = figures.manifold(points[(points["model"] != "trained") | (points["half"] != "private")], table, toy_card)
+    assert [len(ax.collections) for ax in figure.axes] == [1, 0, 1, 1]
+    assert "collapsed: all vectors are equal" in words(figure)
 
 
 def test_a_manifold_has_the_colours_of_classes_and_every_point(toy_card):

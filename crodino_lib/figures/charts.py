@@ -166,31 +166,36 @@ def comparison(table: pd.DataFrame) -> StudyFigure:
 
 
 @styled
-def manifold(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
+def manifold(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, embedding: str = "UMAP") -> StudyFigure:
     """The latent manifolds: one row per model, one column per half; colour is the class, marker the sensor.
 
     Args:
         points: from ``crodino_lib.latents.manifold.fit_manifolds``.
-        table: from the same.
+        table: from the same. A half without points, which has collapsed, is told in words.
         card: gives the classes' colours.
+        embedding: ``UMAP``, or ``PCA`` for the second opinion.
+
+    Raises:
+        ValueError: the table has no such embedding.
     """
+    if embedding not in set(table["embedding"]):
+        held = ", ".join(dict.fromkeys(table["embedding"]))
+        raise ValueError(f"embedding {embedding!r} is not in the table; it has {held}")
+    points, table = (each[each["embedding"] == embedding] for each in (points, table))
     styles, colours = modality_styles(points["sensor"]), class_colours(card)
-    first = table.iloc[0]
-    caption = (
-        f"UMAP (seed {first['seed']}) of region vectors, one per image, class and sensor; both sensors in one fit. "
-        f"T: trustworthiness, C: continuity. Other sensor, own class: share of the {first['k']} nearest neighbours, "
-        "in the latent space → in the picture; where these differ by more than 0.1 the picture misleads. "
-        "Distances between islands, their sizes and gaps mean nothing."
-    )
-    figure = StudyFigure(TWO_COLUMNS_MM, 30 + 74 * table["model"].nunique(), caption)
+    figure = StudyFigure(TWO_COLUMNS_MM, 36 + 74 * table["model"].nunique(), _manifold_caption(table, embedding))
     axes = figure.subplots(table["model"].nunique(), table["half"].nunique(), squeeze=False)
     for ax, (_, row) in zip(axes.flat, table.iterrows(), strict=True):
         here = points[(points["model"] == row["model"]) & (points["half"] == row["half"])]
-        sns.scatterplot(
-            here.sample(frac=1, random_state=0),  # shuffled, or one sensor would lie on top of the other
-            x="x", y="y", hue="name", palette=colours, style="sensor", markers={s: m for s, (_, m) in styles.items()},
-            s=7, alpha=0.75, linewidth=0, legend=False, rasterized=True, ax=ax,
-        )  # fmt: skip
+        if len(here):
+            sns.scatterplot(
+                here.sample(frac=1, random_state=0),  # shuffled, or one sensor would lie on top of the other
+                x="x", y="y", hue="name", palette=colours, style="sensor",
+                markers={s: m for s, (_, m) in styles.items()}, s=7 if row["points"] < 2000 else 4, alpha=0.75,
+                linewidth=0, legend=False, rasterized=True, ax=ax,
+            )  # fmt: skip
+        else:
+            ax.text(0.5, 0.5, row["says"].replace(": ", ":\n"), transform=ax.transAxes, ha="center", color="0.3")
         ax.set(title=f"{row['model']}, {row['half']}", xlabel=_fidelity(row), ylabel="", xticks=[], yticks=[])
         ax.spines[:].set(visible=True, color="0.7")
     shown = set(points["name"])
@@ -200,11 +205,32 @@ def manifold(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard) -> St
     return figure
 
 
-def _fidelity(row: pd.Series) -> str:
+def _manifold_caption(table: pd.DataFrame, embedding: str) -> str:
+    drawn = table[table["points"] > 0]
+    if drawn.empty:
+        return f"{embedding} of region vectors, one per image, class and sensor. No half can be drawn."
+    tried = drawn["seeds"].iloc[0]
+    chosen = f"the run of median trustworthiness of {count(tried, 'seed')}; " if embedding == "UMAP" else ""
+    k = drawn["k"].iloc[0]
     return (
-        f"n = {row['points']}, T {row['trustworthiness']:.2f}, C {row['continuity']:.2f}\n"
+        f"{embedding} of region vectors, one per image, class and sensor; both sensors in one fit; {chosen}n: points. "
+        f"T({k}): trustworthiness, C({k}): continuity, R: area under R_NX; 1 is perfect. Other sensor, own class: "
+        f"share of the {k} nearest neighbours, in the latent space → in the picture; where these differ by more than "
+        "0.1 the picture misleads. Distances between islands, their sizes and gaps mean nothing."
+    )
+
+
+def _fidelity(row: pd.Series) -> str:
+    if not row["points"]:
+        return " \n "
+    seed = "" if pd.isna(row["seed"]) else f", seed {row['seed']}"
+    remark = f"\n{row['says']}" if row["says"] else ""
+    return (
+        f"n = {row['points']}, T({row['k']}) {row['trustworthiness']:.2f}, C({row['k']}) {row['continuity']:.2f}, "
+        f"R {row['rnx_auc']:.2f}{seed}\n"
         f"other sensor {row['cross_modality_hd']:.2f} → {row['cross_modality_2d']:.2f}, "
         f"own class {row['class_purity_hd']:.2f} → {row['class_purity_2d']:.2f}"
+        f"{' (misleads)' if row['misleads'] else ''}{remark}"
     )
 
 

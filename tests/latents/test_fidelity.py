@@ -140,6 +140,8 @@ def test_a_space_tells_of_a_picture_what_the_measures_say():
     assert told["trustworthiness"] == pytest.approx(sklearn_trustworthiness(high, low, n_neighbors=15, metric="cosine"))
     assert told["continuity"] == pytest.approx(sklearn_trustworthiness(low, unit, n_neighbors=15))
     assert told["rnx_auc"] == rnx_auc(rnx(ranks(unit), ranks(low)))
+    groups = rows["class"] * 2 + (rows["sensor"] == "rgb")
+    assert told["centroid_spearman"] == pytest.approx(centroid_spearman(unit, low, groups))
     assert told["cross_modality_2d"] == cross_modality_fraction(low, rows["sensor"], 15)
     assert told["class_purity_hd"] == class_purity(unit, rows["class"], 15)
 

@@ -5,7 +5,7 @@ import pytest
 from crodino_lib.latents import film
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.fidelity import cross_modality_fraction
-from crodino_lib.latents.film import aligned, fit_film, read_frames
+from crodino_lib.latents.film import fit_film, read_frames
 
 
 def frame(gap, regions=40, collapsed=False):
@@ -101,4 +101,3 @@ def test_aligned_pictures_hold_still_where_the_latents_do_and_are_repeatable():
     assert moved < 0.3 * np.linalg.norm(places[0] - places[0][shuffled], axis=1).mean()
     assert (found.table["trustworthiness"] > 0.8).all()
     pd.testing.assert_frame_equal(fit_film(frames, "shared", 0).points, found.points)
-    assert aligned([np.zeros((20, 20))] * 2, 0, 30)[0].shape == (20, 2)

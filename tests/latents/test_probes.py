@@ -2,8 +2,28 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sklearn.dummy import DummyClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from crodino_lib.latents import probes
 from crodino_lib.latents.extraction import Latents
-from crodino_lib.latents.probes import sensor_probe
+from crodino_lib.latents.probes import (
+    balanced_accuracy,
+    class_errors,
+    class_probes,
+    class_skill,
+    factor_probes,
+    folds_of,
+    logistic,
+    modality_probes,
+    ridge_guesses,
+    sensor_probe,
+    skill,
+)
+
+# perceptrons stop after a fixed number of steps, on purpose
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore:Got `batch_size`")
 
 IMAGES, REGIONS, CHANNELS = 40, 6, 16
 SENSORS = ("rgb", "depth")
@@ -50,3 +70,361 @@ def test_errors_name_the_blocks_and_the_images():
         sensor_probe(latents(noise(0), noise(1)), "private", SENSORS)
     with pytest.raises(ValueError, match="at least 2 images, found 1"):
         sensor_probe(latents(noise(0), noise(1)).take(np.arange(REGIONS)), "shared", SENSORS)
+
+
+# What follows asks for more than which sensor a vector is from.
+
+K = 4
+MEMORISED = 4.0  # length of a vector that says which image a row is of
+
+
+def rows_of(images, classes):
+    return pd.DataFrame({"image": [f"scene-{i}" for i in images], "class": classes, "name": "thing", "cells": 1.0})
+
+
+def four_blocks(*vectors, images, classes):
+    names = ("rgb/shared", "rgb/private", "depth/shared", "depth/private")
+    return Latents(dict(zip(names, vectors, strict=True)), rows_of(images, classes))
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """24 images of 4 rows, one of each class, with a generator for what blocks hold."""
+    images, classes = np.repeat(np.arange(24), K), np.tile(np.arange(K), 24)
+    return images, classes, np.random.default_rng(0)
+
+
+def jitter(generator, *shape):
+    return 0.1 * generator.normal(size=shape)
+
+
+@pytest.fixture(scope="module")
+def found(scenes):
+    """rgb holds the class in its shared half alone, depth in both: identity, missed, duplicated."""
+    images, classes, generator = scenes
+    code, n = 3 * np.eye(K)[classes], len(classes)
+    blocks = [code + jitter(generator, n, K), generator.normal(size=(n, K))]
+    blocks += [code + jitter(generator, n, K), code + jitter(generator, n, K)]
+    return class_probes(four_blocks(*blocks, images=images, classes=classes), 1000, np.random.default_rng(0))
+
+
+@pytest.fixture
+def no_perceptron(monkeypatch):
+    """Perceptrons take most of the time; where nobody asks them, one that always guesses alike is enough."""
+    monkeypatch.setattr(probes, "perceptron", lambda seed: DummyClassifier())
+
+
+def test_a_half_that_holds_the_class_is_read_and_one_that_missed_it_is_not(found):
+    for block in ("rgb/shared", "depth/shared", "depth/private"):
+        assert found[f"class {block}"] == 1
+        assert found[f"class_mlp {block}"] > 0.9
+    assert found["class rgb/private"] == pytest.approx(1 / K, abs=0.15)
+    assert found["class_mlp rgb/private"] == pytest.approx(1 / K, abs=0.15)
+    assert (found["class_chance"], found["classes"], found["rows"], found["images"]) == (1 / K, K, 96, 24)
+
+
+def test_a_duplicated_half_adds_nothing_though_it_holds_everything(found):
+    assert found["class depth/private"] == 1
+    assert found["delta_private depth"] == pytest.approx(0, abs=0.02)
+    assert found["delta_shared depth"] == pytest.approx(0, abs=0.02)
+
+
+def test_a_half_that_missed_the_class_adds_nothing_and_the_other_adds_everything(found):
+    assert found["delta_private rgb"] == pytest.approx(0, abs=0.05)
+    assert found["delta_shared rgb"] == pytest.approx(1 - found["class rgb/private"], abs=0.05)
+
+
+def test_halves_that_hold_half_of_the_class_each_add_the_other_half(scenes, no_perceptron):
+    images, classes, generator = scenes
+    bits = [
+        6.0 * np.stack([bit, bit], axis=1) + jitter(generator, len(classes), 2) for bit in (classes // 2, classes % 2)
+    ]
+    found = class_probes(four_blocks(*bits, *bits, images=images, classes=classes), 1000, np.random.default_rng(0))
+    for sensor in ("rgb", "depth"):
+        assert found[f"class {sensor}/shared"] == pytest.approx(0.5, abs=0.06)  # one bit of two
+        assert found[f"delta_private {sensor}"] == pytest.approx(0.5, abs=0.06)
+        assert found[f"delta_shared {sensor}"] == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_constant_half_tells_nothing_and_adds_nothing(scenes, no_perceptron):
+    images, classes, generator = scenes
+    code, nothing = 3 * np.eye(K)[classes] + jitter(generator, len(classes), K), np.zeros((len(classes), K))
+    latents = four_blocks(code, nothing, code, nothing, images=images, classes=classes)
+    found = class_probes(latents, 1000, np.random.default_rng(0))
+    assert found["class rgb/private"] == pytest.approx(1 / K)
+    assert found["delta_private rgb"] == pytest.approx(0)
+    assert found["delta_shared rgb"] == pytest.approx(1 - 1 / K)
+
+
+def test_a_probe_of_equal_codes_transfers_wholly(found):
+    assert found["transfer shared"] == 1
+
+
+def test_a_probe_of_permuted_channels_does_not_transfer(scenes, no_perceptron):
+    images, classes, generator = scenes
+    code = 3 * np.eye(K)[classes] + jitter(generator, len(classes), K)
+    moved = code[:, [0, 2, 3, 1]]  # one class of four stays where it was: chance
+    found = class_probes(
+        four_blocks(code, code, moved, moved, images=images, classes=classes), 1000, np.random.default_rng(0)
+    )
+    assert found["class depth/shared"] == 1
+    assert found["transfer shared"] == pytest.approx(1 / K, abs=0.02)
+
+
+def test_transfer_is_relative_to_the_judged_sensors_own_probe():
+    """Oracle: both ways by hand, with sensors of unequal quality."""
+    generator = np.random.default_rng(3)
+    images, classes = np.repeat(np.arange(20), K), np.tile(np.arange(K), 20)
+    code = np.eye(K)[classes]
+    good, poor = (code + spread * generator.normal(size=code.shape) for spread in (0.1, 0.9))
+    (own, across), (back, poor_own) = (
+        class_skill(block, classes, images, [good, poor])["linear"] for block in (good, poor)
+    )
+    assert own - poor_own > 0.1
+    latents = four_blocks(good, good, poor, poor, images=images, classes=classes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probes, "perceptron", lambda seed: DummyClassifier())
+        found = class_probes(latents, 1000, np.random.default_rng(0))
+    assert found["transfer shared"] == pytest.approx((across / poor_own + back / own) / 2, abs=0.05)
+
+
+def test_blocks_of_other_widths_have_classes_but_no_transfer(scenes, no_perceptron):
+    images, classes, generator = scenes
+    code = 3 * np.eye(K)[classes] + jitter(generator, len(classes), K)
+    wide = np.concatenate([code, code], axis=1)
+    found = class_probes(
+        four_blocks(code, code, wide, code, images=images, classes=classes), 1000, np.random.default_rng(0)
+    )
+    assert np.isnan(found["transfer shared"])
+    assert found["class rgb/shared"] == found["class depth/shared"] == 1
+    assert found["transfer private"] == 1
+
+
+def test_memorised_images_do_not_help_to_tell_classes():
+    """All rows of an image are of one class, and each vector says which image it is of, but not of which class."""
+    images = np.repeat(np.arange(24), 4)
+    classes = np.random.default_rng(0).permutation(np.arange(24) % K)[images]
+    memory = MEMORISED * np.eye(24)[images] + jitter(np.random.default_rng(1), 96, 24)
+    assert class_skill(memory, classes, images, [memory])["linear"][0] < 0.5
+    rows = np.arange(96)  # the same probe, with every row an image of its own, is always right
+    assert class_skill(memory, classes, rows, [memory])["linear"][0] > 0.95
+
+
+def test_selectivity_takes_off_what_is_learnt_by_heart(scenes, no_perceptron):
+    images, classes, generator = scenes
+    code = 3 * np.eye(K)[classes] + jitter(generator, len(classes), K)
+    memory = MEMORISED * np.eye(24)[images] + jitter(generator, len(classes), 24)
+    both = np.concatenate([code, memory], axis=1)
+    found = class_probes(
+        four_blocks(code, memory, both, code, images=images, classes=classes), 1000, np.random.default_rng(0)
+    )
+    assert found["selectivity rgb/shared"] == pytest.approx(1 - 1 / K, abs=0.15)  # classes, and no image is told
+    assert found["selectivity rgb/private"] == pytest.approx(found["class rgb/private"] - 1, abs=0.05)
+    assert found["selectivity depth/shared"] == pytest.approx(0, abs=0.1)
+
+
+def test_the_accuracy_of_classes_counts_every_class_alike():
+    classes = np.array([0] * 90 + [1] * 9 + [2])
+    assert balanced_accuracy(classes, np.zeros(100, int)) == pytest.approx(1 / 3)
+    guessed = np.random.default_rng(0).integers(3, size=100)
+    recalls = []
+    for k in (0, 1, 2):
+        of_class = [i for i in range(100) if classes[i] == k]
+        recalls.append(sum(guessed[i] == k for i in of_class) / len(of_class))
+    assert balanced_accuracy(classes, guessed) == pytest.approx(sum(recalls) / 3)
+
+
+def test_no_image_is_both_fitted_and_judged_and_every_row_is_judged_once():
+    images = np.repeat(np.arange(13), 3)
+    judged = np.zeros(39, int)
+    for train, test in folds_of(images).split(images, groups=images):
+        assert not set(images[train]) & set(images[test])
+        judged[test] += 1
+    assert (judged == 1).all()
+    assert folds_of(images).get_n_splits() == 5
+    assert folds_of(images[:9]).get_n_splits() == 3
+
+
+def test_equal_blocks_cannot_be_told_apart_and_parted_ones_always_are():
+    generator = np.random.default_rng(0)
+    images, code = np.repeat(np.arange(20), 2), generator.normal(size=(40, 3))
+    far = code + 20.0
+    found = modality_probes(
+        four_blocks(code, code, code, far, images=images, classes=0), 1000, np.random.default_rng(0)
+    )
+    assert found["modality shared"] == found["modality_mlp shared"] == 0.5
+    assert found["a_distance shared"] == 0
+    assert found["modality private"] == 1
+    assert found["modality_mlp private"] > 0.95
+    assert found["a_distance private"] == 2
+    assert (found["rows"], found["images"]) == (40, 20)
+
+
+def test_a_ring_around_the_other_sensor_is_told_by_a_perceptron_alone():
+    generator = np.random.default_rng(0)
+    turn = generator.uniform(0, 2 * np.pi, size=120)
+    centre, ring = 0.2 * generator.normal(size=(120, 2)), 3 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    latents = four_blocks(centre, centre, ring, centre, images=np.arange(120), classes=0)
+    found = modality_probes(latents, 1000, np.random.default_rng(0))
+    assert found["modality shared"] < 0.75
+    assert found["modality_mlp shared"] > 0.95
+
+
+def test_sensors_of_other_widths_are_not_told_apart():
+    narrow, wide, images = np.zeros((8, 2)), np.zeros((8, 3)), np.arange(8)
+    found = modality_probes(
+        four_blocks(narrow, narrow, wide, wide, images=images, classes=0), 1000, np.random.default_rng(0)
+    )
+    assert all(
+        np.isnan(found[f"{name} {half}"]) for name in ("modality", "a_distance") for half in ("shared", "private")
+    )
+
+
+def test_both_kinds_of_probe_compare_two_sensors():
+    images = np.repeat(np.arange(4), 2)
+    latents = Latents({f"{s}/shared": np.zeros((8, 2)) for s in ("rgb", "depth", "thermal")}, rows_of(images, 0))
+    for compute in (class_probes, modality_probes):
+        with pytest.raises(ValueError, match="compare two sensors, found rgb, depth, thermal"):
+            compute(latents, 100, np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """160 whole images: both sensors' shared halves hold the same, their private ones what is their own."""
+    generator = np.random.default_rng(1)
+    shared, other, alone = (generator.normal(size=(160, 5)) for _ in range(3))
+    latents = four_blocks(shared, other, shared[:, ::-1], alone, images=np.arange(160), classes=255)
+    return latents, shared, other
+
+
+def test_a_linear_function_of_a_block_is_read_from_it_and_from_no_independent_one(whole):
+    latents, shared, _ = whole
+    targets = {"far": 1000 + 7 * shared @ np.arange(5.0), "night": (shared[:, 0] > 0).astype(int)}
+    found = factor_probes(latents, targets, 1000, 8, np.random.default_rng(0), deep=False)
+    for block in ("rgb/shared", "depth/shared"):
+        assert found[f"far {block}"] > 0.99
+        assert found[f"night {block}"] > 0.8
+    for block in ("rgb/private", "depth/private"):
+        assert found[f"far {block}"] < 0.1
+        assert found[f"night {block}"] < 0.3
+    for name in targets:
+        for block in latents.blocks:
+            assert found[f"{name}_chance {block}"] < 0.35
+    assert not any("_mlp" in key for key in found)
+
+
+def test_a_square_is_read_by_a_perceptron_and_not_by_a_line(whole):
+    latents, shared, _ = whole
+    latents = latents.of(["rgb"])
+    found = factor_probes(latents, {"square": shared[:, 0] ** 2}, 1000, 0, np.random.default_rng(0))
+    assert found["square rgb/shared"] < 0.15
+    assert found["square_mlp rgb/shared"] > 0.3
+    assert found["square_mlp rgb/private"] < 0.15
+    assert np.isnan(found["square_chance rgb/shared"])  # no shuffles, no chance
+
+
+def test_a_constant_block_tells_no_factor(whole):
+    latents, shared, _ = whole
+    found = factor_probes(
+        Latents({"rgb/shared": np.zeros((160, 3))}, latents.rows),
+        {"x": shared[:, 0]},
+        1000,
+        2,
+        np.random.default_rng(0),
+        False,
+    )
+    assert found["x rgb/shared"] == 0
+
+
+def test_memorised_images_do_not_help_to_tell_factors():
+    images = np.repeat(np.arange(20), 5)
+    memory = MEMORISED * np.eye(20)[images] + jitter(np.random.default_rng(1), 100, 20)
+    value = np.random.default_rng(0).normal(size=20)[images][:, None]
+    assert skill(value[:, 0], ridge_guesses(memory, value, images)[:, 0]) < 0.1
+    assert skill(value[:, 0], ridge_guesses(memory, value, np.arange(100))[:, 0]) > 0.9
+
+
+def test_factors_are_shuffled_over_images_and_rows_of_an_image_move_together(monkeypatch):
+    """What the probes are asked for: the factor, and then the same numbers dealt to other images."""
+    asked = []
+    monkeypatch.setattr(probes, "ridge_guesses", lambda vectors, targets, images: asked.append(targets) or targets)
+    images = np.repeat(np.arange(15), 3)
+    value = np.arange(15.0) ** 2
+    latents = Latents({"rgb/shared": np.zeros((45, 1))}, rows_of(images, 0))
+    factor_probes(latents, {"value": value[images]}, 1000, 6, np.random.default_rng(0), deep=False)
+    (columns,) = asked
+    assert columns.shape == (45, 7)
+    np.testing.assert_array_equal(columns[:, 0], value[images])
+    for column in columns.T[1:]:
+        per_image = column.reshape(15, 3)
+        assert (per_image == per_image[:, :1]).all()
+        assert sorted(per_image[:, 0]) == sorted(value)
+        assert (per_image[:, 0] != value).any()
+
+
+def test_chance_is_the_95th_percentile_of_the_shuffles(monkeypatch):
+    monkeypatch.setattr(
+        probes, "ridge_guesses", lambda v, targets, images: np.zeros_like(targets) + np.arange(targets.shape[1])
+    )
+    monkeypatch.setattr(probes, "skill", lambda actual, guessed: guessed[0] / 100)
+    latents = Latents({"rgb/shared": np.zeros((6, 1))}, rows_of(np.arange(6), 0))
+    found = factor_probes(latents, {"value": np.arange(6.0)}, 10, 100, np.random.default_rng(0), deep=False)
+    assert found["value rgb/shared"] == 0
+    assert found["value_chance rgb/shared"] == pytest.approx(np.quantile(np.arange(1, 101) / 100, 0.95))
+
+
+def test_a_sample_keeps_factors_with_their_rows(whole):
+    latents, shared, _ = whole
+    found = factor_probes(latents, {"x": shared[:, 0]}, 80, 0, np.random.default_rng(0), deep=False)
+    assert (found["rows"], found["images"]) == (80, 80)
+    assert found["x rgb/shared"] > 0.95
+
+
+def test_a_factor_of_another_length_is_refused_and_none_is_fine(whole):
+    with pytest.raises(ValueError, match="factor x has 3 values, but there are 160 rows"):
+        factor_probes(whole[0], {"x": np.zeros(3)}, 10, 0, np.random.default_rng(0))
+    assert factor_probes(whole[0], {}, 10, 0, np.random.default_rng(0)) == {"rows": 10, "images": 10}
+
+
+def test_skill_of_numbers_is_the_explained_variance_and_never_negative():
+    actual, guessed = np.array([1.0, 2.0, 4.0, 9.0]), np.array([1.5, 2.0, 5.0, 8.0])
+    mean = sum(actual) / 4
+    left, whole = sum((a - g) ** 2 for a, g in zip(actual, guessed, strict=True)), sum((a - mean) ** 2 for a in actual)
+    assert skill(actual, guessed) == pytest.approx(1 - left / whole)
+    assert skill(actual, actual) == 1
+    assert skill(actual, np.full(4, mean)) == 0
+    assert skill(actual, -actual) == 0
+
+
+def test_skill_of_a_yes_or_no_counts_both_answers_alike():
+    actual = np.array([0, 0, 0, 0, 1, 1])
+    guessed = np.array([0.1, 0.0, 0.2, 0.9, 0.8, 0.2])  # means 0.3 and 0.5, parted at 0.4: right 3 of 4 and 1 of 2
+    assert skill(actual, guessed) == pytest.approx(3 / 4 + 1 / 2 - 1)
+    assert skill(actual, 0.01 * actual) == 1  # timid, but in order
+    assert skill(actual, np.zeros(6)) == 0
+    assert skill(5 - 3 * actual, 5 - 3 * guessed) == pytest.approx(skill(actual, guessed))
+
+
+def test_there_is_no_skill_in_telling_a_constant():
+    assert np.isnan(skill(np.full(4, 2.0), np.arange(4.0)))
+
+
+def test_the_error_of_a_row_is_what_an_unseen_probe_does_not_believe():
+    """Oracle: fold by fold, with scikit-learn's own pieces."""
+    generator = np.random.default_rng(0)
+    images, classes = np.repeat(np.arange(10), 3), np.tile([2, 5, 7], 10)
+    vectors = np.eye(3)[np.tile([0, 1, 2], 10)] + 0.5 * generator.normal(size=(30, 3))
+    errors = class_errors(vectors, classes, images)
+    for train, test in folds_of(images).split(vectors, groups=images):
+        model = make_pipeline(StandardScaler(), logistic(0.1)).fit(vectors[train], classes[train])
+        for row in test:
+            believed = model.predict_proba(vectors[[row]])[0][[2, 5, 7].index(classes[row])]
+            assert errors[row] == pytest.approx(1 - believed, abs=1e-6)
+
+
+def test_a_class_that_no_other_image_shows_is_wholly_wrong():
+    images, classes = np.repeat(np.arange(10), 2), np.tile([0, 1], 10)
+    classes[6] = 9
+    errors = class_errors(np.eye(10)[classes] + jitter(np.random.default_rng(0), 20, 10), classes, images)
+    assert errors[6] == 1
+    assert (np.delete(errors, 6) < 0.5).all()
