@@ -124,9 +124,19 @@ def skill_matrix(answers: pd.DataFrame, column: str = "value") -> pd.DataFrame:
 
 
 def called_matrix(answers: pd.DataFrame) -> pd.DataFrame:
-    """Which cells of ``skill_matrix`` are above the range of the nulls; of a table from ``beside_nulls``."""
-    linear = _linear(answers).assign(above=lambda rows: (rows["called"] == "above").astype(float))
-    wide = linear.pivot_table(index="measure", columns="where", values="above", sort=False)
+    """Which cells of ``skill_matrix`` are above every null and above the chance of shuffled factors.
+
+    Args:
+        answers: about one model, from ``beside_nulls``.
+    """
+    chances = answers[answers["measure"].str.endswith("_chance")]
+    chance = {(m.removesuffix("_chance"), w): v for m, w, v in chances[["measure", "where", "value"]].to_numpy()}
+    linear = _linear(answers)
+    above = [
+        float(called == "above" and value > chance.get((measure, where), -np.inf))
+        for measure, where, value, called in linear[["measure", "where", "value", "called"]].to_numpy()
+    ]
+    wide = linear.assign(above=above).pivot_table(index="measure", columns="where", values="above", sort=False)
     blocks = [where for where in wide if "/" in where]
     for block in blocks:
         wide.loc["modality", block] = wide.loc["modality", block.split("/")[1]]

@@ -96,7 +96,7 @@ def logistic(C: float = 1.0) -> LogisticRegression:
 
 def perceptron(seed: int) -> MLPClassifier:
     """A probe with one hidden layer, for what is there but not linearly. It weighs classes by their frequency."""
-    return MLPClassifier(hidden_layer_sizes=(HIDDEN,), alpha=0.1, batch_size=128, max_iter=40, random_state=seed)
+    return MLPClassifier(hidden_layer_sizes=(HIDDEN,), alpha=0.1, max_iter=40, random_state=seed)
 
 
 def class_skill(
@@ -327,9 +327,7 @@ def perceptron_guesses(vectors: np.ndarray, targets: np.ndarray, images: np.ndar
     for train, test in folds_of(images).split(vectors, groups=images):
         centre, spread = targets[train].mean(axis=0), targets[train].std(axis=0)
         spread[spread == 0] = 1
-        perceptron = MLPRegressor(
-            hidden_layer_sizes=(HIDDEN,), alpha=1.0, batch_size=64, max_iter=100, random_state=seed
-        )
+        perceptron = MLPRegressor(hidden_layer_sizes=(HIDDEN,), alpha=1.0, max_iter=100, random_state=seed)
         model = make_pipeline(StandardScaler(), perceptron)
         model.fit(vectors[train], np.squeeze((targets[train] - centre) / spread))
         guesses[test] = model.predict(vectors[test]).reshape(len(test), -1) * spread + centre

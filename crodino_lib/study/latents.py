@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from crodino_lib.config import Budget, choose
@@ -220,7 +221,7 @@ class Laboratory:
         for name, trained in bar(dict.fromkeys((s.name, n != "N1") for s, n in missing.values()), label="latents"):
             self.latents(next(subject for subject, _ in missing.values() if subject.name == name), trained)
         if missing:
-            say(f"asking {len(missing)} models and nulls: {self.budget.model_dump()}")
+            say(f"asking {len(missing)} models and nulls; {self.budget}")
         tasks = Parallel(n_jobs=-1, return_as="generator_unordered")(
             delayed(_answer)(self.latents(subject, null != "N1"), null, self.budget, self.targets, files[job])
             for job, (subject, null) in missing.items()
@@ -263,10 +264,10 @@ class Laboratory:
 
     def caption(self, table: pd.DataFrame) -> str:
         """Which scenes, how many rows, permutations and seeds are behind the numbers."""
+        seeds = ", ".join(map(str, sorted(set(table["seed"]))))
         return (
-            f"{self.study.card.title}, split {self.split}, {table['images'].max()} scenes, at most {self.budget.rows} "
-            f"rows, {self.budget.permutations} permutations, seeds {', '.join(map(str, sorted(set(table['seed']))))}. "
-            f"{self.study.says()}"
+            f"{self.study.card.title}, split {self.split}, {int(table['images'].max())} scenes, at most "
+            f"{self.budget.rows} rows, {self.budget.permutations} permutations, seeds {seeds}. {self.study.says()}"
         )
 
     def _file(self, subject: Subject, what: str) -> Path:
@@ -280,7 +281,8 @@ class Laboratory:
 def _answer(latents: dict[Unit, Latents], null: str, budget: Budget, targets: pd.DataFrame, file: Path) -> None:
     """Ask one model, or one null of it, every question, and write the answers."""
     warnings.filterwarnings("ignore", category=RuntimeWarning)  # empty slices and constant channels are NaN by design
-    warnings.filterwarnings("ignore", message=".*(did not converge|least populated|max_iter).*")
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # a probe's budget is part of what it is
+    warnings.filterwarnings("ignore", message="The (least populated class|number of unique classes)")
     torch.set_num_threads(1)
     generator = np.random.default_rng([budget.seed, int(null[1]) if null != "value" else 0])
     if null == "N3":
