@@ -48,11 +48,12 @@ def main(name: str, method: str = "crodino-kd") -> None:
         parts,
     )
     targets = timed("statistics of the pictures", lambda: laboratory.targets, parts)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for question in questions(budget, targets):
         timed(f"question: {question}", lambda q=question: ask(latents, budget, targets, q), parts)
     asked = sum(seconds for part, seconds in parts.items() if part.startswith("question"))
-    torch.set_num_threads(torch.get_num_threads())
+    torch.set_num_threads(threads)
     timed(f"ablation of {budget.scenes} scenes, with N3, N4", lambda: laboratory._ablate(subject), parts)
     regions = {subject.name: latents["region"]}
     timed("UMAP, the first fit compiles", lambda: fit_manifolds(regions, seeds=[0]), parts)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from crodino_lib.latents.cka import counts, drawn, is_constant, within
 from crodino_lib.latents.extraction import Latents
-
-PAIRED = False  # every block is looked at alone
+from crodino_lib.latents.pairs import counts, drawn, is_constant, within
 
 
 def spectrum(x: np.ndarray) -> np.ndarray:

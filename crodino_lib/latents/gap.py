@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from crodino_lib.latents.cka import across, counts, directions, drawn
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.hsic import rbf_kernel
-
-PAIRED = True  # for the distance of distributions and its p-value; the distance of means knows no pairs
+from crodino_lib.latents.pairs import across, counts, directions, drawn
 
 
 def modality_gap(u: np.ndarray, v: np.ndarray) -> float:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
 
-from crodino_lib.latents.cka import across, counts, drawn, is_constant, within
 from crodino_lib.latents.extraction import Latents
+from crodino_lib.latents.pairs import across, counts, drawn, is_constant, within
 
-PAIRED = True  # row i of both sensors must be the same place
+PAIRED = ("hsic", "rbf_cka", "hsic_p")  # across sensors, row i must be the same place in both
 
 
 def rbf_kernel(x: np.ndarray) -> np.ndarray:

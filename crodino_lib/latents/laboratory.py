@@ -34,14 +34,13 @@ class Question:
 
 def questions(budget: Budget, targets: pd.DataFrame) -> dict[str, Question]:
     """Name -> question. ``targets`` has a factor per column, a row per scene, indexed by scene id."""
-    ranks = ("recall_1", "recall_5", "recall_10", "median_rank", "mrr", "map", "rotated_recall_1", "rotated_mrr")
     return {
-        "cka": Question(cka.compute, ALL, ("cka", "cka_biased", "cka_whitened")),
-        "hsic": Question(partial(hsic.compute, permutations=budget.permutations), ALL, ("hsic", "rbf_cka", "hsic_p")),
+        "cka": Question(cka.compute, ALL, cka.PAIRED),
+        "hsic": Question(partial(hsic.compute, permutations=budget.permutations), ALL, hsic.PAIRED),
         "orthogonality": Question(orthogonality.compute, ALL),
-        "retrieval": Question(retrieval.compute, ("image", "region"), ranks),
+        "retrieval": Question(retrieval.compute, ("image", "region"), retrieval.PAIRED),
         "gap": Question(partial(gap.compute, permutations=budget.permutations), ALL),
-        "uniformity": Question(uniformity.compute, ALL, ("alignment",)),
+        "uniformity": Question(uniformity.compute, ALL, uniformity.PAIRED),
         "mixing": Question(mixing.compute, ("region",)),
         "collapse": Question(collapse.compute, ALL),
         "class": Question(probes.class_probes, ("region",), ("transfer",)),

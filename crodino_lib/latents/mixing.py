@@ -11,11 +11,10 @@ from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
 from crodino_lib.data.sample import IGNORE
-from crodino_lib.latents.cka import across, counts, directions, drawn, is_constant
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.fidelity import NEIGHBOURS, class_purity, cross_modality_fraction
+from crodino_lib.latents.pairs import across, counts, directions, drawn, is_constant
 
-PAIRED = False  # neighbours are sought among all rows, whatever place they show
 MEASURES = ("class_purity", "cross_modality", "cross_within_class", "ilisi", "silhouette_class", "silhouette_sensor")
 
 

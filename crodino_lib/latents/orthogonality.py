@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import subspace_angles
 
-from crodino_lib.latents.cka import counts, directions, drawn, is_constant, linear_cka, principal_components, within
+from crodino_lib.latents.cka import linear_cka, principal_components
 from crodino_lib.latents.extraction import Latents
-
-PAIRED = False  # nothing here compares the sensors
+from crodino_lib.latents.pairs import counts, directions, drawn, is_constant, within
 
 
 def mean_cosine(x: np.ndarray, y: np.ndarray) -> float:

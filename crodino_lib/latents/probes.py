@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from crodino_lib.latents.extraction import Latents
+from crodino_lib.latents.pairs import drawn
 
 FOLDS = 5
 PENALTIES = (0.01, 0.1, 1.0)  # C of the logistic regression
@@ -163,7 +164,7 @@ def class_probes(latents: Latents, n: int, generator: np.random.Generator) -> di
 
     Source: Alain and Bengio, 2016; selectivity: Hewitt and Liang, EMNLP 2019. Explained in notebook 07.
     """
-    latents = _several(latents).sample(n, generator)
+    latents = drawn(latents, n, generator)
     classes, images, seed = latents.classes, latents.images, int(generator.integers(2**31))
     found: dict[str, float] = {"rows": len(latents), "images": len(np.unique(images))}
     found |= {"classes": len(np.unique(classes)), "class_chance": 1 / len(np.unique(classes))}
@@ -221,7 +222,7 @@ def modality_probes(latents: Latents, n: int, generator: np.random.Generator) ->
     Raises:
         ValueError: fewer than two images.
     """
-    latents = _several(latents).sample(n, generator)
+    latents = drawn(latents, n, generator)
     images, seed = latents.images, int(generator.integers(2**31))
     found: dict[str, float] = {"rows": len(latents), "images": len(np.unique(images))}
     for half in latents.halves:
@@ -338,12 +339,6 @@ def _moved(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """For every row, a row of the image that its own is exchanged for: rows of an image move together."""
     first = np.unique(images, return_index=True)[1]
     return first[generator.permutation(len(first))][images]
-
-
-def _several(latents: Latents) -> Latents:
-    if len(latents.sensors) != 2:
-        raise ValueError(f"these probes compare two sensors, found {', '.join(latents.sensors)}")
-    return latents
 
 
 def class_errors(vectors: np.ndarray, classes: np.ndarray, images: np.ndarray) -> np.ndarray:

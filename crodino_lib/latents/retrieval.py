@@ -6,13 +6,13 @@ import numpy as np
 from scipy.linalg import orthogonal_procrustes
 from sklearn.metrics import label_ranking_average_precision_score
 
-from crodino_lib.latents.cka import across, counts, directions, drawn, is_constant
 from crodino_lib.latents.extraction import Latents
+from crodino_lib.latents.pairs import across, counts, directions, drawn, is_constant
 
-PAIRED = True  # row i of both sensors must be the same place
 DEPTHS = (1, 5, 10)  # first answers among which the right one is sought
 RANKED = (*(f"recall_{k}" for k in DEPTHS), "median_rank", "mrr")
 MEASURES = (*RANKED, *(f"chance_{name}" for name in RANKED), "map", "chance_map", "rotated_recall_1", "rotated_mrr")
+PAIRED = (*RANKED, "map", "rotated_recall_1", "rotated_mrr")  # row i must be the same place in both sensors
 TIE = 1e-9  # cosines this close are equal but for rounding
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from crodino_lib.data.sample import IGNORE
-from crodino_lib.latents.cka import across, counts, directions, drawn
 from crodino_lib.latents.extraction import Latents
+from crodino_lib.latents.pairs import across, counts, directions, drawn
 
-PAIRED = True  # alignment is between row i of the one sensor and row i of the other
+PAIRED = ("alignment",)  # across sensors, row i must be the same place in both
 
 
 def alignment(u: np.ndarray, v: np.ndarray) -> float:

@@ -86,7 +86,7 @@ def fidelity(told: pd.Series) -> str:
         f"{told['embedding']}{seed}, {told['points']} points: trustworthiness {told['trustworthiness']:.2f}, "
         f"continuity {told['continuity']:.2f}. Neighbours from the other sensor: {told['cross_modality_hd']:.2f} in "
         f"the latent space, {told['cross_modality_2d']:.2f} here; of the own class: {told['class_purity_hd']:.2f} and "
-        f"{told['class_purity_2d']:.2f}" + (". This picture misleads" if told["misleads"] else "")
+        f"{told['class_purity_2d']:.2f}" + ("; this picture misleads." if told["misleads"] else ".")
     )
 
 

@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 
 from crodino_lib.latents.collapse import (
-    PAIRED,
     compute,
     dead_channels,
     effective_rank,
@@ -104,7 +103,6 @@ def test_a_constant_half_has_no_rank_and_only_dead_channels(value):
 
 
 def test_the_sensors_are_never_compared():
-    assert not PAIRED
     blocks = normal(0)
     before = compute(made(blocks), 80, np.random.default_rng(0))
     blocks[1], blocks[3] = blocks[1][::-1], blocks[3][::-1]

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from crodino_lib.augment import plain
-from crodino_lib.latents.extraction import Latents, balanced, extract_regions
+from crodino_lib.latents.extraction import PLACES, Latents, balanced, extract, extract_regions, pixels, stratified
 
 CPU = torch.device("cpu")
 
@@ -133,3 +136,148 @@ def test_a_sample_of_everything_is_everything():
 def test_a_sample_too_small_for_every_class_is_an_error():
     with pytest.raises(ValueError, match="n = 5 is too few for 3 classes of 2 sensors: at least 6"):
         balanced(made([5, 5, 5]), seed=0, n=5)
+
+
+# -- whole images and single cells -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def units(toy_scenes, toy_card):
+    return extract(Pooled().train(), toy_scenes, toy_card, ("rgb", "depth"), 5, CPU)
+
+
+def test_all_units_are_there_unless_one_asks_for_some(units, toy_scenes, toy_card):
+    assert {unit: latents.unit for unit, latents in units.items()} == {u: u for u in ("image", "region", "pixel")}
+    assert list(extract(Pooled(), toy_scenes, toy_card, ("rgb",), 5, CPU, ("pixel",))) == ["pixel"]
+    with pytest.raises(ValueError, match="unit"):
+        extract(Pooled(), toy_scenes, toy_card, ("rgb",), 5, CPU, ("pixels",))
+
+
+def test_an_image_is_the_mean_of_its_cells_and_has_no_class(units, toy_scenes, toy_card):
+    latents = units["image"]
+    inputs = plain(toy_scenes, list(range(len(toy_scenes))), toy_card, ("rgb", "depth"), CPU).images
+    assert latents.rows["image"].tolist() == toy_scenes.ids
+    assert set(latents.rows["class"]) == {255}
+    assert set(latents.rows["cells"]) == {12.0}
+    assert (latents.rows[["left", "top", "right", "bottom"]] == [0, 0, 64, 48]).all(axis=None)
+    for sensor in ("rgb", "depth"):
+        expected = [scene.mean(dim=(1, 2)).numpy() for scene in inputs[sensor]]
+        np.testing.assert_allclose(latents.blocks[f"{sensor}/shared"], expected, rtol=1e-4, atol=1e-4)
+        assert latents.blocks[f"{sensor}/shared"].dtype == np.float32
+
+
+def test_a_cell_is_its_vector_its_class_and_its_place(units, toy_scenes, toy_card):
+    """Sixteen by sixteen pixels have one class; the scenes have fewer cells than may be chosen of either class."""
+    latents = units["pixel"]
+    inputs = plain(toy_scenes, list(range(len(toy_scenes))), toy_card, ("rgb", "depth"), CPU).images
+    assert len(latents) == 12 * len(toy_scenes)
+    for index, row in enumerate(latents.rows.itertuples()):
+        scene, place = toy_scenes.ids.index(row.image), np.s_[row.top : row.bottom, row.left : row.right]
+        assert (row.right - row.left, row.bottom - row.top, row.cells) == (16, 16, 1)
+        assert (row.x, row.y) == ((row.left + 8) / 64, (row.top + 8) / 48)
+        assert toy_scenes.labels[scene][place][8, 8] == row[latents.rows.columns.get_loc("class") + 1]
+        for sensor in ("rgb", "depth"):
+            expected = inputs[sensor][scene][(slice(None), *place)].mean(dim=(1, 2))
+            np.testing.assert_allclose(latents.blocks[f"{sensor}/private"][index], expected, rtol=1e-4, atol=1e-4)
+    assert latents.rows["name"].tolist() == [toy_card.classes[k] for k in latents.classes]
+    assert not latents.rows.duplicated(["image", "x", "y"]).any()
+    assert "cell" not in latents.rows
+    assert "position" not in latents.rows
+
+
+def test_rows_carry_the_factors_of_their_scene(units, toy_scenes):
+    known = dict(zip(toy_scenes.ids, toy_scenes.factors["room_width_m"], strict=True))
+    for latents in units.values():
+        assert latents.factors["room_width_m"].tolist() == [known[image] for image in latents.rows["image"]]
+
+
+def test_images_and_cells_come_back_from_disk_as_they_were(units, tmp_path):
+    for unit in ("image", "pixel"):
+        units[unit].save(tmp_path / "latents.npz")
+        loaded = Latents.load(tmp_path / "latents.npz")
+        assert loaded.unit == unit
+        pd.testing.assert_frame_equal(loaded.rows, units[unit].rows, check_dtype=False)
+
+
+def test_unlabelled_cells_are_left_out_and_a_scene_may_have_none(toy_scenes, toy_card):
+    labels = toy_scenes.labels.copy()
+    labels[0], labels[1, :32] = 255, 255
+    partly = replace(toy_scenes, labels=labels)
+    rows = extract(Pooled(), partly, toy_card, ("rgb",), 5, CPU, ("pixel",))["pixel"].rows
+    counts = rows["image"].value_counts()
+    assert toy_scenes.ids[0] not in counts
+    assert counts[toy_scenes.ids[1]] == 4
+    assert (rows.loc[rows["image"] == toy_scenes.ids[1], "top"] == 32).all()
+    assert (rows["class"] != 255).all()
+
+
+def test_the_class_of_a_cell_is_that_at_its_centre(toy_card):
+    labels = torch.zeros(1, 32, 32, dtype=torch.int64)
+    labels[0, 8, 8], labels[0, 16:, 16:], labels[0, 24, 24] = 2, 3, 1
+    found = pixels(labels, toy_card, (2, 2), np.random.default_rng(0))
+    assert found["class"].tolist() == [2, 0, 0, 1]
+    assert found["cell"].tolist() == [0, 1, 2, 3]
+
+
+def test_at_most_so_many_cells_of_a_scene_are_chosen_as_many_of_each_class(toy_card):
+    labels = torch.zeros(2, 20, 20, dtype=torch.int64)
+    labels[:, 10:], labels[:, 0, :3] = 1, 2
+    found = pixels(labels, toy_card, (20, 20), np.random.default_rng(0), most=40)
+    for _, scene in found.groupby("position"):
+        assert scene["class"].value_counts().to_dict() == {0: 18, 1: 18, 2: 3}
+        assert scene["cell"].is_monotonic_increasing
+    first, second = (set(found.loc[found["position"] == position, "cell"]) for position in (0, 1))
+    assert first != second  # every scene draws for itself
+
+
+def test_a_stratified_choice_is_random_and_repeatable():
+    classes = np.repeat([7, 3], [30, 50])
+    drawn = [stratified(classes, 20, np.random.default_rng(seed)).tolist() for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert np.bincount(classes[drawn[0]])[[3, 7]].tolist() == [10, 10]
+    assert len(set(drawn[0])) == 20
+    assert not len(stratified(classes[:0], 20, np.random.default_rng(0)))
+
+
+def test_every_row_of_a_large_class_is_as_likely_as_any_other():
+    classes = np.repeat([0, 1], [12, 4])
+    hits = np.zeros(16)
+    for seed in range(400):
+        hits[stratified(classes, 8, np.random.default_rng(seed))] += 1
+    assert (hits[12:] == 400).all()
+    np.testing.assert_allclose(hits[:12] / 400, 4 / 12, atol=0.1)
+
+
+def test_the_seed_decides_which_cells(toy_scenes, toy_card, monkeypatch):
+    monkeypatch.setitem(PLACES, "pixel", partial(pixels, most=4))
+    drawn = [
+        extract(Pooled(), toy_scenes, toy_card, ("rgb",), 5, CPU, ("pixel",), seed)["pixel"].rows[["x", "y"]].to_numpy()
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert drawn[0].shape != drawn[2].shape or (drawn[0] != drawn[2]).any()
+
+
+def test_images_are_numbered_in_order_of_appearance_and_sensors_are_chosen():
+    latents = made([2, 3])
+    latents.rows["image"] = ["b", "b", "a", "c", "a"]
+    assert latents.images.tolist() == [0, 0, 1, 2, 1]
+    assert list(latents.of(["depth"]).blocks) == ["depth/shared", "depth/private"]
+    assert latents.of(["depth", "rgb"]).sensors == ("depth", "rgb")
+
+
+def test_a_sample_of_rows_keeps_their_order_and_their_blocks_together():
+    latents = made([50, 50])
+    drawn = latents.sample(30, np.random.default_rng(0))
+    picked = drawn.blocks["rgb/shared"][:, 0]
+    assert len(drawn) == 30
+    assert (np.diff(picked) > 0).all()
+    assert drawn.classes.tolist() == (picked >= 50).astype(int).tolist()
+    assert latents.sample(100, np.random.default_rng(0)) is latents
+
+
+def test_stacked_vectors_say_which_sensor_each_is_of():
+    latents = Latents({f"{s}/shared": np.full((3, 1), v) for s, v in (("rgb", 1.0), ("depth", 2.0))}, made([3]).rows)
+    vectors, rows = latents.stacked("shared")
+    assert vectors[:, 0].tolist() == [1, 1, 1, 2, 2, 2]
+    assert rows["sensor"].tolist() == ["rgb"] * 3 + ["depth"] * 3

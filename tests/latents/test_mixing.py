@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from crodino_lib.latents.extraction import Latents
-from crodino_lib.latents.mixing import PAIRED, compute, cross_within_class, ilisi, silhouette
+from crodino_lib.latents.mixing import compute, cross_within_class, ilisi, silhouette
 
 
 def made(blocks, per_image=4, classes=None, unit="region"):
@@ -91,7 +91,6 @@ def test_lengths_and_rotations_of_rows_are_of_no_account():
 
 
 def test_neighbours_know_no_pairs():
-    assert not PAIRED
     a, b, c, e = normal(0)
     one, other = made([a, b, c, e], classes=np.zeros(80)), made([a, b[::-1], c, e[::-1]], classes=np.zeros(80))
     found = [compute(latents, 80, np.random.default_rng(0)) for latents in (one, other)]

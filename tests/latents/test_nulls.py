@@ -143,7 +143,7 @@ def test_strangers_are_the_blocks_of_both_on_the_same_places():
 @pytest.mark.parametrize("column", ["image", "class", "x", "y"])
 def test_models_seen_on_other_places_are_refused(column):
     elsewhere = places()
-    elsewhere.loc[5, column] = "s99" if column == "image" else 2
+    elsewhere.loc[5, column] = "s99" if column == "image" else 7
     first, second = Latents(blocks(("rgb",)), places()), Latents(blocks(("depth",)), elsewhere)
     with pytest.raises(ValueError, match="not seen on the same places: 60 and 60 rows"):
         strangers(first, second)

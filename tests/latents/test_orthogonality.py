@@ -4,7 +4,6 @@ import pytest
 
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.orthogonality import (
-    PAIRED,
     compute,
     cosine_floor,
     cross_covariance,
@@ -104,7 +103,6 @@ def test_equal_halves_lie_in_one_direction_and_disjoint_channels_in_none():
 
 
 def test_the_sensors_are_never_compared():
-    assert not PAIRED
     blocks = normal(0)
     before = compute(made(blocks), 80, np.random.default_rng(0))
     order = np.random.default_rng(1).permutation(20).repeat(4) * 4 + np.tile(np.arange(4), 20)

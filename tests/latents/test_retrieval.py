@@ -6,7 +6,6 @@ import pytest
 
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.retrieval import (
-    PAIRED,
     chance,
     chance_map,
     class_map,
@@ -152,7 +151,6 @@ def test_both_directions_count():
 
 
 def test_shuffled_rows_are_not_found():
-    assert PAIRED
     a, _, b, c = normal(0, 400)
     found = compute(made([a, np.random.default_rng(1).permutation(a), b, c]), 400, np.random.default_rng(0))
     assert found["recall_1 shared"] < 0.05
