@@ -104,6 +104,7 @@ def test_the_explorer_is_brushed_in_jupyterlab_and_the_next_cell_knows(server, f
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{server}/lab/tree/explore.ipynb?reset", timeout=120_000)
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=120_000)
+        page.get_by_text("(ipykernel) | Idle").wait_for(timeout=120_000)  # what is run before is lost
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         canvas = page.locator(".jp-OutputArea canvas[data-points]")

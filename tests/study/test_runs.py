@@ -61,7 +61,7 @@ def test_a_finished_run_holds_everything_the_design_asks_for(fetched):
     run = fetched[2]
     names = {file.name for file in run.folder.iterdir()}
     students = {"student-rgb.safetensors", "student-depth.safetensors"}
-    assert names == {"run.json", "history.csv", "confusion.npz", ".lock"} | students
+    assert names == {"run.json", "history.csv", "confusion.npz", ".lock", "frames"} | students
     record = json.loads((run.folder / "run.json").read_text())
     assert record["finished"] is True
     assert record["convention"] == CONVENTION

@@ -1,0 +1,141 @@
+"""The laboratory on a tiny study: whom it finds, what it asks, what it keeps."""
+
+import json
+from types import SimpleNamespace
+
+import joblib
+import numpy as np
+import pytest
+
+from crodino_lib.config import Budget, ModelConfig, RunConfig, StudyConfig, TrainConfig
+from crodino_lib.latents.nulls import NULLS
+from crodino_lib.study import latents as module
+from crodino_lib.study.explore import UNTRAINED, explored
+from crodino_lib.study.latents import Laboratory, factor_groups, find_subjects, save_findings
+from crodino_lib.study.runs import fetch_run
+from crodino_lib.study.study import Study
+
+SENSORS = ("rgb", "depth")
+SMALL = ModelConfig(encoder="mobilenetv3_small_050", weights="none", block_channels=16, decoder_channels=16)
+LITTLE = Budget(rows=60, permutations=9, shuffles=3, scenes=6)
+ROWS = (("baseline", ("rgb",)), ("baseline", ("depth",)), ("crodino-kd", SENSORS), ("early", SENSORS))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, toy_card, toy_scenes):
+    """Two baselines, a CroDiNo-KD and a fusion network, which has no network of a single sensor."""
+    study = Study.__new__(Study)
+    study.config = StudyConfig(study="toy", profile="smoke")
+    study.folder = tmp_path_factory.mktemp("latents") / "toy"
+    study.dataset = SimpleNamespace(card=toy_card, factors=lambda split: None)
+    study.scenes = dict.fromkeys(toy_card.splits, toy_scenes)
+    for method, sensors in ROWS:
+        train = TrainConfig(epochs=1, batch_size=8)
+        config = RunConfig(method=method, sensors=sensors, model=SMALL, train=train)
+        fetch_run(config, study.folder / "runs", "toy", toy_card, study.scenes)
+    return study
+
+
+@pytest.fixture(scope="module")
+def table(study):
+    with joblib.parallel_config(backend="threading"):
+        return Laboratory(study, budget=LITTLE).examine(find_subjects(study))
+
+
+def test_baselines_are_paired_and_networks_without_single_sensors_left_out(study):
+    assert [(subject.name, len(subject.runs)) for subject in find_subjects(study)] == [
+        ("baseline seed 0", 2),
+        ("crodino-kd seed 0", 1),
+    ]
+
+
+def test_rows_that_are_not_there_are_told_with_what_is(study):
+    with pytest.raises(ValueError, match="Did you mean 'crodino-kd'"):
+        find_subjects(study, ["crodino-k"])
+    with pytest.raises(
+        ValueError, match=r"no finished csk-net with a network of each of rgb and depth; it has baseline"
+    ):
+        find_subjects(study, ["csk-net"])
+    assert find_subjects(study, seeds=[7]) == []
+
+
+def test_of_several_versions_of_a_run_the_present_code_counts(study, tmp_path, monkeypatch):
+    subject = find_subjects(study, ["crodino-kd"])[0]
+    stale = subject.runs[0].folder.with_name("0-00000000")
+    stale.mkdir()
+    for file in subject.runs[0].folder.iterdir():
+        if file.is_file():
+            (stale / file.name).write_bytes(file.read_bytes())
+    record = json.loads((stale / "run.json").read_text())
+    (stale / "run.json").write_text(json.dumps(record | {"hash": "0" * 64}))
+    try:
+        newest = find_subjects(study, ["crodino-kd"])[0].runs[0].folder
+        monkeypatch.setattr(module, "run_hash", lambda config, fingerprint: subject.runs[0].record["hash"])
+        present = find_subjects(study, ["crodino-kd"])[0].runs[0].folder
+    finally:
+        for file in stale.iterdir():
+            file.unlink()
+        stale.rmdir()
+    assert newest == stale
+    assert present == subject.runs[0].folder
+
+
+def test_every_null_stands_beside_every_value(table):
+    ours = table[table["model"] == "crodino-kd seed 0"]
+    assert set(ours["question"]) >= {"cka", "hsic", "retrieval", "class", "modality", "factors", "ablation", "split"}
+    alone = ours[ours["where"].str.contains("/") & ours["value"].notna()]
+    assert alone[["N1", "N2", "N3"]].notna().any().all()
+    assert alone["N4"].isna().all()  # shuffled pairs say nothing of a single block
+    across = ours[(ours["question"] == "cka") & (ours["where"] == "shared")]
+    assert across[list(NULLS)].notna().all().all()
+
+
+def test_a_pair_of_baselines_is_its_own_second_null(table):
+    ours = table[(table["model"] == "baseline seed 0") & table["value"].notna() & (table["question"] != "split")]
+    np.testing.assert_allclose(ours["value"], ours["N2"])
+    assert not ours["called"].isin(["above", "below"]).any()
+
+
+def test_a_value_is_called_where_it_leaves_the_range_of_the_nulls(table):
+    called = table[table["called"] != ""]
+    above = called["value"] > called[list(NULLS)].max(axis=1)
+    below = called["value"] < called[list(NULLS)].min(axis=1)
+    assert (called["called"] == np.select([above, below], ["above", "below"], "within")).all()
+
+
+def test_what_was_asked_once_is_kept_with_the_run(study, table, monkeypatch):
+    monkeypatch.setattr(module, "extract", lambda *args: pytest.fail("extracted again"))
+    monkeypatch.setattr(module, "ask", lambda *args: pytest.fail("asked again"))
+    monkeypatch.setattr(module, "ablate", lambda *args, **kw: pytest.fail("ablated again"))
+    again = Laboratory(study, budget=LITTLE).examine(find_subjects(study))
+    np.testing.assert_allclose(again["value"], table["value"])
+
+
+def test_findings_are_tables_and_figures_in_the_studys_folder(study, table):
+    save_findings(Laboratory(study, budget=LITTLE), find_subjects(study))
+    for name in ("latents_test", "latents_reading", "latents_diagnosis"):
+        assert (study.folder / "tables" / f"{name}.csv").stat().st_size > 100
+    for name in ("factor_matrix", "beside_nulls"):
+        assert (study.figures / f"{name}.png").stat().st_size > 10_000
+
+
+def test_the_factor_matrix_has_a_column_per_block_and_the_nulls_beside(table):
+    groups, called = factor_groups(table)
+    assert list(groups) == ["baseline seed 0", "crodino-kd seed 0", "N1 untrained", "N2 baselines", "N3 dealt anew"]
+    assert all(
+        list(group.columns) == [f"{s}/{h}" for s in SENSORS for h in ("shared", "private")] for group in groups.values()
+    )
+    assert "rgb_brightness" in groups["crodino-kd seed 0"].index
+    assert set(called) == {"baseline seed 0", "crodino-kd seed 0"}
+
+
+def test_the_explorer_shows_every_model_and_an_untrained_one(study, toy_scenes):
+    laboratory = Laboratory(study, budget=LITTLE)
+    runs, pictures = explored(laboratory, find_subjects(study, ["crodino-kd"]), seeds=[0], n=80)
+    assert [run.name for run in runs] == ["crodino-kd seed 0", f"crodino-kd seed 0, {UNTRAINED}"]
+    assert {(cloud.block, cloud.embedding) for cloud in runs[0].clouds} == {
+        (half, embedding) for half in ("shared", "private") for embedding in ("UMAP", "PCA")
+    }
+    assert runs[0].predictions["rgb"].shape == toy_scenes.labels.shape
+    assert runs[1].predictions == {}
+    assert len(runs[0].rows) == pictures.counts["taken"].sum()
