@@ -70,7 +70,8 @@ def train(
         config: the run.
         resume_file: written at every epoch's end and every ``resume_every_s`` seconds; the caller removes it.
         resume_every_s: seconds between two resume files; 0 writes one after every step.
-        frames: folder for the latents of chosen moments (``frame_epochs``), which the film is made of.
+        frames: folder for the latents of chosen moments (``frame_epochs``), which the film is made of, of methods with
+            a network of each sensor.
 
     Raises:
         ValueError: the training split is smaller than two scenes, or the loss is no longer finite.
@@ -102,7 +103,8 @@ def train(
         schedule.load_state_dict(saved["schedule"])
         say(f"resuming at step {state['step']} of {total_steps}")
 
-    filmed = frame_epochs(settings) if frames and len(method.sensors) > 1 else []
+    of_both = len(method.sensors) > 1 and set(method.sensors) <= set(method.students)
+    filmed = frame_epochs(settings) if frames and of_both else []
     if state["step"] == 0 and filmed:
         keep_frame(method, validation, config, device, frames, 0)
     reset_peak_memory(device)

@@ -39,8 +39,8 @@ def factor_matrix(groups: Mapping[str, pd.DataFrame], called: Mapping[str, pd.Da
             group.astype(float), vmin=0, vmax=1, cmap="cividis", cbar=False, linewidths=0.3, ax=ax, annot=numbers,
             fmt="", annot_kws={"size": 4.5}, xticklabels=True, yticklabels=True,
         )  # fmt: skip
-        frames = called.get(title, pd.DataFrame(False, group.index, group.columns)).to_numpy()
-        for row, column in np.argwhere(frames):
+        frames = called.get(title, pd.DataFrame()).reindex(index=group.index, columns=group.columns, fill_value=False)
+        for row, column in np.argwhere(frames.to_numpy(bool)):
             ax.add_patch(Rectangle((column + 0.06, row + 0.06), 0.88, 0.88, fill=False, ec=CALLED_COLOUR, lw=0.8))
         ax.set(xlabel="", ylabel="", facecolor=MISSING_COLOUR)
         ax.set_title(title.replace(" ", "\n", 1), fontsize=5.5)

@@ -96,9 +96,10 @@ def ablate(
         mean = torch.cat([seen.contexts[sensor][0].mean(dim=(2, 3)) for seen in batches]).mean(dim=0)
         mean = mean[None, :, None, None]
         rival = next(name for name in students if name != sensor)
-        for seen in batches:
-            (context, fine), (other, _) = seen.contexts[sensor], seen.contexts[rival]
-            other = other.roll(1, dims=0) if elsewhere else other
+        others = torch.cat([seen.contexts[rival][0] for seen in batches])
+        others = (others.roll(1, dims=0) if elsewhere else others).split([len(seen.labels) for seen in batches])
+        for seen, other in zip(batches, others, strict=True):
+            context, fine = seen.contexts[sensor]
             variants = {
                 "miou": context,
                 "miou_mean_shared": torch.where(mask, mean, context),
@@ -118,11 +119,13 @@ def _decoded_from(student: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
     """The bottleneck and the fine map that the student's decoder is given for ``image``."""
     given: list[tuple[Tensor, Tensor]] = []
     handle = student.decoder.register_forward_pre_hook(lambda _, arguments: given.append(arguments))
-    out = student(image)
-    handle.remove()
-    if given[0][0].shape != out.context.shape:
+    try:
+        out = student(image)
+    finally:
+        handle.remove()
+    if not torch.equal(given[0][0], out.context):
         raise ValueError(
-            f"the decoder of {type(student).__name__} sees {given[0][0].shape[1]} channels, its halves have "
-            f"{out.context.shape[1]}: no half can be taken from it alone"
+            f"the decoder of {type(student).__name__} sees {given[0][0].shape[1]} channels that are not its two halves "
+            f"side by side ({out.context.shape[1]} channels): no half can be taken from it alone"
         )
     return given[0]

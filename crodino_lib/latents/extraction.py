@@ -173,20 +173,23 @@ def extract(
         Unit -> latents, whose rows are ordered by image, then class or position, and the same for every block.
 
     Raises:
-        ValueError: an unknown unit.
+        ValueError: an unknown unit, or a method without a network of any of the sensors alone.
     """
+    sensors = tuple(sensors)
     units = [choose(unit, get_args(Unit), "unit") for unit in units]
     method.eval()
     parts: dict[Unit, list[Latents]] = {unit: [] for unit in units}
     for start in range(0, len(scenes), batch_size):
-        batch = plain(scenes, list(range(start, min(start + batch_size, len(scenes)))), card, tuple(sensors), device)
+        batch = plain(scenes, list(range(start, min(start + batch_size, len(scenes)))), card, sensors, device)
         maps: dict[str, Tensor] = {}
         for sensor, image in batch.images.items():  # one at a time: networks of several are not asked
             maps |= method.latents({sensor: image})
+        if not maps:
+            raise ValueError(f"{type(method).__name__} has no network of {' or '.join(sensors)} alone")
         labels = next(iter(batch.labels.values()))  # unaugmented: the same for every sensor
         size = next(iter(maps.values())).shape[-2:]
         for unit in units:
-            places = PLACES[unit](labels, card, size, np.random.default_rng([seed, start]))
+            places = PLACES[unit](labels, card, size, (seed, start))
             blocks = {name: pooled(block, labels, places, unit, len(card.classes)) for name, block in maps.items()}
             places.insert(0, "image", [batch.ids[position] for position in places.pop("position")])
             parts[unit].append(Latents(blocks, places.drop(columns="cell", errors="ignore"), unit))
@@ -214,7 +217,7 @@ def pooled(features: Tensor, labels: Tensor, places: pd.DataFrame, unit: Unit, c
     return flat[places["position"], :, places["cell"]]
 
 
-def whole_images(labels: Tensor, card: DatasetCard, size: tuple[int, int], _: np.random.Generator) -> pd.DataFrame:
+def whole_images(labels: Tensor, card: DatasetCard, size: tuple[int, int], _: tuple[int, int]) -> pd.DataFrame:
     """One row per image."""
     height, width = labels.shape[-2:]
     one = {"class": IGNORE, "name": "", "cells": float(size[0] * size[1]), "x": 0.5, "y": 0.5}
@@ -222,7 +225,7 @@ def whole_images(labels: Tensor, card: DatasetCard, size: tuple[int, int], _: np
     return pd.DataFrame({"position": range(len(labels))} | one | box)
 
 
-def regions(labels: Tensor, card: DatasetCard, size: tuple[int, int], _: np.random.Generator) -> pd.DataFrame:
+def regions(labels: Tensor, card: DatasetCard, size: tuple[int, int], _: tuple[int, int]) -> pd.DataFrame:
     """One row per image and class that covers at least a cell, in the order of ``region_vectors``."""
     area = region_weights(labels, len(card.classes), size).sum(dim=(2, 3))
     positions, classes = (index.tolist() for index in torch.nonzero(area >= 1.0, as_tuple=True))
@@ -239,14 +242,18 @@ def regions(labels: Tensor, card: DatasetCard, size: tuple[int, int], _: np.rand
 
 
 def pixels(
-    labels: Tensor, card: DatasetCard, size: tuple[int, int], generator: np.random.Generator, most: int = MOST_PIXELS
+    labels: Tensor, card: DatasetCard, size: tuple[int, int], drawn: tuple[int, int], most: int = MOST_PIXELS
 ) -> pd.DataFrame:
-    """One row per chosen cell of the bottleneck; its class is the one at its centre, unlabelled cells are left out."""
+    """One row per chosen cell of the bottleneck; its class is the one at its centre, unlabelled cells are left out.
+
+    ``drawn``: the seed, and the number of the batch's first scene, so that a scene's cells do not depend on its batch.
+    """
     height, width = labels.shape[-2:]
     nearest = nearest_labels(labels, size).flatten(1).cpu().numpy()
     tables = []
     for position, classes in enumerate(nearest):
         cells = np.flatnonzero(classes != IGNORE)
+        generator = np.random.default_rng([drawn[0], drawn[1] + position])
         cells = np.sort(cells[stratified(classes[cells], most, generator)])
         y, x = np.divmod(cells, size[1])
         table = pd.DataFrame({"position": position, "cell": cells, "class": classes[cells]})

@@ -43,7 +43,7 @@ def questions(budget: Budget, targets: pd.DataFrame) -> dict[str, Question]:
         "uniformity": Question(uniformity.compute, ALL, uniformity.PAIRED),
         "mixing": Question(mixing.compute, ("region",)),
         "collapse": Question(collapse.compute, ALL),
-        "class": Question(probes.class_probes, ("region",), ("transfer",)),
+        "class": Question(probes.class_probes, ("region",)),
         "modality": Question(probes.modality_probes, ("image", "region")),
         "factors": Question(partial(_factors, targets=targets, shuffles=budget.shuffles), ("image",)),
         "place": Question(partial(_place, shuffles=budget.shuffles), ("pixel",)),
@@ -54,8 +54,11 @@ def _factors(
     latents: Latents, n: int, generator: np.random.Generator, targets: pd.DataFrame, shuffles: int
 ) -> dict[str, float]:
     """The scenes' factors; names with spaces become one word."""
-    wanted = targets.loc[latents.rows["image"]]
-    columns = {name.replace(" ", "_"): wanted[name].to_numpy() for name in wanted}
+    wanted = targets.loc[latents.rows["image"]].rename(columns=lambda name: name.replace(" ", "_"))
+    if not wanted.columns.is_unique:
+        twice = wanted.columns[wanted.columns.duplicated()]
+        raise ValueError(f"factors have one name twice: {', '.join(twice)}")
+    columns = {name: wanted[name].to_numpy() for name in wanted}
     return probes.factor_probes(latents, columns, n, shuffles, generator)
 
 
@@ -113,12 +116,11 @@ def skill_matrix(answers: pd.DataFrame, column: str = "value") -> pd.DataFrame:
         column: ``value``, or the null whose skill is wanted.
     """
     linear = _linear(answers)
-    wide = linear.pivot_table(index="measure", columns="where", values=column, sort=False)
-    blocks = [where for where in wide if "/" in where]
+    wide, blocks = _wide(linear, column)
     chance = answers.loc[answers["measure"] == "class_chance", "value"].iloc[0]
     wide.loc["class"] = ((wide.loc["class"] - chance) / (1 - chance)).clip(lower=0)
     for block in blocks:
-        wide.loc["modality", block] = max(0.0, 2 * wide.loc["modality", block.split("/")[1]] - 1)
+        wide.loc["modality", block] = np.maximum(2 * wide.loc["modality", block.split("/")[1]] - 1, 0.0)
     return wide[blocks]
 
 
@@ -135,11 +137,16 @@ def called_matrix(answers: pd.DataFrame) -> pd.DataFrame:
         float(called == "above" and value > chance.get((measure, where), -np.inf))
         for measure, where, value, called in linear[["measure", "where", "value", "called"]].to_numpy()
     ]
-    wide = linear.assign(above=above).pivot_table(index="measure", columns="where", values="above", sort=False)
-    blocks = [where for where in wide if "/" in where]
+    wide, blocks = _wide(linear.assign(above=above), "above")
     for block in blocks:
         wide.loc["modality", block] = wide.loc["modality", block.split("/")[1]]
     return wide[blocks] > 0
+
+
+def _wide(linear: pd.DataFrame, column: str) -> tuple[pd.DataFrame, list[str]]:
+    """A row per measure, a column per place, also where all is NaN; and the places that are blocks."""
+    wide = linear.set_index(["measure", "where"])[column].unstack(sort=False)
+    return wide, [where for where in wide if "/" in where]
 
 
 def _linear(answers: pd.DataFrame) -> pd.DataFrame:
@@ -173,7 +180,7 @@ def beside_nulls(value: pd.DataFrame, nulls: Mapping[str, pd.DataFrame], paired:
         theirs = nulls[name].set_index(ROW_KEYS)["value"]
         table[name] = theirs.reindex(pd.MultiIndex.from_frame(table[ROW_KEYS])).to_numpy()
     counts = [
-        measure in paired.get(question, ()) and "/" not in where
+        measure in paired.get(question, ()) and (where in ("shared", "private") or question == "ablation")
         for question, measure, where in table[["question", "measure", "where"]].itertuples(index=False)
     ]
     table["N4"] = table["N4"].where(counts)

@@ -28,11 +28,16 @@ def strangers(first: Latents, second: Latents) -> Latents:
     Raises:
         ValueError: the rows differ.
     """
+    if both := set(first.sensors) & set(second.sensors):
+        raise ValueError(f"both models see {', '.join(sorted(both))}; strangers see different sensors")
     same = len(first) == len(second) and all(
         (first.rows[name].to_numpy() == second.rows[name].to_numpy()).all() for name in ("image", "class", "x", "y")
     )
     if not same:
-        raise ValueError(f"the models were not seen on the same places: {len(first)} and {len(second)} rows")
+        raise ValueError(
+            f"the models were not seen on the same places: {len(first)} and {len(second)} rows, of which images, "
+            "classes or positions differ"
+        )
     return replace(first, blocks=first.blocks | second.blocks)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin, clone
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, cross_val_predict
@@ -26,6 +27,8 @@ FOLDS = 5
 PENALTIES = (0.01, 0.1, 1.0)  # C of the logistic regression
 RIDGES = np.logspace(0, 5, 11)
 HIDDEN = 64
+STEPS = 400  # of a perceptron
+READABLE = 2.0  # times chance: a probe whose transfer is worth asking for
 
 
 def sensor_probe(latents: Latents, half: str, sensors: tuple[str, str]) -> float:
@@ -95,14 +98,19 @@ def logistic(C: float = 1.0) -> LogisticRegression:
     return LogisticRegression(C=C, max_iter=300, tol=1e-3, class_weight="balanced")
 
 
-def perceptron(seed: int) -> MLPClassifier:
-    """A probe with one hidden layer, for what is there but not linearly. It weighs classes by their frequency."""
-    return MLPClassifier(hidden_layer_sizes=(HIDDEN,), alpha=0.1, max_iter=40, random_state=seed)
+def perceptron(rows: int, seed: int, kind: type[MLPClassifier | MLPRegressor] = MLPClassifier, alpha: float = 0.1):
+    """A probe with one hidden layer, for what is there but not linearly: about as many steps whatever the ``rows``.
+
+    It weighs classes by their frequency.
+    """
+    batch = max(1, min(64, rows // 2))
+    epochs = max(5, STEPS * batch // rows)
+    return kind(hidden_layer_sizes=(HIDDEN,), alpha=alpha, batch_size=batch, max_iter=epochs, random_state=seed)
 
 
 def class_skill(
     fitted: np.ndarray, classes: np.ndarray, images: np.ndarray, judged: Sequence[np.ndarray], seed: int = 0
-) -> dict[str, list[float]]:
+) -> list[float]:
     """Balanced accuracy of a class probe fitted on one block and judged on several, on images it has not seen.
 
     Args:
@@ -113,7 +121,7 @@ def class_skill(
         seed: of the choice of the images that choose C.
 
     Returns:
-        ``linear``: one balanced accuracy per judged block. C is chosen on a fifth of the fitted images, by image.
+        One balanced accuracy per judged block. C is chosen on a fifth of the fitted images, by image.
     """
     guesses = np.empty((len(judged), len(classes)), dtype=classes.dtype)
     for train, test in folds_of(images).split(fitted, groups=images):
@@ -121,11 +129,13 @@ def class_skill(
         model = _chosen(scaler.transform(fitted[train]), classes[train], images[train], seed)
         for index, block in enumerate(judged):
             guesses[index, test] = model.predict(scaler.transform(block[test]))
-    return {"linear": [float(balanced_accuracy(classes, guess)) for guess in guesses]}
+    return [balanced_accuracy(classes, guess) for guess in guesses]
 
 
-def _chosen(vectors: np.ndarray, classes: np.ndarray, images: np.ndarray, seed: int) -> LogisticRegression:
+def _chosen(vectors: np.ndarray, classes: np.ndarray, images: np.ndarray, seed: int) -> ClassifierMixin:
     """A logistic regression of all rows, with the C that judges a fifth of their images best."""
+    if len(np.unique(classes)) < 2:
+        return DummyClassifier().fit(vectors, classes)
     if len(np.unique(images)) < FOLDS:
         return logistic().fit(vectors, classes)
     inner, outer = next(GroupShuffleSplit(1, test_size=1 / FOLDS, random_state=seed).split(vectors, groups=images))
@@ -157,7 +167,8 @@ def class_probes(latents: Latents, n: int, generator: np.random.Generator) -> di
         the same images: what the probe could have learnt by heart; ``delta_private <sensor>`` and ``delta_shared
         <sensor>``: what the other half adds to a half alone, of balanced accuracy; ``transfer <half>``: accuracy of the
         probe of one sensor on the other, relative to that sensor's own probe, mean of both ways (1: one code). Transfer
-        is NaN where the sensors' blocks have other widths. ``rows``, ``images``, ``classes``.
+        is NaN where the sensors' blocks have other widths, or a sensor's own probe is below twice chance. ``rows``,
+        ``images``, ``classes``.
 
     Raises:
         ValueError: fewer than two images, or fewer than two classes.
@@ -168,6 +179,8 @@ def class_probes(latents: Latents, n: int, generator: np.random.Generator) -> di
     classes, images, seed = latents.classes, latents.images, int(generator.integers(2**31))
     found: dict[str, float] = {"rows": len(latents), "images": len(np.unique(images))}
     found |= {"classes": len(np.unique(classes)), "class_chance": 1 / len(np.unique(classes))}
+    if found["classes"] < 2:
+        raise ValueError(f"class probes need rows of at least 2 classes, found {found['classes']}")
     control = generator.permutation(np.arange(images.max() + 1) % len(np.unique(classes)))[images]
     linear: dict[str, float] = {}
     for half in latents.halves:
@@ -175,19 +188,22 @@ def class_probes(latents: Latents, n: int, generator: np.random.Generator) -> di
         alike = len({block.shape[1] for block in blocks}) == 1
         crossed = np.full((2, 2), np.nan)
         for index, block in enumerate(blocks):
-            judged = class_skill(block, classes, images, blocks if alike else [block], seed)["linear"]
+            judged = class_skill(block, classes, images, blocks if alike else [block], seed)
             crossed[index, :] = judged if alike else np.where(np.arange(2) == index, judged, np.nan)
         for index, sensor in enumerate(latents.sensors):
             linear[f"{sensor}/{half}"] = crossed[index, index]
-        found[f"transfer {half}"] = float(np.mean([crossed[0, 1] / crossed[1, 1], crossed[1, 0] / crossed[0, 0]]))
+        own = np.diag(crossed)  # of a probe that hardly beats chance, a share says nothing
+        share = crossed[[0, 1], [1, 0]] / np.where(own >= READABLE * found["class_chance"], own, np.nan)[::-1]
+        found[f"transfer {half}"] = float(share.mean())
     for name, block in latents.blocks.items():
         found[f"class {name}"] = linear[name]
-        found[f"class_mlp {name}"] = _judged(perceptron(seed), block, classes, images)
-        found[f"selectivity {name}"] = linear[name] - _by_heart(block, control, seed)
+        found[f"class_mlp {name}"] = _judged(perceptron(len(latents), seed), block, classes, images)
+        by_heart = class_skill(block, control, np.arange(len(block)), [block], seed)[0]
+        found[f"selectivity {name}"] = linear[name] - max(by_heart, found["class_chance"])
     for sensor in latents.sensors:
         halves = [f"{sensor}/{half}" for half in latents.halves]
         both = np.concatenate([latents.blocks[name] for name in halves], axis=1)
-        together = class_skill(both, classes, images, [both], seed)["linear"][0]
+        together = class_skill(both, classes, images, [both], seed)[0]
         found[f"delta_private {sensor}"] = together - linear[f"{sensor}/shared"]
         found[f"delta_shared {sensor}"] = together - linear[f"{sensor}/private"]
     return found
@@ -198,12 +214,6 @@ def _judged(model: ClassifierMixin, vectors: np.ndarray, target: np.ndarray, ima
         make_pipeline(StandardScaler(), clone(model)), vectors, target, groups=images, cv=folds_of(images)
     )
     return balanced_accuracy(target, guessed)
-
-
-def _by_heart(vectors: np.ndarray, control: np.ndarray, seed: int) -> float:
-    """Accuracy of telling the control label, judged on other rows of the images that were fitted."""
-    rows = np.random.default_rng(seed).permutation(len(vectors))  # folds of rows: images are on both sides
-    return _judged(logistic(PENALTIES[1]), vectors, control, rows)
 
 
 def modality_probes(latents: Latents, n: int, generator: np.random.Generator) -> dict[str, float]:
@@ -232,8 +242,8 @@ def modality_probes(latents: Latents, n: int, generator: np.random.Generator) ->
             continue
         linear = modality_probe(first, second, images, logistic(PENALTIES[1]))
         found[f"modality {half}"] = linear
-        found[f"modality_mlp {half}"] = modality_probe(first, second, images, perceptron(seed))
-        found[f"a_distance {half}"] = 2 * (2 * linear - 1)
+        found[f"modality_mlp {half}"] = modality_probe(first, second, images, perceptron(2 * len(first), seed))
+        found[f"a_distance {half}"] = max(0.0, 2 * (2 * linear - 1))
     return found
 
 
@@ -275,7 +285,7 @@ def factor_probes(
     if not names:
         return found
     wanted = np.stack([np.asarray(targets[name], float)[chosen] for name in names], axis=1)
-    shuffled = [wanted[_moved(images, generator)] for _ in range(shuffles)]
+    shuffled = [wanted[_shuffled(images, wanted, generator)] for _ in range(shuffles)]
     everything = np.concatenate([wanted, *shuffled], axis=1)
     seed = int(generator.integers(2**31))
     for block, vectors in latents.blocks.items():
@@ -328,17 +338,25 @@ def perceptron_guesses(vectors: np.ndarray, targets: np.ndarray, images: np.ndar
     for train, test in folds_of(images).split(vectors, groups=images):
         centre, spread = targets[train].mean(axis=0), targets[train].std(axis=0)
         spread[spread == 0] = 1
-        perceptron = MLPRegressor(hidden_layer_sizes=(HIDDEN,), alpha=1.0, max_iter=100, random_state=seed)
-        model = make_pipeline(StandardScaler(), perceptron)
+        model = make_pipeline(StandardScaler(), perceptron(len(train), seed, MLPRegressor, alpha=1.0))
         model.fit(vectors[train], np.squeeze((targets[train] - centre) / spread))
         guesses[test] = model.predict(vectors[test]).reshape(len(test), -1) * spread + centre
     return guesses
 
 
-def _moved(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """For every row, a row of the image that its own is exchanged for: rows of an image move together."""
+def _shuffled(images: np.ndarray, wanted: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """For every row, the row whose targets it is given.
+
+    Those of another image, where all rows of an image have one target; else of another row of its own image, as
+    pictures are laid out alike: the place of a cell in another image is its own.
+    """
     first = np.unique(images, return_index=True)[1]
-    return first[generator.permutation(len(first))][images]
+    if (wanted == wanted[first][images]).all():
+        return first[generator.permutation(len(first))][images]
+    order = generator.permutation(len(images))
+    given = np.empty(len(images), int)
+    given[np.argsort(images, kind="stable")] = order[np.argsort(images[order], kind="stable")]
+    return given
 
 
 def class_errors(vectors: np.ndarray, classes: np.ndarray, images: np.ndarray) -> np.ndarray:

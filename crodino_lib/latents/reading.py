@@ -41,7 +41,8 @@ def reading_table(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per model and quantity: ``model``, ``quantity``, ``value``, ``low`` and ``high`` (range of the nulls),
-        ``N1`` to ``N4``, ``called``. Quantities of both sensors are their means, and so are their nulls.
+        ``N1`` to ``N4``, ``called``. Quantities of both sensors are their means, but the rank the smaller one's; so
+        are their nulls.
     """
     records = []
     for model, found in table.groupby("model", sort=False):
@@ -62,10 +63,13 @@ def _mean_of(found: pd.DataFrame, unit: str, question: str, measure: str, where:
     nulls = [f"N{number}" for number in range(1, 5)]
     if rows.empty:
         return dict.fromkeys(["value", *nulls, "low", "high"], np.nan) | {"called": ""}
-    means = rows[["value", *nulls]].mean()
+    numbers = rows[["value", *nulls]]
+    # one collapsed sensor is a collapse, and a block without rank is one
+    means = numbers.fillna({"value": 0.0}).min() if measure == "rank_fraction" else numbers.mean()
     low, high = means[nulls].min(), means[nulls].max()
     told = "above" if means["value"] > high else "below" if means["value"] < low else "within"
-    return means.to_dict() | {"low": low, "high": high, "called": told if np.isfinite([low, high]).all() else ""}
+    judged = np.isfinite([means["value"], low, high]).all()
+    return means.to_dict() | {"low": low, "high": high, "called": told if judged else ""}
 
 
 def diagnose(table: pd.DataFrame) -> pd.DataFrame:
@@ -103,9 +107,10 @@ def signature(values: dict[str, float], strangers: dict[str, float]) -> str:
 
     Source: the reading table of our methods' list. Explained in notebook 07.
     """
-    shared_up = not values["cka shared"] <= strangers["cka shared"]  # no baselines: nothing speaks against it
-    found = values["retrieval shared"] > FAR_ABOVE * values["chance retrieval"]
-    if values["rank private"] < COLLAPSED_RANK:
+    stranger, chance = strangers["cka shared"], values["chance retrieval"]
+    shared_up = values["cka shared"] > (-np.inf if np.isnan(stranger) else stranger)
+    found = values["retrieval shared"] > min(FAR_ABOVE * chance, (1 + chance) / 2)
+    if not values["rank private"] >= COLLAPSED_RANK:
         return "private collapse"
     if not shared_up and not found:
         return "no sharing"

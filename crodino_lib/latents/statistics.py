@@ -19,8 +19,9 @@ def picture_statistics(scenes: Scenes, sensors: tuple[str, ...]) -> pd.DataFrame
     Returns:
         One row per scene, indexed by id: ``rgb brightness`` (0..1), ``rgb contrast``, ``rgb saturation``, ``rgb hue_x``
         and ``rgb hue_y`` (cosine and sine of the mean hue, weighted by saturation), ``rgb edges`` (mean gradient) and
-        ``rgb fine`` (mean absolute second difference, of noise and texture); for other sensors ``level`` and ``spread``
-        in their unit, ``edges``, ``fine``, and ``holes`` (share of pixels without a value). Holes count nowhere else.
+        ``rgb fine`` (mean absolute second difference, across, of noise and texture); for other sensors ``level`` and
+        ``spread`` in their unit, ``edges``, ``fine``, and ``holes`` (share of pixels without a value). Holes count
+        nowhere else.
     """
     columns: dict[str, list[float]] = {}
     for index in range(len(scenes)):
@@ -42,13 +43,14 @@ def _colour(image: np.ndarray) -> dict[str, float]:
     red, green, blue = image
     grey = image.mean(axis=0)
     angle = np.arctan2(np.sqrt(3) * (green - blue), 2 * red - green - blue)
-    weight = np.ptp(image, axis=0) + 1e-9
+    chroma = np.ptp(image, axis=0)
+    total = chroma.sum() + 1e-9  # a grey picture has no hue: (0, 0)
     return {
         "brightness": float(grey.mean()),
         "contrast": float(grey.std()),
-        "saturation": float(np.ptp(image, axis=0).mean()),
-        "hue_x": float(np.average(np.cos(angle), weights=weight)),
-        "hue_y": float(np.average(np.sin(angle), weights=weight)),
+        "saturation": float(chroma.mean()),
+        "hue_x": float((np.cos(angle) * chroma).sum() / total),
+        "hue_y": float((np.sin(angle) * chroma).sum() / total),
         **_grain(grey, np.ones(grey.shape, bool)),
     }
 

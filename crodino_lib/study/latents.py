@@ -39,16 +39,19 @@ from crodino_lib.latents.reading import diagnose, reading_table
 from crodino_lib.latents.statistics import picture_statistics
 from crodino_lib.methods.registry import METHODS, build_method
 from crodino_lib.progress import bar, say
-from crodino_lib.study.runs import Run, finished_run, source_hash, training_code_hash
+from crodino_lib.study.runs import Run, finished_run, run_hash, source_hash
 from crodino_lib.study.study import Study
 
 BATCH = 16
 FACTOR_CAPTION = (
     "Skill above chance (x 100; 100 is perfect) of linear probes that read a factor from a block, on scenes they were "
-    "not fitted on; s shared, p private half. Framed: above every null. The sensors' own columns: R² of a supervised "
-    "regressor on the pictures themselves."
+    "not fitted on; s shared, p private half. Framed: above every null (one draw of each) and above shuffled factors. "
+    "The sensors' own columns: R² of a supervised regressor on the pictures themselves. Seen: measured in the pictures."
 )
-NULL_CAPTION = "A model's numbers (bars) beside those of models that learnt no split; grey: the nulls' range."
+NULL_CAPTION = (
+    "A model's numbers (bars) beside those of models that learnt no split; grey: the nulls' range, one draw of each. A "
+    "fifth null would lie above four in one case of five."
+)
 SWAPS = ("miou_swap_shared", "miou_swap_private")  # the ablations that pair scenes
 
 
@@ -92,9 +95,10 @@ def find_subjects(study: Study, methods: Iterable[str] = (), seeds: Iterable[int
     """
     wanted, seeds = [choose(method, METHODS, "method") for method in methods], set(seeds)
     found: dict[tuple, dict[tuple[str, ...], Run]] = {}
-    for folder in sorted((study.folder / "runs" / study.config.dataset).glob("*/*"), key=_age):
-        run = finished_run(folder)
-        if run is None or (seeds and run.config.seed not in seeds):
+    folders = (study.folder / "runs" / study.config.dataset).glob("*/*")
+    finished = [run for run in map(finished_run, folders) if run]
+    for run in sorted(finished, key=_age):
+        if seeds and run.config.seed not in seeds:
             continue
         config = run.config
         key = (config.method, config.seed, json.dumps(config.settings, sort_keys=True), config.teacher)
@@ -120,10 +124,10 @@ def find_subjects(study: Study, methods: Iterable[str] = (), seeds: Iterable[int
     return sorted(subjects, key=lambda subject: (order.index(subject.method), subject.seed, subject.name))
 
 
-def _age(folder: Path) -> tuple[bool, float]:
-    """Sorts runs of the code as it is last, and newer ones after older ones."""
-    record = folder / "run.json"
-    return folder.name.endswith(training_code_hash()[:8]), record.stat().st_mtime if record.exists() else 0.0
+def _age(run: Run) -> tuple[bool, float]:
+    """Sorts runs of the present code after others, and newer ones after older ones."""
+    present = run_hash(run.config, run.record["dataset_fingerprint"]) == run.record["hash"]
+    return present, (run.folder / "run.json").stat().st_mtime
 
 
 class Laboratory:
@@ -142,7 +146,7 @@ class Laboratory:
     def targets(self) -> pd.DataFrame:
         """What probes are asked for: the scenes' recorded factors, if there are any, and statistics of the pictures."""
         scenes = self.study.scenes[self.split]
-        measured = picture_statistics(scenes, self.study.config.sensors)
+        measured = picture_statistics(scenes, self.study.config.sensors).add_prefix("seen ")  # not what was recorded
         if scenes.factors is None:
             return measured
         return pd.concat([scenes.factors.set_axis(scenes.ids), measured], axis=1)

@@ -219,7 +219,7 @@ def test_a_decoder_that_sees_other_channels_than_the_halves_is_refused(clean, to
             return replace(out, context=out.context[:, :K])
 
     students = {"depth": Narrow("depth"), "thermal": Student("thermal")}
-    with pytest.raises(ValueError, match="decoder of Narrow sees 8 channels, its halves have 4"):
+    with pytest.raises(ValueError, match="decoder of Narrow sees 8 channels that are not its two halves"):
         bottlenecks(students, clean, toy_card, 4, np.random.default_rng(0))
 
 

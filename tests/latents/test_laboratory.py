@@ -71,7 +71,7 @@ def test_units_that_a_model_has_not_are_not_asked(seen):
 
 
 def test_every_question_is_asked_of_the_units_it_is_for_and_answers_the_measures_that_need_pairs(seen, monkeypatch):
-    monkeypatch.setattr(probes, "perceptron", lambda seed: DummyClassifier())
+    monkeypatch.setattr(probes, "perceptron", lambda rows, seed: DummyClassifier())
     monkeypatch.setattr(probes, "perceptron_guesses", lambda vectors, targets, images, seed: targets)
     targets = pd.DataFrame({"width m": np.arange(40.0)}, index=[f"s{i:02d}" for i in range(40)])
     for name, question in questions(BUDGET, targets).items():

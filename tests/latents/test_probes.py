@@ -110,7 +110,7 @@ def found(scenes):
 @pytest.fixture
 def no_perceptron(monkeypatch):
     """Perceptrons take most of the time; where nobody asks them, one that always guesses alike is enough."""
-    monkeypatch.setattr(probes, "perceptron", lambda seed: DummyClassifier())
+    monkeypatch.setattr(probes, "perceptron", lambda rows, seed: DummyClassifier())
 
 
 def test_a_half_that_holds_the_class_is_read_and_one_that_missed_it_is_not(found):
@@ -176,13 +176,11 @@ def test_transfer_is_relative_to_the_judged_sensors_own_probe():
     images, classes = np.repeat(np.arange(20), K), np.tile(np.arange(K), 20)
     code = np.eye(K)[classes]
     good, poor = (code + spread * generator.normal(size=code.shape) for spread in (0.1, 0.9))
-    (own, across), (back, poor_own) = (
-        class_skill(block, classes, images, [good, poor])["linear"] for block in (good, poor)
-    )
+    (own, across), (back, poor_own) = (class_skill(block, classes, images, [good, poor]) for block in (good, poor))
     assert own - poor_own > 0.1
     latents = four_blocks(good, good, poor, poor, images=images, classes=classes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probes, "perceptron", lambda seed: DummyClassifier())
+        patch.setattr(probes, "perceptron", lambda rows, seed: DummyClassifier())
         found = class_probes(latents, 1000, np.random.default_rng(0))
     assert found["transfer shared"] == pytest.approx((across / poor_own + back / own) / 2, abs=0.05)
 
@@ -204,9 +202,9 @@ def test_memorised_images_do_not_help_to_tell_classes():
     images = np.repeat(np.arange(24), 4)
     classes = np.random.default_rng(0).permutation(np.arange(24) % K)[images]
     memory = MEMORISED * np.eye(24)[images] + jitter(np.random.default_rng(1), 96, 24)
-    assert class_skill(memory, classes, images, [memory])["linear"][0] < 0.5
+    assert class_skill(memory, classes, images, [memory])[0] < 0.5
     rows = np.arange(96)  # the same probe, with every row an image of its own, is always right
-    assert class_skill(memory, classes, rows, [memory])["linear"][0] > 0.95
+    assert class_skill(memory, classes, rows, [memory])[0] > 0.95
 
 
 def test_selectivity_takes_off_what_is_learnt_by_heart(scenes, no_perceptron):
