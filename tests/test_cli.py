@@ -41,6 +41,8 @@ def error_of(capsys, *arguments):
         (["study", "--dataset", "nyu13", "--root", "nowhere/nyu"], "nowhere/nyu"),
         (["render", "--size", "100x100"], "try '112x112'"),
         (["params", "99"], "no notebooks in"),
+        (["latents", "rooms-quick"], "there is no study in"),
+        (["explore", "rooms-quick", "--split", "tests"], "begin one: crodino study"),
     ],
 )
 def test_bad_input_is_answered_with_what_would_do(arguments, told, capsys, monkeypatch):

@@ -14,6 +14,9 @@ from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.evaluate import confusion_per_image, scores
 from crodino_lib.methods.base import upsample
 
+MEASURES = ("miou", "miou_mean_shared", "miou_mean_private", "miou_swap_shared", "miou_swap_private")
+PAIRED = ("miou_swap_shared", "miou_swap_private")  # exchange what the other sensor sees of the same scene
+
 
 class Seen(NamedTuple):
     """What the students' decoders are given of a batch of scenes.
@@ -70,6 +73,7 @@ def ablate(
     classes: int,
     shared: np.ndarray | None = None,
     elsewhere: bool = False,
+    measures: Sequence[str] = MEASURES,
 ) -> dict[str, float]:
     """mIoU of every student with a half of its bottleneck replaced, at inference, without training anything anew.
 
@@ -80,6 +84,7 @@ def ablate(
         shared: (2C,) bool, which channels are the shared half; the first half of them where none is given. N3 deals
             them anew.
         elsewhere: take what is exchanged from another scene: N4.
+        measures: which to compute.
 
     Returns:
         ``miou <sensor>`` untouched; ``miou_mean_shared`` and ``miou_mean_private``: the half is its mean over scenes
@@ -100,14 +105,15 @@ def ablate(
         others = (others.roll(1, dims=0) if elsewhere else others).split([len(seen.labels) for seen in batches])
         for seen, other in zip(batches, others, strict=True):
             context, fine = seen.contexts[sensor]
-            variants = {
-                "miou": context,
-                "miou_mean_shared": torch.where(mask, mean, context),
-                "miou_mean_private": torch.where(mask, context, mean),
-                "miou_swap_shared": torch.where(mask, other, context),
-                "miou_swap_private": torch.where(mask, context, other),
+            replaced = {  # measure -> what stands in the shared and in the private channels
+                "miou": (context, context),
+                "miou_mean_shared": (mean, context),
+                "miou_mean_private": (context, mean),
+                "miou_swap_shared": (other, context),
+                "miou_swap_private": (context, other),
             }
-            for name, variant in variants.items():
+            for name in measures:
+                variant = torch.where(mask, *replaced[name])
                 logits = upsample(student.decoder(variant, fine)[0], seen.labels)
                 matrix = confusion_per_image(logits.argmax(dim=1), seen.labels, classes).sum(dim=0)
                 counts[f"{name} {sensor}"] = counts.get(f"{name} {sensor}", 0) + matrix

@@ -22,6 +22,7 @@ from crodino_lib.figures.base import save
 from crodino_lib.figures.latents import beside_nulls as beside_nulls_figure
 from crodino_lib.figures.latents import factor_matrix
 from crodino_lib.files import replacing
+from crodino_lib.latents import ablation
 from crodino_lib.latents.ablation import ablate, bottlenecks
 from crodino_lib.latents.extraction import Latents, Unit, extract
 from crodino_lib.latents.laboratory import (
@@ -52,7 +53,6 @@ NULL_CAPTION = (
     "A model's numbers (bars) beside those of models that learnt no split; grey: the nulls' range, one draw of each. A "
     "fifth null would lie above four in one case of five."
 )
-SWAPS = ("miou_swap_shared", "miou_swap_private")  # the ablations that pair scenes
 
 
 @dataclass(frozen=True)
@@ -172,14 +172,15 @@ class Laboratory:
         served = tuple(sensor for sensor in sensors if sensor in method.students)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         scenes = self.study.scenes[self.split]
-        found = extract(method.to(device), scenes, self.study.card, served, BATCH, device)
+        method = method.to(device, memory_format=torch.channels_last)
+        found = extract(method, scenes, self.study.card, served, BATCH, device)
         for unit, file in files.items():
             found[unit].save(file)
         return found
 
     def students(self, subject: Subject) -> dict[str, nn.Module]:
         """Sensor -> its trained network, on the CPU."""
-        methods = [run.method(self.study.card) for run in subject.runs]
+        methods = [run.method(self.study.card).to(memory_format=torch.channels_last) for run in subject.runs]
         return {
             sensor: next(method.students[sensor] for method in methods if sensor in method.students)
             for sensor in subject.sensors
@@ -203,7 +204,7 @@ class Laboratory:
         answers = self._answers(jobs)
         ablations = {name: self.ablations(subject) for (name, null), (subject, _) in jobs.items() if null == "value"}
         paired = {name: question.paired for name, question in questions(self.budget, self.targets).items()}
-        paired["ablation"] = SWAPS
+        paired["ablation"] = ablation.PAIRED
         tables = []
         for subject in subjects:
             own = {null: answers[subject.name, null] for null in ("value", "N1", "N3", "N4")}
@@ -258,7 +259,12 @@ class Laboratory:
         width = next(iter(seen[0].contexts.values()))[0].shape[1]
         dealt = generator.permutation(width) < width // 2
         records = []
-        for null, how in {"value": {}, "N3": {"shared": dealt}, "N4": {"elsewhere": True}}.items():
+        asked = {
+            "value": {},
+            "N3": {"shared": dealt, "measures": ablation.MEASURES[1:]},  # the untouched model is the same
+            "N4": {"elsewhere": True, "measures": ablation.PAIRED},
+        }
+        for null, how in asked.items():
             found = ablate(students, seen, len(self.study.card.classes), **how)
             count = found.pop("scenes")
             for key, value in found.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 import papermill
 import pytest
 
+from crodino_lib.cli import main
 from crodino_lib.config import StudyConfig, home
 from crodino_lib.study.execute import run_study
 from crodino_lib.study.notebooks import NotebookFailed, execute
@@ -157,6 +158,20 @@ class TestEndToEnd:
         text = (smoke_home / "results" / "local" / "smoke" / "tables" / "comparison.md").read_text()
         header = text.splitlines()[0]
         assert all(column in header for column in ("seeds", "test images", "training images"))
+
+    def test_what_the_notebook_asked_is_printed_by_the_command(self, smoke_home, capsys):
+        assert main(["latents", "smoke", "--methods", "crodino-kd"]) == 0
+        told = capsys.readouterr().out
+        assert "crodino-kd seed 0: " in told
+        assert "asking" not in told  # the notebook's answers were kept with the run
+        assert "at most 1000 rows, 200 permutations" in told
+
+    def test_the_explorer_is_one_page(self, smoke_home, capsys):
+        assert main(["explore", "smoke", "--methods", "crodino-kd"]) == 0
+        page = smoke_home / "results" / "local" / "smoke" / "explorer.html"
+        assert str(page) in capsys.readouterr().out
+        assert page.stat().st_size < 15e6
+        assert "crodino-kd seed 0, untrained" in page.read_text()
 
     def test_papermill_typed_by_hand_refuses_a_misspelt_parameter(self, smoke_home, tmp_path):
         notebook = find_notebook("00")
