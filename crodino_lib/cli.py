@@ -214,10 +214,13 @@ def _explore(options: argparse.Namespace) -> None:
 
     laboratory, subjects = _subjects(options)
     study = laboratory.study
+    page = Path(options.out or study.folder / "explorer.html").expanduser()
+    if page.is_dir() or not os.access(next(p for p in page.absolute().parents if p.exists()), os.W_OK):
+        raise ValueError(f"--out {str(page)!r} cannot be written: name a file in a folder of yours")
     runs, pictures = explored(laboratory, subjects, n=options.points)
     pictures.save(study.folder / "figures", "explorer_manifolds")
     data = payload(f"{study.config.name}, {laboratory.split}", study.card, study.scenes[laboratory.split], runs)
-    page = write_page(data, Path(options.out or study.folder / "explorer.html"))
+    page = write_page(data, page)
     print(f"{sum(len(run.rows) * len(run.sensors) for run in runs)} points, {page.stat().st_size / 1e6:.1f} MB: {page}")
 
 

@@ -9,9 +9,13 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 SPARE_BYTES = 1 << 20  # a disk with less is full
 
@@ -71,6 +75,23 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); remove it, and what it stands for is made again") from error
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The arrays of an ``.npz`` file of ours.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged; names it and what to do.
+    """
+    try:
+        with np.load(path) as file:
+            yield file
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        if isinstance(error, FileNotFoundError) or str(path) in str(error):
+            raise
+        raise ValueError(f"{path} is damaged ({error}); remove it, and it is made again") from error
 
 
 @contextlib.contextmanager

@@ -121,6 +121,25 @@ def ablate(
     return found | {"scenes": sum(len(seen.labels) for seen in batches)}
 
 
+def losses(found: Mapping[str, float], untouched: Mapping[str, float]) -> dict[str, float]:
+    """What share of a student's mIoU each replacement costs: comparable between models that are not equally good.
+
+    Args:
+        found: from ``ablate``.
+        untouched: the same of the model as it is, with ``miou <sensor>``.
+
+    Returns:
+        ``lost_mean_shared <sensor>`` and so on for every replacement of ``found``; NaN for a student at mIoU 0.
+    """
+    shares = {}
+    for name, value in found.items():
+        measure, _, sensor = name.partition(" ")
+        whole = untouched.get(f"miou {sensor}", 0.0)
+        if measure in MEASURES[1:]:
+            shares[f"{measure.replace('miou', 'lost')} {sensor}"] = 1 - value / whole if whole else float("nan")
+    return shares
+
+
 def _decoded_from(student: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
     """The bottleneck and the fine map that the student's decoder is given for ``image``."""
     given: list[tuple[Tensor, Tensor]] = []

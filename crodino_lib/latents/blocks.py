@@ -32,6 +32,8 @@ def block_mig(skills: np.ndarray) -> dict[str, float]:
 def block_dci(skills: np.ndarray) -> dict[str, float]:
     """Whether each half is about few factors, and each factor in one half.
 
+    Only completeness speaks of the split: a half about few factors may be so because only few can be read at all.
+
     ``D_j = 1 - H_F(R_j. / sum)``, averaged with the codes' shares of all skill; ``C_k = 1 - H_J(R_.k / sum)``, averaged
     with the factors' shares; entropies to the base of their number of outcomes.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from crodino_lib.augment import plain
 from crodino_lib.config import choose
 from crodino_lib.data.sample import IGNORE, DatasetCard, Scenes
-from crodino_lib.files import replacing
+from crodino_lib.files import opened, replacing
 from crodino_lib.losses.regions import nearest_labels, region_vectors, region_weights
 from crodino_lib.methods.base import Method
 
@@ -115,9 +115,9 @@ class Latents:
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: the file was not written by ``save``.
+            ValueError: the file was not written by ``save``, or is damaged.
         """
-        with np.load(path) as file:
+        with opened(path) as file:
             missing = [name for name in ROW_COLUMNS if f"rows/{name}" not in file.files]
             if missing:
                 raise ValueError(f"{path} holds {', '.join(file.files)}, but no rows/{missing[0]}: not saved latents")
@@ -280,35 +280,6 @@ def stratified(classes: np.ndarray, most: int, generator: np.random.Generator) -
 
 
 PLACES = {"image": whole_images, "region": regions, "pixel": pixels}
-
-
-def balanced(latents: Latents, seed: int, n: int = 4000) -> tuple[Latents, pd.DataFrame]:
-    """A sample with the same number of regions of every class, and of every sensor.
-
-    Args:
-        latents: all regions.
-        seed: equal seeds choose equal regions, so that two models are seen on the same ones.
-        n: most points, all sensors together.
-
-    Returns:
-        The sample, and one row per class: regions ``available`` and ``taken`` per sensor. Every class gives the same
-        number; one that has fewer gives all it has, and the others share what it leaves.
-
-    Raises:
-        ValueError: ``n`` leaves no room for one region of every class and sensor.
-    """
-    counts = latents.rows.groupby(["class", "name"]).size().rename("available").reset_index()
-    quota = _quota(counts["available"].to_numpy(), n // len(latents.sensors))
-    if not quota:
-        least = len(counts) * len(latents.sensors)
-        raise ValueError(
-            f"n = {n} is too few for {len(counts)} classes of {len(latents.sensors)} sensors: at least {least}"
-        )
-    generator = np.random.default_rng(seed)
-    shuffled = generator.permutation(len(latents.rows))
-    rank = latents.rows["class"].iloc[shuffled].groupby(latents.rows["class"]).cumcount()
-    chosen = np.sort(rank.index[rank < quota].to_numpy())
-    return latents.take(chosen), counts.assign(taken=counts["available"].clip(upper=quota))
 
 
 def _quota(available: np.ndarray, total: int) -> int:

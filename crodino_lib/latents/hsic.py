@@ -78,7 +78,10 @@ def rbf_cka(k: np.ndarray, l: np.ndarray) -> float:  # noqa: E741 (K and L as in
 
 
 def shuffled_images(images: np.ndarray, permutations: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """(n,) positions of the rows with the images in another order; rows of an image stay together.
+    """(n,) positions of the rows with images exchanged for others of as many rows; rows of an image stay together.
+
+    Exchanging images of unequal size would lay the rows of one beside those of several, and so break what is dependent
+    within an image, which the true order keeps: independent features would look dependent.
 
     Args:
         images: (n,) int, image of every row, in order of image.
@@ -86,8 +89,13 @@ def shuffled_images(images: np.ndarray, permutations: int, generator: np.random.
         generator: draws them.
     """
     groups = np.split(np.arange(len(images)), np.flatnonzero(np.diff(images)) + 1)
+    sizes = np.array([len(group) for group in groups])
+    alike = [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
     for _ in range(permutations):
-        yield np.concatenate([groups[index] for index in generator.permutation(len(groups))])
+        order = np.empty(len(groups), int)
+        for members in alike:
+            order[members] = generator.permutation(members)
+        yield np.concatenate([groups[index] for index in order])
 
 
 def permutation_p(
@@ -99,9 +107,9 @@ def permutation_p(
 ) -> float:
     """How often shuffled images depend on each other as much as the true ones: small if truly dependent.
 
-    Rows within an image are no independent draws, so whole images are shuffled: their order, with their rows kept
-    together. Regions come in order of class, so where images show the same classes, shuffles keep what the class alone
-    explains, and the p-value speaks of dependence beyond it. Only tr(KL) changes when K is U-centred.
+    Rows within an image are no independent draws, so whole images are exchanged, those of equally many rows. Regions
+    come in order of class, so where images show the same classes, shuffles keep what the class alone explains, and the
+    p-value speaks of dependence beyond it. Only tr(KL) changes when K is U-centred.
 
     Args:
         k: (n, n) float, kernel of the one.
@@ -111,8 +119,8 @@ def permutation_p(
         generator: draws the orders.
 
     Returns:
-        ``(1 + number of shuffles with an HSIC as large) / (1 + B)``, so never below 1 / (1 + B), nor far below
-        1 / (images!); NaN with one image, fewer than 4 rows, or a kernel of NaN.
+        ``(1 + number of shuffles with an HSIC as large) / (1 + B)``, so never below 1 / (1 + B), and large
+        where few images can be exchanged; NaN with one image, fewer than 4 rows, or a kernel of NaN.
 
     Source: Gretton et al., A Kernel Statistical Test of Independence, NeurIPS 2007. Explained in notebook 07.
     """

@@ -20,7 +20,8 @@ from crodino_lib.latents.nulls import NULLS
 
 ALL: tuple[Unit, ...] = ("image", "region", "pixel")
 ROW_KEYS = ["unit", "question", "measure", "where"]
-UNJUDGED = "_p$|^chance_|_chance$|_floor$|_shuffled$|^classes$"  # measures that judge others
+FEWEST_NULLS = 3  # of fewer, a fifth null would leave the range more often than not
+UNJUDGED = "_p$|^chance_|_chance$|_floor$|_shuffled$|^classes$|_biased$|^cross_covariance$"  # others are judged by
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,7 @@ def beside_nulls(value: pd.DataFrame, nulls: Mapping[str, pd.DataFrame], paired:
             nothing else.
 
     Returns:
-        ``value`` with a column per null, ``low`` and ``high``, their range, and ``called``: ``above`` or ``below``
-        where the value leaves it, ``within`` where it does not, empty where it is not judged or no null has a value.
+        ``value`` with a column per null, judged by ``judge``.
     """
     table = value.copy()
     for name in NULLS:
@@ -184,11 +184,25 @@ def beside_nulls(value: pd.DataFrame, nulls: Mapping[str, pd.DataFrame], paired:
         for question, measure, where in table[["question", "measure", "where"]].itertuples(index=False)
     ]
     table["N4"] = table["N4"].where(counts)
-    table["low"], table["high"] = table[list(NULLS)].min(axis=1), table[list(NULLS)].max(axis=1)
-    told = np.select(
-        [table["value"] > table["high"], table["value"] < table["low"], table["value"].notna() & table["low"].notna()],
-        ["above", "below", "within"],
-        "",
-    )
-    judged = ~table["measure"].str.contains(UNJUDGED)
+    return judge(table)
+
+
+def judge(table: pd.DataFrame) -> pd.DataFrame:
+    """Call out the values that leave the range of their nulls.
+
+    N4 pairs nothing, so it bounds from above alone: were it a lower bound, no private half could be called less alike
+    across sensors than chance leaves it.
+
+    Args:
+        table: ``measure``, ``value`` and a column per null.
+
+    Returns:
+        ``table`` with ``nulls``, how many have a value; ``low`` of N1 to N3 and ``high`` of all; and ``called``:
+        ``above``, ``below`` or ``within``, empty where the measure judges others, or for fewer than three nulls.
+    """
+    table = table.copy()
+    table["nulls"] = table[list(NULLS)].notna().sum(axis=1)
+    table["low"], table["high"] = table[list(NULLS)[:3]].min(axis=1), table[list(NULLS)].max(axis=1)
+    told = np.select([table["value"] > table["high"], table["value"] < table["low"]], ["above", "below"], "within")
+    judged = ~table["measure"].str.contains(UNJUDGED) & (table["nulls"] >= FEWEST_NULLS) & table["value"].notna()
     return table.assign(called=np.where(judged, told, ""))

@@ -21,7 +21,7 @@ from sklearn.metrics.pairwise import cosine_distances
 from sklearn.preprocessing import StandardScaler
 
 from crodino_lib.config import choose
-from crodino_lib.files import replacing
+from crodino_lib.files import opened, replacing
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.fidelity import Space
 from crodino_lib.progress import bar
@@ -80,7 +80,7 @@ class Manifolds:
             ValueError: the file was not written by ``save``.
         """
         tables = {field.name: {} for field in fields(cls)}
-        with np.load(path) as file:
+        with opened(path) as file:
             for key in file.files:
                 table, _, column = key.partition("/")
                 tables.get(table, {})[column] = file[key]

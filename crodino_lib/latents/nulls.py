@@ -3,7 +3,7 @@
 N1  the same network before training, cut alike.
 N2  two baselines that were trained apart, their bottlenecks cut in arbitrary halves.
 N3  the trained model, its channels dealt anew to two halves.
-N4  the trained model, one sensor's rows shuffled: nothing is paired any more.
+N4  the trained model, one sensor's rows shuffled: nothing is paired any more, not even the class.
 """
 
 from __future__ import annotations

@@ -306,15 +306,14 @@ def factor_probes(
 def skill(actual: np.ndarray, guessed: np.ndarray) -> float:
     """How far above chance a guess is: 0 at chance or below, 1 if perfect.
 
-    R² of numbers; of a yes or no, twice the balanced accuracy above one half, of guesses parted at the middle between
-    the means of both answers. NaN where ``actual`` is constant.
+    R² of numbers; of a yes or no, twice the balanced accuracy above one half, of guesses parted at their
+    mean. NaN where ``actual`` is constant.
     """
     values = np.unique(actual)
     if len(values) < 2:
         return float("nan")
     if len(values) == 2:
-        middle = np.mean([guessed[actual == value].mean() for value in values])
-        return max(0.0, 2 * balanced_accuracy_score(actual == values[1], guessed > middle) - 1)
+        return max(0.0, 2 * balanced_accuracy_score(actual == values[1], guessed > guessed.mean()) - 1)
     return max(0.0, 1 - float(((actual - guessed) ** 2).sum() / ((actual - actual.mean()) ** 2).sum()))
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from crodino_lib.latents.laboratory import judge
+
 COLLAPSED_RANK = 0.05  # effective rank of a private half, as a share of its channels
 CANNOT_TELL = 0.6  # accuracy of a modality probe up to which it is as good as blind
 TELLS = 0.9
 ADDS = 0.01  # balanced accuracy that a half must add to count
+READABLE = 2.0  # times chance: an accuracy of classes that is worth the name
 FAR_ABOVE = 3.0  # times chance: a retrieval that is worth the name
 
 READ = {  # column -> (unit, question, measure, where); where "*" is the mean over sensors
@@ -25,12 +28,15 @@ READ = {  # column -> (unit, question, measure, where); where "*" is the mean ov
     "class private": ("region", "class", "class", "*/private"),
     "delta private": ("region", "class", "delta_private", "*"),
     "rank private": ("region", "collapse", "rank_fraction", "*/private"),
-    "without shared": ("image", "ablation", "miou_mean_shared", "*"),
-    "without private": ("image", "ablation", "miou_mean_private", "*"),
-    "swapped shared": ("image", "ablation", "miou_swap_shared", "*"),
-    "swapped private": ("image", "ablation", "miou_swap_private", "*"),
+    "lost without shared": ("image", "ablation", "lost_mean_shared", "*"),
+    "lost without private": ("image", "ablation", "lost_mean_private", "*"),
+    "lost by swapping shared": ("image", "ablation", "lost_swap_shared", "*"),
+    "lost by swapping private": ("image", "ablation", "lost_swap_private", "*"),
 }
-CHANCE = ("region", "retrieval", "chance_recall_1", "shared")
+CHANCES = {
+    "chance retrieval": ("region", "retrieval", "chance_recall_1", "shared"),
+    "chance class": ("region", "class", "class_chance", ""),
+}
 
 
 def reading_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -40,9 +46,8 @@ def reading_table(table: pd.DataFrame) -> pd.DataFrame:
         table: from ``study.latents.Laboratory.examine``.
 
     Returns:
-        One row per model and quantity: ``model``, ``quantity``, ``value``, ``low`` and ``high`` (range of the nulls),
-        ``N1`` to ``N4``, ``called``. Quantities of both sensors are their means, but the rank the smaller one's; so
-        are their nulls.
+        One row per model and quantity: ``model``, ``quantity``, ``value``, ``N1`` to ``N4``, and what ``judge`` adds.
+        Quantities of both sensors are their means, but the rank the smaller one's; so are their nulls.
     """
     records = []
     for model, found in table.groupby("model", sort=False):
@@ -62,14 +67,11 @@ def _mean_of(found: pd.DataFrame, unit: str, question: str, measure: str, where:
         rows = rows[rows["where"] == where]
     nulls = [f"N{number}" for number in range(1, 5)]
     if rows.empty:
-        return dict.fromkeys(["value", *nulls, "low", "high"], np.nan) | {"called": ""}
+        return dict.fromkeys(["value", *nulls, "low", "high"], np.nan) | {"nulls": 0, "called": ""}
     numbers = rows[["value", *nulls]]
     # one collapsed sensor is a collapse, and a block without rank is one
     means = numbers.fillna({"value": 0.0}).min() if measure == "rank_fraction" else numbers.mean()
-    low, high = means[nulls].min(), means[nulls].max()
-    told = "above" if means["value"] > high else "below" if means["value"] < low else "within"
-    judged = np.isfinite([means["value"], low, high]).all()
-    return means.to_dict() | {"low": low, "high": high, "called": told if judged else ""}
+    return judge(means.to_frame().T.assign(measure=measure)).iloc[0].drop("measure").to_dict()
 
 
 def diagnose(table: pd.DataFrame) -> pd.DataFrame:
@@ -79,7 +81,7 @@ def diagnose(table: pd.DataFrame) -> pd.DataFrame:
         table: from ``study.latents.Laboratory.examine``.
 
     Returns:
-        One row per model: ``model``, ``method``, ``seed``, the quantities of ``READ``, ``chance retrieval`` and
+        One row per model: ``model``, ``method``, ``seed``, the quantities of ``READ`` and of ``CHANCES``, and
         ``diagnosis``.
     """
     read = reading_table(table)
@@ -88,7 +90,7 @@ def diagnose(table: pd.DataFrame) -> pd.DataFrame:
         values = rows.set_index("quantity")["value"].to_dict()
         nulls = rows.set_index("quantity")["N2"].to_dict()
         found = table[table["model"] == model]
-        values["chance retrieval"] = _mean_of(found, *CHANCE)["value"]
+        values |= {name: _mean_of(found, *key)["value"] for name, key in CHANCES.items()}
         named = {"model": model, "method": found["method"].iloc[0], "seed": found["seed"].iloc[0]}
         records.append(named | values | {"diagnosis": signature(values, nulls)})
     return pd.DataFrame(records)
@@ -98,20 +100,23 @@ def signature(values: dict[str, float], strangers: dict[str, float]) -> str:
     """The name of what the numbers look like; the rules are coarse and are meant to be argued with.
 
     Args:
-        values: quantity -> value, with ``chance retrieval``.
+        values: quantity -> value, chances among them.
         strangers: quantity -> that of two baselines (N2), NaN where there are none.
 
     Returns:
         ``private collapse``, ``no sharing``, ``alignment by erasure``, ``leakage``, ``target``, or ``none of the
-        five``, asked in this order.
+        five``, asked in this order; but for a collapse, undecided without baselines.
 
     Source: the reading table of our methods' list. Explained in notebook 07.
     """
     stranger, chance = strangers["cka shared"], values["chance retrieval"]
-    shared_up = values["cka shared"] > (-np.inf if np.isnan(stranger) else stranger)
+    shared_up = values["cka shared"] > stranger
     found = values["retrieval shared"] > min(FAR_ABOVE * chance, (1 + chance) / 2)
-    if not values["rank private"] >= COLLAPSED_RANK:
+    read = {half: values[f"class {half}"] >= READABLE * values["chance class"] for half in ("shared", "private")}
+    if read["shared"] and not read["private"] and not values["rank private"] >= COLLAPSED_RANK:
         return "private collapse"
+    if np.isnan(stranger):
+        return "undecided: no baselines"
     if not shared_up and not found:
         return "no sharing"
     if shared_up and not found and values["class shared"] < values["class private"] - ADDS:

@@ -16,7 +16,7 @@ from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.manifold import Manifolds, fit_manifolds, same_regions
 from crodino_lib.latents.probes import class_errors
 from crodino_lib.methods.base import upsample
-from crodino_lib.progress import bar
+from crodino_lib.progress import bar, say
 from crodino_lib.study.latents import Laboratory, Subject
 
 UNTRAINED = "untrained"
@@ -42,6 +42,9 @@ def explored(
     scenes, card = laboratory.study.scenes[laboratory.split], laboratory.study.card
     runs = []
     for name, latents in bar(models.items(), label="explorer", unit="model"):
+        if name not in set(pictures.points["model"]):
+            say(f"{name}: both halves have collapsed, there is nothing to explore")
+            continue
         said = predictions(networks[name], scenes, card) if name in networks else {}
         runs.append(as_explored(name, latents, pictures, said))
     return runs, pictures
@@ -55,9 +58,6 @@ def as_explored(name: str, latents: Latents, pictures: Manifolds, predicted: Map
         latents: the regions that ``pictures`` shows.
         pictures: from ``fit_manifolds``.
         predicted: sensor -> (images, H, W) class maps.
-
-    Raises:
-        ValueError: no half has a picture.
     """
     clouds, table = [], pictures.table
     for (half, embedding), points in pictures.points[pictures.points["model"] == name].groupby(
@@ -65,8 +65,6 @@ def as_explored(name: str, latents: Latents, pictures: Manifolds, predicted: Map
     ):
         told = table[(table["model"] == name) & (table["half"] == half) & (table["embedding"] == embedding)].iloc[0]
         clouds.append(Cloud(half, embedding, fidelity(told), points[["x", "y"]].to_numpy()))
-    if not clouds:
-        raise ValueError(f"{name}: both halves have collapsed, there is nothing to explore")
     errors = {
         half: np.concatenate(
             [

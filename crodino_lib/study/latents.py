@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from crodino_lib.figures.latents import beside_nulls as beside_nulls_figure
 from crodino_lib.figures.latents import factor_matrix
 from crodino_lib.files import replacing
 from crodino_lib.latents import ablation
-from crodino_lib.latents.ablation import ablate, bottlenecks
+from crodino_lib.latents.ablation import ablate, bottlenecks, losses
 from crodino_lib.latents.extraction import Latents, Unit, extract
 from crodino_lib.latents.laboratory import (
     ALL,
@@ -44,14 +44,23 @@ from crodino_lib.study.runs import Run, finished_run, run_hash, source_hash
 from crodino_lib.study.study import Study
 
 BATCH = 16
+ANSWERING = [  # the source that decides what is answered
+    f"latents/{name}.py"
+    for name in (
+        *("cka", "collapse", "fidelity", "gap", "hsic", "mixing", "orthogonality", "pairs", "probes", "retrieval"),
+        *("uniformity", "ablation", "blocks", "extraction", "laboratory", "nulls", "statistics"),
+    )
+]
 FACTOR_CAPTION = (
     "Skill above chance (x 100; 100 is perfect) of linear probes that read a factor from a block, on scenes they were "
-    "not fitted on; s shared, p private half. Framed: above every null (one draw of each) and above shuffled factors. "
+    "not fitted on; s shared, p private half. Framed: above every null (one draw of each) and, "
+    "of factors, above 95 % of 20 shuffles; of so many cells some are framed by chance. "
     "The sensors' own columns: R² of a supervised regressor on the pictures themselves. Seen: measured in the pictures."
 )
 NULL_CAPTION = (
-    "A model's numbers (bars) beside those of models that learnt no split; grey: the nulls' range, one draw of each. A "
-    "fifth null would lie above four in one case of five."
+    "A model's numbers (ticks) beside those of models that learnt no split (N1 to N4, one draw of each); grey: the "
+    "nulls' range. A fifth null would leave the range of four in two cases of five, of three in one of two; beside "
+    "fewer than three nothing is called out."
 )
 
 
@@ -98,8 +107,6 @@ def find_subjects(study: Study, methods: Iterable[str] = (), seeds: Iterable[int
     folders = (study.folder / "runs" / study.config.dataset).glob("*/*")
     finished = [run for run in map(finished_run, folders) if run]
     for run in sorted(finished, key=_age):
-        if seeds and run.config.seed not in seeds:
-            continue
         config = run.config
         key = (config.method, config.seed, json.dumps(config.settings, sort_keys=True), config.teacher)
         alone = [name for name in run.record["cost"]["students"] if "+" not in name]
@@ -110,18 +117,30 @@ def find_subjects(study: Study, methods: Iterable[str] = (), seeds: Iterable[int
         whole = [run for served, run in runs.items() if set(study.config.sensors) <= set(served)]
         pair = [runs.get((sensor,)) for sensor in study.config.sensors]
         chosen = whole[-1:] or (pair if all(pair) else [])
-        if chosen and (not wanted or method in wanted):
+        if chosen:
             name = " ".join([method, *([settings] if settings != "{}" else []), f"seed {seed}"])
             subjects.append(Subject(name, tuple(chosen), study.config.sensors))
+    names = [subject.name for subject in subjects]
+    subjects = [  # one row may have been taught by several teachers
+        replace(s, name=f"{s.name}, taught by {s.runs[0].config.teacher}") if names.count(s.name) > 1 else s
+        for s in subjects
+    ]
+    there = sorted({subject.method for subject in subjects})
+    if seeds:
+        subjects = [subject for subject in subjects if subject.seed in seeds]
     if missing := [method for method in wanted if method not in {subject.method for subject in subjects}]:
-        there = sorted({subject.method for subject in subjects}) or sorted({key[0] for key in found})
+        changed = study.config.model_dump(exclude_defaults=True, exclude={"study", "methods", "profile", "sensors"})
+        settings = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
+        of_seeds = f" of seed {', '.join(map(str, sorted(seeds)))}" if seeds else ""
         raise ValueError(
-            f"study {study.config.name} has no finished {missing[0]} with a network of each of "
-            f"{' and '.join(study.config.sensors)}; it has {', '.join(there) or 'nothing'}. Train it: "
-            f"crodino run --method {missing[0]} --study {study.config.name}"
+            f"study {study.config.name} has no finished {missing[0]}{of_seeds} with a network of each of "
+            f"{' and '.join(study.config.sensors)}; it has {', '.join(there) or 'nothing'}. Train it (rows of one "
+            f"sensor once with each --student): crodino run --method {missing[0]} --study {study.config.name} "
+            f"--profile {study.config.profile}{settings} --sensors {','.join(study.config.sensors)}"
         )
     order = wanted or list(METHODS)
-    return sorted(subjects, key=lambda subject: (order.index(subject.method), subject.seed, subject.name))
+    chosen = [subject for subject in subjects if subject.method in order]
+    return sorted(chosen, key=lambda subject: (order.index(subject.method), subject.seed, subject.name))
 
 
 def _age(run: Run) -> tuple[bool, float]:
@@ -204,7 +223,10 @@ class Laboratory:
         answers = self._answers(jobs)
         ablations = {name: self.ablations(subject) for (name, null), (subject, _) in jobs.items() if null == "value"}
         paired = {name: question.paired for name, question in questions(self.budget, self.targets).items()}
-        paired["ablation"] = ablation.PAIRED
+        paired["ablation"] = [*ablation.PAIRED, *(name.replace("miou", "lost") for name in ablation.PAIRED)]
+        for subject in subjects:
+            if subject.seed not in baselines:
+                say(f"{subject.name}: no baselines of seed {subject.seed}, so N2 is missing and little is called out")
         tables = []
         for subject in subjects:
             own = {null: answers[subject.name, null] for null in ("value", "N1", "N3", "N4")}
@@ -233,7 +255,7 @@ class Laboratory:
         )
         for _ in bar(tasks, total=len(missing), label="questions", unit="model"):
             pass
-        return {job: pd.read_csv(file, keep_default_na=True) for job, file in files.items()}
+        return {job: _read(file).fillna({"where": ""}) for job, file in files.items()}
 
     def ablations(self, subject: Subject) -> dict[str, pd.DataFrame]:
         """mIoU with a half replaced, of the model (``value``), with channels dealt anew (N3), swapped elsewhere (N4).
@@ -244,7 +266,7 @@ class Laboratory:
         if not file.exists():
             with replacing(file) as path:
                 self._ablate(subject).to_csv(path, index=False)
-        found = pd.read_csv(file)
+        found = _read(file)
         return {null: part.drop(columns="null") for null, part in found.groupby("null")}
 
     def _ablate(self, subject: Subject) -> pd.DataFrame:
@@ -257,8 +279,9 @@ class Laboratory:
             say(f"{subject.name}: no ablation: {error}")
             return pd.DataFrame(columns=columns)
         width = next(iter(seen[0].contexts.values()))[0].shape[1]
-        dealt = generator.permutation(width) < width // 2
-        records = []
+        dealt = np.zeros(width, bool)
+        dealt[np.random.default_rng(self.budget.seed).permutation(width)[: width // 2]] = True  # as in N3's latents
+        records, untouched = [], {}
         asked = {
             "value": {},
             "N3": {"shared": dealt, "measures": ablation.MEASURES[1:]},  # the untouched model is the same
@@ -267,7 +290,8 @@ class Laboratory:
         for null, how in asked.items():
             found = ablate(students, seen, len(self.study.card.classes), **how)
             count = found.pop("scenes")
-            for key, value in found.items():
+            untouched = untouched or found
+            for key, value in (found | losses(found, untouched)).items():
                 measure, _, where = key.partition(" ")
                 records.append([null, "image", "ablation", measure, where, value, count, count])
         return pd.DataFrame(records, columns=columns)
@@ -283,7 +307,7 @@ class Laboratory:
     def _file(self, subject: Subject, what: str) -> Path:
         """Where findings about a model are kept: their name holds everything they depend on but the run itself."""
         hashes = [run.record["hash"] for run in subject.runs]
-        parts = [self.split, self.budget.model_dump(), source_hash("latents"), hashes]
+        parts = [self.split, self.budget.model_dump(), source_hash(*ANSWERING), hashes]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
         return subject.runs[0].folder / "latents" / f"{what}-{key}.csv"
 
@@ -309,6 +333,21 @@ def _answer(latents: dict[Unit, Latents], null: str, budget: Budget, targets: pd
         answers = pd.concat([answers, split_scores(answers)], ignore_index=True)
     with replacing(file) as path:
         answers.to_csv(path, index=False)
+
+
+def _read(file: Path) -> pd.DataFrame:
+    """Answers kept in a file.
+
+    Raises:
+        ValueError: it is damaged; names it.
+    """
+    try:
+        found = pd.read_csv(file)
+    except ValueError as error:  # of an empty file, or of one cut in a line
+        raise ValueError(f"{file} is damaged ({error}); remove it, and it is made again") from error
+    if missing := {"unit", "question", "measure", "where", "value"} - set(found):
+        raise ValueError(f"{file} is damaged: it has no {', '.join(sorted(missing))}; remove it, and it is made again")
+    return found
 
 
 def _joined(parts: Iterable[pd.DataFrame | None]) -> pd.DataFrame:
@@ -364,8 +403,8 @@ def save_findings(laboratory: Laboratory, subjects: Iterable[Subject]) -> pd.Dat
     groups, called = factor_groups(table, sensor_truth(study))
     read = reading_table(table)
     study.save_table(table, f"latents_{laboratory.split}")
-    study.save_table(read, "latents_reading")
-    study.save_table(diagnose(table), "latents_diagnosis")
+    study.save_table(read, f"latents_{laboratory.split}_reading")
+    study.save_table(diagnose(table), f"latents_{laboratory.split}_diagnosis")
     caption = laboratory.caption(table)
     flat = pd.concat(groups, names=["group"]).reset_index()
     save(factor_matrix(groups, called, f"{FACTOR_CAPTION} {caption}"), study.figures, "factor_matrix", flat)

@@ -83,6 +83,8 @@ class Study:
         if not begun:
             raise ValueError(f"there is no study in {results} yet; begin one: crodino study")
         stored = read_json(results / choose(name, begun, "study") / "study.json")
+        if root and not DATASETS[stored["dataset"]].needs_root:
+            raise ValueError(f"root {root!r}: study {name} is on the built-in {stored['dataset']}, which has no folder")
         settings = {key: value for key, value in stored.items() if key in StudyConfig.model_fields}
         return cls(StudyConfig.parse({**settings, "study": name, "root": root}))
 

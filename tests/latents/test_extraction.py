@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from crodino_lib.augment import plain
-from crodino_lib.latents.extraction import PLACES, Latents, balanced, extract, extract_regions, pixels, stratified
+from crodino_lib.latents.extraction import PLACES, Latents, extract, extract_regions, pixels, stratified
 
 CPU = torch.device("cpu")
 
@@ -95,50 +95,6 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path):
 def test_a_block_of_another_length_is_refused():
     with pytest.raises(ValueError, match="block rgb/shared has 2 rows, but there are 3 regions"):
         Latents({"rgb/shared": np.zeros((2, 4), np.float32)}, made([3]).rows)
-
-
-def test_a_balanced_sample_has_exactly_as_many_regions_of_every_class():
-    sample, counts = balanced(made([50, 20, 30]), seed=0, n=60)
-    assert sample.rows["class"].value_counts().to_dict() == {0: 10, 1: 10, 2: 10}  # 60 points are 30 of each sensor
-    assert counts["available"].tolist() == [50, 20, 30]
-    assert counts["taken"].tolist() == [10, 10, 10]
-    assert counts["name"].tolist() == ["c0", "c1", "c2"]
-
-
-def test_a_rare_class_gives_all_it_has_and_the_others_share_the_rest():
-    sample, counts = balanced(made([50, 4, 30]), seed=0, n=88)
-    assert counts["taken"].tolist() == [20, 4, 20]
-    assert len(sample.rows) == 44
-
-
-def test_a_sample_keeps_rows_aligned_across_blocks():
-    latents = made([50, 20, 30])
-    sample, _ = balanced(latents, seed=0, n=60)
-    picked = sample.blocks["rgb/shared"][:, 0].astype(int)
-    for block in sample.blocks.values():
-        np.testing.assert_array_equal(block[:, 0], picked)
-    assert sample.rows["class"].tolist() == latents.rows["class"].iloc[picked].tolist()
-    assert len(set(picked)) == len(picked)
-
-
-def test_the_seed_decides_the_sample():
-    latents = made([50, 20, 30])
-    drawn = [balanced(latents, seed, n=60)[0].blocks["rgb/shared"].ravel().tolist() for seed in (0, 0, 1)]
-    assert drawn[0] == drawn[1] != drawn[2]
-
-
-def test_a_sample_of_everything_is_everything():
-    sample, counts = balanced(made([5, 2]), seed=0)
-    assert len(sample.rows) == 7
-    assert counts["taken"].tolist() == [5, 2]
-
-
-def test_a_sample_too_small_for_every_class_is_an_error():
-    with pytest.raises(ValueError, match="n = 5 is too few for 3 classes of 2 sensors: at least 6"):
-        balanced(made([5, 5, 5]), seed=0, n=5)
-
-
-# -- whole images and single cells -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

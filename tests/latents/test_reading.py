@@ -3,12 +3,13 @@ import pandas as pd
 import pytest
 
 from crodino_lib.latents.laboratory import ROW_KEYS
-from crodino_lib.latents.reading import READ, diagnose, reading_table, signature
+from crodino_lib.latents.reading import CHANCES, READ, diagnose, reading_table, signature
 
 TARGET = {
     "cka shared": 0.8,
     "retrieval shared": 0.5,
     "chance retrieval": 0.05,
+    "chance class": 0.2,
     "modality shared": 0.52,
     "modality private": 0.99,
     "class shared": 0.9,
@@ -59,7 +60,10 @@ def test_what_misses_one_mark_of_the_target_is_not_it(departure):
 
 def test_a_collapsed_private_half_is_named_whatever_else_there_is():
     for name in SIGNATURES:
-        assert signature(TARGET | SIGNATURES[name] | {"rank private": 0.02}, STRANGERS) == "private collapse"
+        assert (
+            signature(TARGET | SIGNATURES[name] | {"rank private": 0.02, "class private": 0.3}, STRANGERS)
+            == "private collapse"
+        )
 
 
 def test_without_baselines_nothing_speaks_against_sharing():
@@ -74,7 +78,7 @@ def test_a_retrieval_counts_from_three_times_chance_on():
 def answers(values, model="kd", nulls=()):
     """A table as the laboratory makes it, whose quantities are ``values``; both sensors have 0.1 more and less."""
     records = []
-    keys = READ | {"chance retrieval": ("region", "retrieval", "chance_recall_1", "shared")}
+    keys = READ | CHANCES
     for quantity, value in values.items():
         unit, question, measure, where = keys[quantity]
         places = {where: 0.0}
@@ -91,7 +95,7 @@ def answers(values, model="kd", nulls=()):
 def test_quantities_of_both_sensors_are_their_means_but_the_rank_the_smaller_one_and_so_are_their_nulls():
     nulls = {"N1": {"class shared": 0.3, "rank private": 0.5}, "N2": {"class shared": 0.7, "cka shared": 0.3}}
     read = reading_table(answers(TARGET, nulls=nulls)).set_index("quantity")
-    for quantity in set(TARGET) - {"chance retrieval"}:
+    for quantity in set(TARGET) - {"chance retrieval", "chance class"}:
         assert read.loc[quantity, "value"] == pytest.approx(TARGET[quantity] - 0.1 * (quantity == "rank private"))
     assert read.loc["class shared", ["N1", "N2", "low", "high"]].tolist() == pytest.approx([0.3, 0.7, 0.3, 0.7])
     assert read.loc["class shared", "called"] == "above"
@@ -133,3 +137,7 @@ def test_every_model_is_diagnosed_by_its_own_numbers_and_its_own_baselines():
     assert set(found["seed"]) == {3}
     assert found["chance retrieval"].tolist() == pytest.approx([0.05] * 5)
     assert found.set_index("model").loc["leakage", "modality shared"] == 0.95
+
+
+def test_a_half_of_low_rank_that_tells_classes_has_not_collapsed():
+    assert signature(TARGET | {"rank private": 0.02}, STRANGERS) == "target"
