@@ -57,13 +57,24 @@ def test_u_centred_rows_sum_to_zero():
     np.testing.assert_array_equal(np.diag(k), 0)
 
 
-def test_shuffled_images_keep_their_rows_together():
-    images = np.array([0, 0, 0, 1, 2, 2])
+def test_shuffled_images_keep_their_rows_together_and_are_exchanged_for_images_of_equal_size():
+    images = np.array([0, 0, 1, 2, 2, 3])
     orders = [tuple(rows) for rows in shuffled_images(images, 200, np.random.default_rng(0))]
     assert set(orders) == {
-        (0, 1, 2, 3, 4, 5), (0, 1, 2, 4, 5, 3), (3, 0, 1, 2, 4, 5),
-        (3, 4, 5, 0, 1, 2), (4, 5, 0, 1, 2, 3), (4, 5, 3, 0, 1, 2),
+        (0, 1, 2, 3, 4, 5), (3, 4, 2, 0, 1, 5), (0, 1, 5, 3, 4, 2), (3, 4, 5, 0, 1, 2),
     }  # fmt: skip
+
+
+def test_independent_features_with_effects_of_the_image_are_not_called_dependent_where_sizes_differ():
+    """Shuffling images of unequal size would call two in three of these dependent."""
+    generator, called = np.random.default_rng(0), 0
+    for _ in range(20):
+        images = np.repeat(np.arange(30), generator.integers(2, 6, size=30))
+        x, y = (
+            generator.normal(size=(30, 3))[images] + 0.3 * generator.normal(size=(len(images), 3)) for _ in range(2)
+        )
+        called += permutation_p(rbf_kernel(x), rbf_kernel(y), images, 39, generator) <= 0.05
+    assert called <= 4
 
 
 def test_the_p_value_counts_shuffles_of_all_terms():

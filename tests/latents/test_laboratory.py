@@ -118,8 +118,8 @@ def test_a_value_is_called_where_it_leaves_the_range_of_the_nulls(value, called)
 
 def test_nulls_that_are_missing_or_have_no_value_do_not_count():
     table = beside_nulls(cka(0.4), {"N1": cka(0.1), "N2": cka(np.nan), "N3": answers()}, {})
-    assert table[["low", "high"]].iloc[0].tolist() == [0.1, 0.1]
-    assert table["called"].tolist() == ["above"]
+    assert table[["low", "high", "nulls"]].iloc[0].tolist() == [0.1, 0.1, 1]
+    assert table["called"].tolist() == [""]  # beside so few, everything would be
     assert beside_nulls(cka(0.4), {}, {})["called"].tolist() == [""]
 
 
@@ -144,23 +144,32 @@ def test_shuffled_rows_count_only_for_pairs_across_the_sensors():
         ("region", "cka", "other", "shared"),
         ("region", "gap", "cka", "shared"),
     ]
-    rows += [("region", "cka", "cka", "rgb/shared")]
+    rows += [("region", "cka", "cka", "rgb/shared"), ("region", "cka", "cka", "rgb")]
     value, theirs = (answers(*[(*keys, number) for keys in rows]) for number in (0.5, 0.9))
     table = beside_nulls(value, {"N4": theirs}, paired)
-    assert table["N4"].fillna(-1).tolist() == [0.9, -1, -1, -1]
-    assert table["called"].tolist() == ["below", "", "", ""]
+    assert table["N4"].fillna(-1).tolist() == [0.9, -1, -1, -1, -1]
+
+
+def test_shuffled_pairs_bound_from_above_alone():
+    nulls = {"N1": cka(0.6), "N2": cka(0.7), "N3": cka(0.8), "N4": cka(0.0)}
+    paired = {"cka": ("cka",)}
+    assert beside_nulls(cka(0.1), nulls, paired)["called"].tolist() == ["below"]
+    assert beside_nulls(cka(0.1), nulls | {"N4": cka(0.9)}, paired)["high"].tolist() == [0.9]
 
 
 @pytest.mark.parametrize(
     "measure", ["hsic_p", "mmd_p", "chance_recall_1", "class_chance", "width_chance", "cosine_floor", "cosine_shuffled"]
 )
 def test_measures_that_judge_others_are_not_judged(measure):
-    assert beside_nulls(cka(9.0, measure=measure), {"N1": cka(0.0, measure=measure)}, {})["called"].tolist() == [""]
+    nulls = {name: cka(0.0, measure=measure) for name in ("N1", "N2", "N3")}
+    assert beside_nulls(cka(9.0, measure=measure), nulls, {})["called"].tolist() == [""]
 
 
 @pytest.mark.parametrize("measure", ["cka", "class", "class_mlp", "recall_1", "effective_rank", "gap_scaled", "mrr"])
 def test_all_others_are(measure):
-    table = beside_nulls(cka(9.0, measure=measure), {"N1": cka(0.0, measure=measure)}, {})
+    table = beside_nulls(
+        cka(9.0, measure=measure), {name: cka(0.0, measure=measure) for name in ("N1", "N2", "N3")}, {}
+    )
     assert table["called"].tolist() == ["above"]
 
 

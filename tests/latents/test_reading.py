@@ -66,8 +66,10 @@ def test_a_collapsed_private_half_is_named_whatever_else_there_is():
         )
 
 
-def test_without_baselines_nothing_speaks_against_sharing():
-    assert signature(TARGET | {"cka shared": 0.01}, {"cka shared": np.nan}) == "target"
+def test_without_baselines_nothing_but_a_collapse_is_decided():
+    assert signature(TARGET, {"cka shared": np.nan}) == "undecided: no baselines"
+    collapsed = TARGET | SIGNATURES["private collapse"]
+    assert signature(collapsed, {"cka shared": np.nan}) == "private collapse"
 
 
 def test_a_retrieval_counts_from_three_times_chance_on():
@@ -93,7 +95,11 @@ def answers(values, model="kd", nulls=()):
 
 
 def test_quantities_of_both_sensors_are_their_means_but_the_rank_the_smaller_one_and_so_are_their_nulls():
-    nulls = {"N1": {"class shared": 0.3, "rank private": 0.5}, "N2": {"class shared": 0.7, "cka shared": 0.3}}
+    nulls = {
+        "N1": {"class shared": 0.3, "rank private": 0.5},
+        "N2": {"class shared": 0.7, "cka shared": 0.3, "rank private": 0.6},
+        "N3": {"class shared": 0.5, "rank private": 0.6},
+    }
     read = reading_table(answers(TARGET, nulls=nulls)).set_index("quantity")
     for quantity in set(TARGET) - {"chance retrieval", "chance class"}:
         assert read.loc[quantity, "value"] == pytest.approx(TARGET[quantity] - 0.1 * (quantity == "rank private"))
@@ -105,7 +111,7 @@ def test_quantities_of_both_sensors_are_their_means_but_the_rank_the_smaller_one
 
 
 def test_a_value_in_the_range_is_called_within():
-    nulls = {"N1": {"cka shared": 0.7}, "N3": {"cka shared": 0.9}}
+    nulls = {"N1": {"cka shared": 0.7}, "N2": {"cka shared": 0.75}, "N3": {"cka shared": 0.9}}
     assert reading_table(answers(TARGET, nulls=nulls)).set_index("quantity").loc["cka shared", "called"] == "within"
 
 
