@@ -12,6 +12,17 @@ from matplotlib.patches import Rectangle
 from crodino_lib.figures.base import MISSING_COLOUR, TWO_COLUMNS_MM, StudyFigure, styled
 
 CALLED_COLOUR = "#D55E00"
+FACTOR_CAPTION = (
+    "Skill above chance (x 100; 100 is perfect) of linear probes that read a factor from a block, on scenes they were "
+    "not fitted on; s shared, p private half. Framed: above every null (one draw of each) and, "
+    "of factors, above 95 % of 20 shuffles; of so many cells some are framed by chance. "
+    "The sensors' own columns: R² of a supervised regressor on the pictures themselves. Seen: measured in the pictures."
+)
+NULL_CAPTION = (
+    "A model's numbers (ticks) beside those of models that learnt no split (N1 to N4, one draw of each); grey: the "
+    "nulls' range. A fifth null would leave the range of four in two cases of five, of three in one of two; beside "
+    "fewer than three nothing is called out."
+)
 NULL_MARKERS = {"N1": "o", "N2": "s", "N3": "^", "N4": "D"}
 
 

@@ -19,8 +19,8 @@ from torch import nn
 
 from crodino_lib.config import Budget, choose
 from crodino_lib.figures.base import save
+from crodino_lib.figures.latents import FACTOR_CAPTION, NULL_CAPTION, factor_matrix
 from crodino_lib.figures.latents import beside_nulls as beside_nulls_figure
-from crodino_lib.figures.latents import factor_matrix
 from crodino_lib.files import replacing
 from crodino_lib.latents import ablation
 from crodino_lib.latents.ablation import ablate, bottlenecks, losses
@@ -51,17 +51,6 @@ ANSWERING = [  # the source that decides what is answered
         *("uniformity", "ablation", "blocks", "extraction", "laboratory", "nulls", "statistics"),
     )
 ]
-FACTOR_CAPTION = (
-    "Skill above chance (x 100; 100 is perfect) of linear probes that read a factor from a block, on scenes they were "
-    "not fitted on; s shared, p private half. Framed: above every null (one draw of each) and, "
-    "of factors, above 95 % of 20 shuffles; of so many cells some are framed by chance. "
-    "The sensors' own columns: R² of a supervised regressor on the pictures themselves. Seen: measured in the pictures."
-)
-NULL_CAPTION = (
-    "A model's numbers (ticks) beside those of models that learnt no split (N1 to N4, one draw of each); grey: the "
-    "nulls' range. A fifth null would leave the range of four in two cases of five, of three in one of two; beside "
-    "fewer than three nothing is called out."
-)
 
 
 @dataclass(frozen=True)
