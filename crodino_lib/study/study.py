@@ -85,7 +85,8 @@ class Study:
         stored = read_json(results / choose(name, begun, "study") / "study.json")
         if root and not DATASETS[stored["dataset"]].needs_root:
             raise ValueError(f"root {root!r}: study {name} is on the built-in {stored['dataset']}, which has no folder")
-        settings = {key: value for key, value in stored.items() if key in StudyConfig.model_fields}
+        given = profiles()[stored["profile"]]  # what the profile says already was not changed
+        settings = {k: v for k, v in stored.items() if k in StudyConfig.model_fields and given.get(k) != v}
         return cls(StudyConfig.parse({**settings, "study": name, "root": root}))
 
     def on(self, dataset: str, root: str, options: dict[str, Any] | None = None) -> Study:
