@@ -227,7 +227,7 @@ def test_cells_above_the_nulls_are_called_and_others_are_not():
     theirs = told(0.5)
     theirs.loc[(theirs["measure"] == "width") & (theirs["where"] == "rgb/private"), "value"] = 0.3
     theirs.loc[(theirs["measure"] == "modality") & (theirs["where"] == "shared"), "value"] = 0.9
-    table = beside_nulls(told(), {"N1": theirs}, {})
+    table = beside_nulls(told(), dict.fromkeys(("N1", "N2", "N3"), theirs), {})
     above = called_matrix(table)
     assert above.shape == skill_matrix(table).shape
     assert above.loc["class"].tolist() == [True] * 4
@@ -240,7 +240,7 @@ def test_cells_that_shuffled_factors_reach_are_not_called():
     value = told()
     value.loc[(value["measure"] == "width_chance") & (value["where"] == "rgb/shared"), "value"] = 0.7
     value.loc[(value["measure"] == "width_chance") & (value["where"] == "depth/private"), "value"] = 0.09
-    above = called_matrix(beside_nulls(value, {"N1": told(0.5)}, {}))
+    above = called_matrix(beside_nulls(value, dict.fromkeys(("N1", "N2", "N3"), told(0.5)), {}))
     assert above.loc["width"].tolist() == [False, True, True, True]
     assert above.loc["hue"].tolist() == [False, True, False, True]
 

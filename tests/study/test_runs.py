@@ -71,7 +71,7 @@ def test_a_finished_run_holds_everything_the_design_asks_for(fetched):
 
 
 def test_a_finished_run_is_never_trained_again(fetched, toy_card, toy_scenes, monkeypatch):
-    monkeypatch.setattr(runs_module, "train", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr(runs_module, "train", lambda *args, **kw: pytest.fail("trained again"))
     again = fetch_run(fetched[0].config, fetched[0].folder.parents[2], "toy", toy_card, {})
     assert again.record == fetched[0].record
 
@@ -112,7 +112,7 @@ def test_every_split_is_read_before_the_first_step(tmp_path, toy_card, toy_scene
         def __missing__(self, split):
             raise ValueError(f"a picture of {split} is damaged")
 
-    monkeypatch.setattr(runs_module, "train", lambda *args: pytest.fail("trained before the test split was read"))
+    monkeypatch.setattr(runs_module, "train", lambda *args, **kw: pytest.fail("trained before the test split was read"))
     scenes = Damaged(train=toy_scenes, val=toy_scenes)
     with pytest.raises(ValueError, match="a picture of test is damaged"):
         fetch_run(config_of("baseline", ("rgb",)), tmp_path, "toy", toy_card, scenes)
@@ -173,7 +173,9 @@ class TestTables:
 
     def test_a_teacher_is_trained_once_for_all_its_rows(self, taught, toy_card, toy_scenes, monkeypatch):
         asked = []
-        monkeypatch.setattr(runs_module, "train", lambda method, *args: asked.append(method.config.method) or _stop())
+        monkeypatch.setattr(
+            runs_module, "train", lambda method, *args, **kw: asked.append(method.config.method) or _stop()
+        )
         config = taught[-1].config.model_copy(update={"method": "cwd-logits"})
         with pytest.raises(StopIteration):
             fetch_run(config, taught[0].folder.parents[2], "toy", toy_card, dict.fromkeys(toy_card.splits, toy_scenes))
