@@ -6,20 +6,7 @@ import torch
 from crodino_lib.latents.cka import compute, is_constant, linear_cka, principal_components, whitened_cka
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.losses.dependence import debiased_cka
-
-
-def made(blocks, per_image=4, classes=None, unit="region"):
-    """Latents of two sensors: rgb/shared, thermal/shared, rgb/private, thermal/private; ``per_image`` rows an image."""
-    names = ("rgb/shared", "thermal/shared", "rgb/private", "thermal/private")
-    n = len(blocks[0])
-    classes = np.arange(n) % per_image if classes is None else classes
-    rows = pd.DataFrame({"image": [f"scene{i // per_image}" for i in range(n)], "class": classes})
-    rows = rows.assign(name="x", cells=1.0)
-    return Latents({name: np.float32(block) for name, block in zip(names, blocks, strict=True)}, rows, unit)
-
-
-def normal(seed, n=80, d=6, blocks=4):
-    return list(np.random.default_rng(seed).normal(size=(blocks, n, d)))
+from tests.latents.making import made, normal
 
 
 def test_cka_has_its_golden_values():
@@ -148,28 +135,3 @@ def test_a_missing_half_is_an_error():
     blocks = {name: block for name, block in latents.blocks.items() if name != "thermal/private"}
     with pytest.raises(ValueError, match="no block thermal/private, only rgb/shared"):
         compute(Latents(blocks, latents.rows), 80, np.random.default_rng(0))
-
-
-def test_cka_is_asked_of_exactly_two_sensors():
-    latents = made(normal(0))
-    for sensors, found in ((["rgb"], "rgb"), (["rgb", "thermal", "depth"], "rgb, thermal, depth")):
-        blocks = {f"{s}/{half}": latents.blocks[f"rgb/{half}"] for s in sensors for half in ("shared", "private")}
-        with pytest.raises(ValueError, match=f"exactly two sensors, found {found}$"):
-            compute(Latents(blocks, latents.rows), 80, np.random.default_rng(0))
-
-
-def test_the_generator_decides_which_rows_cka_uses():
-    latents = made(normal(0))
-    one, again, other = (compute(latents, 40, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert one["rows"] == 40
-    assert one["images"] <= 20
-    assert one == pytest.approx(again, nan_ok=True)
-    assert any(one[name] != other[name] for name in one if name not in ("rows", "images"))
-
-
-@pytest.mark.parametrize("unit", ["image", "region", "pixel"])
-def test_cka_answers_for_every_unit(unit):
-    latents = made(normal(0), 1, np.full(80, 255), unit) if unit == "image" else made(normal(0), unit=unit)
-    found = compute(latents, 80, np.random.default_rng(0))
-    assert all(isinstance(value, float) for value in found.values())
-    assert {name.split()[0] for name, value in found.items() if np.isnan(value)} == set()
