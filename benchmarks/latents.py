@@ -22,8 +22,9 @@ from crodino_lib.latents.extraction import extract
 from crodino_lib.latents.film import fit_film, read_frames
 from crodino_lib.latents.laboratory import ask, questions
 from crodino_lib.latents.manifold import fit_manifolds
-from crodino_lib.study.latents import BATCH, Laboratory, find_subjects
+from crodino_lib.study.latents import BATCH, Laboratory
 from crodino_lib.study.study import Study
+from crodino_lib.study.subjects import find_subjects
 
 
 def timed(name: str, act: Callable[[], Any], parts: dict[str, float]) -> Any:

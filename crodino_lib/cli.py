@@ -171,8 +171,9 @@ def _add_subjects(command: argparse.ArgumentParser) -> None:
 def _subjects(options: argparse.Namespace, **budget: int) -> tuple[Any, list]:
     """The laboratory of a study, and the models asked for."""
     from crodino_lib.config import Budget
-    from crodino_lib.study.latents import Laboratory, find_subjects
+    from crodino_lib.study.latents import Laboratory
     from crodino_lib.study.study import Study
+    from crodino_lib.study.subjects import find_subjects
 
     laboratory = Laboratory(Study.open(options.name, options.root), options.split, Budget.parse(budget))
     methods = [name for name in options.methods.split(",") if name]
@@ -192,7 +193,7 @@ def _subjects(options: argparse.Namespace, **budget: int) -> tuple[Any, list]:
 def _latents(options: argparse.Namespace) -> None:
     from crodino_lib.config import Budget
     from crodino_lib.latents.reading import diagnose, reading_table
-    from crodino_lib.study.latents import save_findings
+    from crodino_lib.study.findings import save_findings
 
     given = {name: getattr(options, name) for name in Budget.model_fields}
     laboratory, subjects = _subjects(options, **{name: value for name, value in given.items() if value is not None})

@@ -17,7 +17,8 @@ from crodino_lib.latents.manifold import Manifolds, fit_manifolds, same_regions
 from crodino_lib.latents.probes import class_errors
 from crodino_lib.methods.base import upsample
 from crodino_lib.progress import bar, say
-from crodino_lib.study.latents import Laboratory, Subject
+from crodino_lib.study.latents import Laboratory
+from crodino_lib.study.subjects import Subject
 
 UNTRAINED = "untrained"
 

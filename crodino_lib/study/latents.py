@@ -1,4 +1,4 @@
-"""The laboratory of a study: its finished runs, their nulls, what was found; each part kept with its run."""
+"""The laboratory of a study: latents of its models and of their nulls, and what they answer; kept with the runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,9 +17,6 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from crodino_lib.config import Budget, choose
-from crodino_lib.figures.base import save
-from crodino_lib.figures.latents import FACTOR_CAPTION, NULL_CAPTION, factor_matrix
-from crodino_lib.figures.latents import beside_nulls as beside_nulls_figure
 from crodino_lib.files import replacing
 from crodino_lib.latents import ablation
 from crodino_lib.latents.ablation import ablate, bottlenecks, losses
@@ -30,18 +26,16 @@ from crodino_lib.latents.laboratory import (
     ROW_KEYS,
     ask,
     beside_nulls,
-    called_matrix,
     questions,
-    skill_matrix,
     split_scores,
 )
 from crodino_lib.latents.nulls import dealt_anew, strangers, unpaired
-from crodino_lib.latents.reading import diagnose, reading_table
 from crodino_lib.latents.statistics import picture_statistics
-from crodino_lib.methods.registry import METHODS, build_method
+from crodino_lib.methods.registry import build_method
 from crodino_lib.progress import bar, say
-from crodino_lib.study.runs import Run, finished_run, run_hash, source_hash
+from crodino_lib.study.runs import Run, source_hash
 from crodino_lib.study.study import Study
+from crodino_lib.study.subjects import Subject, find_subjects
 
 BATCH = 16
 ANSWERING = [  # the source that decides what is answered
@@ -51,91 +45,6 @@ ANSWERING = [  # the source that decides what is answered
         *("uniformity", "ablation", "blocks", "extraction", "laboratory", "nulls", "statistics"),
     )
 ]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model with a network of each sensor: one run that trains both, or two runs of one sensor each.
-
-    Attributes:
-        name: how it is called in tables: the row, its settings where they differ from the row's, and the seed.
-        runs: one or two.
-        sensors: the study's two.
-    """
-
-    name: str
-    runs: tuple[Run, ...]
-    sensors: tuple[str, ...]
-
-    @property
-    def method(self) -> str:
-        """Its row."""
-        return self.runs[0].config.method
-
-    @property
-    def seed(self) -> int:
-        """Its seed."""
-        return self.runs[0].config.seed
-
-
-def find_subjects(study: Study, methods: Iterable[str] = (), seeds: Iterable[int] = ()) -> list[Subject]:
-    """The finished models of a study that have a network for each of its sensors.
-
-    Where one run was trained with several versions of the code, the present one's counts, else the newest.
-
-    Args:
-        study: where runs lie.
-        methods: rows; all that are there where none is given.
-        seeds: seeds; all where none is given.
-
-    Raises:
-        ValueError: a row that does not exist, has no network for each sensor, or no finished run.
-    """
-    wanted, seeds = [choose(method, METHODS, "method") for method in methods], set(seeds)
-    found: dict[tuple, dict[tuple[str, ...], Run]] = {}
-    folders = (study.folder / "runs" / study.config.dataset).glob("*/*")
-    finished = [run for run in map(finished_run, folders) if run]
-    for run in sorted(finished, key=_age):
-        config = run.config
-        key = (config.method, config.seed, json.dumps(config.settings, sort_keys=True), config.teacher)
-        alone = [name for name in run.record["cost"]["students"] if "+" not in name]
-        if alone:
-            found.setdefault(key, {})[tuple(alone)] = run
-    subjects = []
-    for (method, seed, settings, _), runs in found.items():
-        whole = [run for served, run in runs.items() if set(study.config.sensors) <= set(served)]
-        pair = [runs.get((sensor,)) for sensor in study.config.sensors]
-        chosen = whole[-1:] or (pair if all(pair) else [])
-        if chosen:
-            name = " ".join([method, *([settings] if settings != "{}" else []), f"seed {seed}"])
-            subjects.append(Subject(name, tuple(chosen), study.config.sensors))
-    names = [subject.name for subject in subjects]
-    subjects = [  # one row may have been taught by several teachers
-        replace(s, name=f"{s.name}, taught by {s.runs[0].config.teacher}") if names.count(s.name) > 1 else s
-        for s in subjects
-    ]
-    there = sorted({subject.method for subject in subjects})
-    if seeds:
-        subjects = [subject for subject in subjects if subject.seed in seeds]
-    if missing := [method for method in wanted if method not in {subject.method for subject in subjects}]:
-        changed = study.config.model_dump(exclude_defaults=True, exclude={"study", "methods", "profile", "sensors"})
-        settings = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
-        of_seeds = f" of seed {', '.join(map(str, sorted(seeds)))}" if seeds else ""
-        raise ValueError(
-            f"study {study.config.name} has no finished {missing[0]}{of_seeds} with a network of each of "
-            f"{' and '.join(study.config.sensors)}; it has {', '.join(there) or 'nothing'}. Train it (rows of one "
-            f"sensor once with each --student): crodino run --method {missing[0]} --study {study.config.name} "
-            f"--profile {study.config.profile}{settings} --sensors {','.join(study.config.sensors)}"
-        )
-    order = wanted or list(METHODS)
-    chosen = [subject for subject in subjects if subject.method in order]
-    return sorted(chosen, key=lambda subject: (order.index(subject.method), subject.seed, subject.name))
-
-
-def _age(run: Run) -> tuple[bool, float]:
-    """Sorts runs of the present code after others, and newer ones after older ones."""
-    present = run_hash(run.config, run.record["dataset_fingerprint"]) == run.record["hash"]
-    return present, (run.folder / "run.json").stat().st_mtime
 
 
 class Laboratory:
@@ -341,61 +250,3 @@ def _read(file: Path) -> pd.DataFrame:
 
 def _joined(parts: Iterable[pd.DataFrame | None]) -> pd.DataFrame:
     return pd.concat([part for part in parts if part is not None and len(part)], ignore_index=True)
-
-
-def factor_groups(
-    table: pd.DataFrame, truth: pd.DataFrame | None = None
-) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-    """The columns of the factor matrix: what sensors hold, then every model, then the nulls of the first.
-
-    Args:
-        table: from ``Laboratory.examine``.
-        truth: R² of a supervised regressor per factor (rows) and sensor (columns), where the dataset has a truth table.
-
-    Returns:
-        Title -> skill, and title -> which cells are above the nulls, for ``figures.latents.factor_matrix``.
-    """
-    groups, called = {}, {}
-    for model, found in table.groupby("model", sort=False):
-        groups[model], called[model] = skill_matrix(found), called_matrix(found)
-    first = next(iter(groups))
-    found = table[table["model"] == first]
-    for null, title in {"N1": "N1 untrained", "N2": "N2 baselines", "N3": "N3 dealt anew"}.items():
-        if found[null].notna().any():
-            groups[title] = skill_matrix(found, null)
-    rows = groups[first].index
-    if truth is not None:
-        groups = {"sensors": truth.clip(lower=0).reindex(rows), **groups}
-    return {title: group.reindex(rows) for title, group in groups.items()}, called
-
-
-def sensor_truth(study: Study) -> pd.DataFrame | None:
-    """R² of a regressor per recorded factor and sensor of the study, kept in its folder; None without factors."""
-    from crodino_lib.data.rooms.factors import truth_table
-
-    if study.dataset.factors("test") is None:
-        return None
-    file = study.folder / "tables" / "truth.csv"
-    if not file.exists():
-        study.save_table(truth_table(study.dataset), "truth")
-    wide = pd.read_csv(file).pivot_table(index="factor", columns="sensor", values="r2", sort=False)
-    return wide[list(study.config.sensors)]
-
-
-def save_findings(laboratory: Laboratory, subjects: Iterable[Subject]) -> pd.DataFrame:
-    """Examine the models, and write tables and figures of what was found into the study's folder.
-
-    Returns:
-        The whole table, as ``Laboratory.examine``.
-    """
-    study, table = laboratory.study, laboratory.examine(subjects)
-    groups, called = factor_groups(table, sensor_truth(study))
-    read = reading_table(table)
-    study.save_table(table, f"latents_{laboratory.split}")
-    study.save_table(read, f"latents_{laboratory.split}_reading")
-    study.save_table(diagnose(table), f"latents_{laboratory.split}_diagnosis")
-    caption = laboratory.caption(table)
-    flat = pd.concat(groups, names=["group"]).reset_index()
-    save(factor_matrix(groups, called, f"{FACTOR_CAPTION} {caption}"), study.figures, "factor_matrix", flat)
-    save(beside_nulls_figure(read, f"{NULL_CAPTION} {caption}"), study.figures, "beside_nulls", read)
-    return table

@@ -13,9 +13,11 @@ from crodino_lib.latents import probes
 from crodino_lib.latents.nulls import NULLS
 from crodino_lib.study import latents as module
 from crodino_lib.study.explore import UNTRAINED, explored
-from crodino_lib.study.latents import Laboratory, factor_groups, find_subjects, save_findings
+from crodino_lib.study.findings import factor_groups, save_findings
+from crodino_lib.study.latents import Laboratory
 from crodino_lib.study.runs import fetch_run
 from crodino_lib.study.study import Study
+from crodino_lib.study.subjects import find_subjects
 
 SENSORS = ("rgb", "depth")
 SMALL = ModelConfig(encoder="mobilenetv3_small_050", weights="none", block_channels=16, decoder_channels=16)

@@ -1,0 +1,73 @@
+"""What the laboratory found, as tables and figures in the study's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from crodino_lib.figures.base import save
+from crodino_lib.figures.latents import FACTOR_CAPTION, NULL_CAPTION, beside_nulls, factor_matrix
+from crodino_lib.latents.laboratory import called_matrix, skill_matrix
+from crodino_lib.latents.reading import diagnose, reading_table
+from crodino_lib.study.latents import Laboratory
+from crodino_lib.study.study import Study
+from crodino_lib.study.subjects import Subject
+
+
+def factor_groups(
+    table: pd.DataFrame, truth: pd.DataFrame | None = None
+) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+    """The columns of the factor matrix: what sensors hold, then every model, then the nulls of the first.
+
+    Args:
+        table: from ``Laboratory.examine``.
+        truth: R² of a supervised regressor per factor (rows) and sensor (columns), where the dataset has a truth table.
+
+    Returns:
+        Title -> skill, and title -> which cells are above the nulls, for ``figures.latents.factor_matrix``.
+    """
+    groups, called = {}, {}
+    for model, found in table.groupby("model", sort=False):
+        groups[model], called[model] = skill_matrix(found), called_matrix(found)
+    first = next(iter(groups))
+    found = table[table["model"] == first]
+    for null, title in {"N1": "N1 untrained", "N2": "N2 baselines", "N3": "N3 dealt anew"}.items():
+        if found[null].notna().any():
+            groups[title] = skill_matrix(found, null)
+    rows = groups[first].index
+    if truth is not None:
+        groups = {"sensors": truth.clip(lower=0).reindex(rows), **groups}
+    return {title: group.reindex(rows) for title, group in groups.items()}, called
+
+
+def sensor_truth(study: Study) -> pd.DataFrame | None:
+    """R² of a regressor per recorded factor and sensor of the study, kept in its folder; None without factors."""
+    from crodino_lib.data.rooms.factors import truth_table
+
+    if study.dataset.factors("test") is None:
+        return None
+    file = study.folder / "tables" / "truth.csv"
+    if not file.exists():
+        study.save_table(truth_table(study.dataset), "truth")
+    wide = pd.read_csv(file).pivot_table(index="factor", columns="sensor", values="r2", sort=False)
+    return wide[list(study.config.sensors)]
+
+
+def save_findings(laboratory: Laboratory, subjects: Iterable[Subject]) -> pd.DataFrame:
+    """Examine the models, and write tables and figures of what was found into the study's folder.
+
+    Returns:
+        The whole table, as ``Laboratory.examine``.
+    """
+    study, table = laboratory.study, laboratory.examine(subjects)
+    groups, called = factor_groups(table, sensor_truth(study))
+    read = reading_table(table)
+    study.save_table(table, f"latents_{laboratory.split}")
+    study.save_table(read, f"latents_{laboratory.split}_reading")
+    study.save_table(diagnose(table), f"latents_{laboratory.split}_diagnosis")
+    caption = laboratory.caption(table)
+    flat = pd.concat(groups, names=["group"]).reset_index()
+    save(factor_matrix(groups, called, f"{FACTOR_CAPTION} {caption}"), study.figures, "factor_matrix", flat)
+    save(beside_nulls(read, f"{NULL_CAPTION} {caption}"), study.figures, "beside_nulls", read)
+    return table
