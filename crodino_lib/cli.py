@@ -23,6 +23,7 @@ An open study of cross-modal knowledge distillation: train with two sensors, dep
   crodino inspect FOLDER                            what is in your copy, and whether training on it would go wrong
   crodino lab                                       the notebooks in JupyterLab
 """
+INTEGERS = ("seeds", "epochs", "batch_size", "output_stride", "frames")  # settings that are whole numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -256,7 +257,7 @@ def _literal(name: str, text: str) -> Any:
         return dict(_setting(pair, "--options") for pair in text.split(","))
     if name == "scenes":
         return tuple(int(part) if part.isdigit() else part for part in text.split(","))
-    return int(text) if name in ("seeds", "epochs", "batch_size", "output_stride") and text.isdigit() else text
+    return int(text) if name in INTEGERS and text.isdigit() else text
 
 
 def _study(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 from crodino_lib import cli
-from crodino_lib.config import profiles
+from crodino_lib.config import StudyConfig, profiles
 from crodino_lib.data import layouts
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.methods.registry import METHODS
@@ -57,6 +57,16 @@ def _card():
 
     sensors = {"rgb": RGB, "depth": Sensor(1, "m", (1.0,), (1.0,))}
     return DatasetCard("toy", "Toy", sensors, ("a", "b"), ((0, 0, 0), (9, 9, 9)), ("train", "val", "test"), (64, 48))
+
+
+def test_every_setting_that_is_a_whole_number_can_be_typed():
+    """A new one is added to what the command line reads as numbers."""
+    allowed = StudyConfig.model_json_schema()["properties"]
+    kinds = {name: [*field.get("anyOf", []), field] for name, field in allowed.items()}
+    whole = [name for name, found in kinds.items() if any(kind.get("type") == "integer" for kind in found)]
+    assert sorted(whole) == sorted(cli.INTEGERS)
+    typed = cli._parser().parse_args(["study", *(f"--{name.replace('_', '-')}=16" for name in whole)])
+    assert {getattr(cli._study_config(typed), name) for name in whole} == {16}
 
 
 def test_an_unknown_option_is_refused(capsys):

@@ -10,7 +10,9 @@ import numpy as np
 
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.hsic import rbf_kernel
-from crodino_lib.latents.pairs import across, counts, directions, drawn
+from crodino_lib.latents.pairs import across, counts, directions, drawn, share_channels
+
+MEASURES = ("gap", "gap_scaled", "mmd2", "mmd_p")
 
 
 def modality_gap(u: np.ndarray, v: np.ndarray) -> float:
@@ -115,8 +117,8 @@ def compute(latents: Latents, n: int, generator: np.random.Generator, permutatio
 
     Returns:
         ``gap``, ``gap_scaled``, ``mmd2`` and ``mmd_p`` of ``shared`` and ``private``; ``rows``, ``images``. A constant
-        block has a direction, so a gap; NaN where a block is all zeros, where no pair of rows differs, with one row
-        (``mmd2``), and with one image (``mmd_p``).
+        block has a direction, so a gap; NaN where a block is all zeros, where the sensors have different
+        numbers of channels, where no pair of rows differs, with one row (``mmd2``), and with one image (``mmd_p``).
 
     Raises:
         ValueError: ``permutations`` below 1; see also ``drawn``.
@@ -128,6 +130,9 @@ def compute(latents: Latents, n: int, generator: np.random.Generator, permutatio
     latents = drawn(latents, n, generator)
     found = {}
     for where, (u, v) in across(latents).items():
+        if not share_channels(u, v):
+            found |= {f"{name} {where}": np.nan for name in MEASURES}
+            continue
         h = pair_kernel(u, v)
         found[f"gap {where}"] = modality_gap(u, v)
         found[f"gap_scaled {where}"] = scaled_gap(u, v)

@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from crodino_lib.data.sample import IGNORE
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.fidelity import NEIGHBOURS, class_purity, cross_modality_fraction
-from crodino_lib.latents.pairs import across, counts, directions, drawn, is_constant
+from crodino_lib.latents.pairs import across, counts, directions, drawn, is_constant, share_channels
 
 MEASURES = ("class_purity", "cross_modality", "cross_within_class", "ilisi", "silhouette_class", "silhouette_sensor")
 
@@ -104,8 +104,8 @@ def compute(latents: Latents, n: int, generator: np.random.Generator) -> dict[st
         ``class_purity``, ``cross_modality`` (fraction of neighbours from the other sensor), ``cross_within_class``,
         ``ilisi``, ``silhouette_class`` and ``silhouette_sensor`` of ``shared`` and ``private``, with 15 neighbours or
         one fewer than there are rows; ``rows``, ``images``. All NaN where a block is constant, as neighbours are then
-        chosen by nothing, and with a single row; those of classes NaN with one class or whole images, but
-        ``cross_within_class`` needs only one class.
+        chosen by nothing, where the sensors have different numbers of channels, and with a single row; those of classes
+        NaN with one class or whole images, but ``cross_within_class`` needs only one class.
 
     Raises:
         ValueError: see ``drawn``.
@@ -115,7 +115,8 @@ def compute(latents: Latents, n: int, generator: np.random.Generator) -> dict[st
     latents = drawn(latents, n, generator)
     found = {}
     for half, pair in across(latents).items():
-        measured = _measures(latents, half) if not any(map(is_constant, pair)) else dict.fromkeys(MEASURES, np.nan)
+        measurable = share_channels(*pair) and not any(map(is_constant, pair))
+        measured = _measures(latents, half) if measurable else dict.fromkeys(MEASURES, np.nan)
         found |= {f"{name} {half}": value for name, value in measured.items()}
     return found | counts(latents)
 

@@ -35,6 +35,11 @@ def across(latents: Latents) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {half: (latents.blocks[f"{one}/{half}"], latents.blocks[f"{other}/{half}"]) for half in latents.halves}
 
 
+def share_channels(u: np.ndarray, v: np.ndarray) -> bool:
+    """Whether rows of two blocks (n, d) can be laid beside each other: both have as many channels."""
+    return u.shape[1] == v.shape[1]
+
+
 def within(latents: Latents) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Sensor -> its shared and its private block."""
     return {name: (latents.blocks[f"{name}/shared"], latents.blocks[f"{name}/private"]) for name in latents.sensors}

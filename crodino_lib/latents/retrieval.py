@@ -7,7 +7,7 @@ from scipy.linalg import orthogonal_procrustes
 from sklearn.metrics import label_ranking_average_precision_score
 
 from crodino_lib.latents.extraction import Latents
-from crodino_lib.latents.pairs import across, counts, directions, drawn, is_constant
+from crodino_lib.latents.pairs import across, counts, directions, drawn, is_constant, share_channels
 
 DEPTHS = (1, 5, 10)  # first answers among which the right one is sought
 RANKED = (*(f"recall_{k}" for k in DEPTHS), "median_rank", "mrr")
@@ -170,8 +170,9 @@ def compute(latents: Latents, n: int, generator: np.random.Generator) -> dict[st
         ``recall_1``, ``recall_5``, ``recall_10``, ``median_rank`` and ``mrr`` of ``shared`` and ``private``, and what
         chance gives (``chance_recall_1`` and so on); ``map`` and ``chance_map`` (any row of the class is right, among
         all rows); ``rotated_recall_1`` and ``rotated_mrr`` (after a rotation fitted on other images; chance gives the
-        same as without it); ``rows``, ``images``. NaN where a block is constant or no query has two candidates; the
-        ``map`` also with one class or whole images, the rotated also with one image.
+        same as without it); ``rows``, ``images``. NaN where a block is constant, the sensors have different
+        numbers of channels, or no query has two candidates; the ``map`` also with one class or whole images, the
+        rotated also with one image.
 
     Raises:
         ValueError: see ``drawn``.
@@ -183,7 +184,7 @@ def compute(latents: Latents, n: int, generator: np.random.Generator) -> dict[st
     found = {}
     for half, (u, v) in across(latents).items():
         measured = dict.fromkeys(MEASURES, np.nan)
-        if not (is_constant(u) or is_constant(v)):
+        if share_channels(u, v) and not (is_constant(u) or is_constant(v)):
             unit = [directions(block) for block in (u, v)]
             measured |= retrieved(*unit, classes, latents.images, generator)
         found |= {f"{name} {half}": value for name, value in measured.items()}

@@ -9,7 +9,7 @@ import numpy as np
 
 from crodino_lib.data.sample import IGNORE
 from crodino_lib.latents.extraction import Latents
-from crodino_lib.latents.pairs import across, counts, directions, drawn
+from crodino_lib.latents.pairs import across, counts, directions, drawn, share_channels
 
 PAIRED = ("alignment",)  # across sensors, row i must be the same place in both
 
@@ -22,12 +22,13 @@ def alignment(u: np.ndarray, v: np.ndarray) -> float:
         v: (n, d) float, the same places seen by the other.
 
     Returns:
-        ``mean_i |u_i/|u_i| - v_i/|v_i||^2``; NaN where a block is all zeros.
+        ``mean_i |u_i/|u_i| - v_i/|v_i||^2``; NaN where a block is all zeros, or the sensors have different
+        numbers of channels.
 
     Source: Wang and Isola, Alignment and Uniformity on the Hypersphere, ICML 2020, with alpha = 2. Explained in
     notebook 07.
     """
-    if not (np.any(u) and np.any(v)):
+    if not (share_channels(u, v) and np.any(u) and np.any(v)):
         return np.nan
     return float(np.square(directions(u) - directions(v)).sum(axis=1).mean())
 

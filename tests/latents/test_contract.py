@@ -24,6 +24,12 @@ NEED_CLASSES = {  # what whole images have no value of
     "retrieval": {"map", "chance_map"},
     "uniformity": {"tolerance"},
 }
+NEED_ONE_BASIS = {  # what sensors of different widths have no value of
+    "gap": {"gap", "gap_scaled", "mmd2", "mmd_p"},
+    "mixing": set(mixing.MEASURES),
+    "retrieval": set(retrieval.MEASURES),
+    "uniformity": {"alignment"},
+}
 
 
 @pytest.fixture(params=METRICS)
@@ -55,3 +61,9 @@ def test_it_answers_for_every_unit(name, unit):
     assert all(isinstance(value, float) for value in found.values())
     missing = {key.split()[0] for key, value in found.items() if np.isnan(value)}
     assert missing == (NEED_CLASSES.get(name, set()) if unit == "image" else set())
+
+
+def test_sensors_of_different_widths_have_no_measure_that_lays_rows_beside_each_other(name):
+    latents = made([normal(seed, d=width, blocks=1)[0] for seed, width in enumerate((6, 4, 6, 4))])
+    found = METRICS[name](latents, 80, np.random.default_rng(0))
+    assert {key.split()[0] for key, value in found.items() if np.isnan(value)} == NEED_ONE_BASIS.get(name, set())
