@@ -200,7 +200,7 @@ def _latents(options: argparse.Namespace) -> None:
     laboratory, subjects = _subjects(options, **{name: value for name, value in given.items() if value is not None})
     table = save_findings(laboratory, subjects)
     for model, rows in reading_table(table).groupby("model", sort=False):
-        shown = rows.drop(columns=["model", "low", "high"]).set_index("quantity")
+        shown = rows.drop(columns=["model", "row", "low", "high"]).set_index("quantity")
         print(f"\n{model}\n{shown.round(3).to_string(na_rep='-')}")
     for row in diagnose(table).itertuples():
         print(f"\n{row.model}: {row.diagnosis}", end="")

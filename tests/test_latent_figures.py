@@ -71,7 +71,7 @@ def table():
         for quantity, value in zip(("cka", "modality", "class", "rank", "swap"), values, strict=True):
             nulls = dict(zip(NULL_MARKERS, (0.3, 0.6, 0.4, np.nan), strict=True))
             told = "above" if value > 0.6 else "below" if value < 0.3 else "within"
-            row = {"model": model, "quantity": quantity, "value": value, "low": 0.3, "high": 0.6}
+            row = {"model": f"{model} seed 0", "row": model, "quantity": quantity, "value": value, "low": 0.3, "high": 0.6}
             records.append(row | nulls | {"called": "" if np.isnan(value) else told})
     return pd.DataFrame(records)
 
@@ -121,11 +121,17 @@ def test_every_null_has_its_marker_and_is_in_the_legend(table):
 
 
 def test_a_model_without_a_quantity_leaves_its_line_empty(table):
-    figure = beside_nulls(table[(table["model"] == "kd") | (table["quantity"] != "cka")], "caption")
-    (kd, crodino) = bars(next(ax for ax in figure.axes if ax.get_title() == "cka"))
+    figure = beside_nulls(table[(table["row"] == "kd") | (table["quantity"] != "cka")], "caption")
+    (kd,) = bars(next(ax for ax in figure.axes if ax.get_title() == "cka"))
     assert kd[:2] == (0.9, 0)
-    assert np.isnan(crodino[0])
-    assert crodino[1] == 1
+
+
+def test_seeds_of_a_row_share_its_line(table):
+    again = table[table["row"] == "kd"].assign(model="kd seed 1", value=0.2, called="below")
+    figure = beside_nulls(pd.concat([table, again]), "caption")
+    cka = next(ax for ax in figure.axes if ax.get_title() == "cka")
+    assert [(x, y) for x, y, _ in bars(cka)] == [(0.9, 0), (0.5, 1), (0.2, 0)]
+    assert [label.get_text() for label in cka.get_yticklabels()] == ["kd", "crodino"]
 
 
 def test_figures_have_two_columns_and_leave_the_style_as_it_was(groups, table, tmp_path):

@@ -14,13 +14,13 @@ from crodino_lib.figures.base import MISSING_COLOUR, TWO_COLUMNS_MM, StudyFigure
 CALLED_COLOUR = "#D55E00"
 FACTOR_CAPTION = (
     "Skill above chance (x 100; 100 is perfect) of linear probes that read a factor from a block, on scenes they were "
-    "not fitted on; s shared, p private half. Framed: above every null (one draw of each) and, "
-    "of factors, above 95 % of 20 shuffles; of so many cells some are framed by chance. "
+    "not fitted on; s shared, p private half; mean over seeds. Framed: above every null (one draw of each) and, "
+    "of factors, above 95 % of 20 shuffles, in every seed; of so many cells some are framed by chance. "
     "The sensors' own columns: R² of a supervised regressor on the pictures themselves. Seen: measured in the pictures."
 )
 NULL_CAPTION = (
-    "A model's numbers (ticks) beside those of models that learnt no split (N1 to N4, one draw of each); grey: the "
-    "nulls' range. A fifth null would leave the range of four in two cases of five, of three in one of two; beside "
+    "Models' numbers (ticks, one per seed) beside those of models that learnt no split (N1 to N4, one draw of each per "
+    "seed); grey: the nulls' range. A fifth null would leave the range of four in two cases of five, of three in one of two; beside "
     "fewer than three nothing is called out."
 )
 NULL_MARKERS = {"N1": "o", "N2": "s", "N3": "^", "N4": "D"}
@@ -69,14 +69,14 @@ def _short(block: str) -> str:
 
 @styled
 def beside_nulls(table: pd.DataFrame, caption: str) -> StudyFigure:
-    """Numbers of every model beside those of its nulls: one panel per quantity, one line per model.
+    """Numbers of models beside those of their nulls: one panel per quantity, one line per row, a tick for every seed.
 
     Args:
         table: from ``latents.reading.reading_table``.
         caption: scenes, rows, permutations, seeds.
     """
     quantities = list(dict.fromkeys(table["quantity"]))
-    models = list(dict.fromkeys(table["model"]))
+    models = list(dict.fromkeys(table["row"]))
     across = 4
     down = -(-len(quantities) // across)
     figure = StudyFigure(TWO_COLUMNS_MM, 22 + down * (11 + 4.2 * len(models)), caption)
@@ -84,8 +84,8 @@ def beside_nulls(table: pd.DataFrame, caption: str) -> StudyFigure:
     for ax in axes.flat[len(quantities) :]:
         ax.set_visible(False)
     for ax, quantity in zip(axes.flat, quantities, strict=False):
-        rows = table[table["quantity"] == quantity].set_index("model").reindex(models)
-        for y, (_, row) in enumerate(rows.iterrows()):
+        for _, row in table[table["quantity"] == quantity].iterrows():
+            y = models.index(row["row"])
             ax.plot([row["low"], row["high"]], [y, y], color="0.8", lw=4, solid_capstyle="butt", zorder=1)
             for null, marker in NULL_MARKERS.items():
                 ax.plot(row[null], y, marker, color="0.45", ms=3, mew=0, zorder=2)

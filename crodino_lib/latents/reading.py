@@ -46,13 +46,13 @@ def reading_table(table: pd.DataFrame) -> pd.DataFrame:
         table: from ``study.latents.Laboratory.examine``.
 
     Returns:
-        One row per model and quantity: ``model``, ``quantity``, ``value``, ``N1`` to ``N4``, and what ``judge`` adds.
+        One row per model and quantity: ``model``, ``row`` (the same for all its seeds), ``quantity``, ``value``, ``N1`` to ``N4``, and what ``judge`` adds.
         Quantities of both sensors are their means, but the rank the smaller one's; so are their nulls.
     """
     records = []
     for model, found in table.groupby("model", sort=False):
         for quantity, key in READ.items():
-            record = {"model": model, "quantity": quantity} | _mean_of(found, *key)
+            record = {"model": model, "row": found["row"].iloc[0], "quantity": quantity} | _mean_of(found, *key)
             records.append(record)
     return pd.DataFrame(records)
 
@@ -81,7 +81,7 @@ def diagnose(table: pd.DataFrame) -> pd.DataFrame:
         table: from ``study.latents.Laboratory.examine``.
 
     Returns:
-        One row per model: ``model``, ``method``, ``seed``, the quantities of ``READ`` and of ``CHANCES``, and
+        One row per model: ``model``, ``row``, ``method``, ``seed``, the quantities of ``READ`` and of ``CHANCES``, and
         ``diagnosis``.
     """
     read = reading_table(table)
@@ -91,8 +91,8 @@ def diagnose(table: pd.DataFrame) -> pd.DataFrame:
         nulls = rows.set_index("quantity")["N2"].to_dict()
         found = table[table["model"] == model]
         values |= {name: _mean_of(found, *key)["value"] for name, key in CHANCES.items()}
-        named = {"model": model, "method": found["method"].iloc[0], "seed": found["seed"].iloc[0]}
-        records.append(named | values | {"diagnosis": signature(values, nulls)})
+        named = found[["row", "method", "seed"]].iloc[0].to_dict()
+        records.append({"model": model} | named | values | {"diagnosis": signature(values, nulls)})
     return pd.DataFrame(records)
 
 
@@ -135,14 +135,14 @@ def over_seeds(diagnosis: pd.DataFrame) -> pd.DataFrame:
         diagnosis: from ``diagnose``.
 
     Returns:
-        One row per method: ``seeds``, the quantities in words, ``diagnosis``; no deviation where there is one seed.
+        One row per row of models: ``seeds``, the quantities in words, ``diagnosis``; no deviation where there is one seed.
     """
-    quantities = [name for name in diagnosis if name not in ("model", "method", "seed", "diagnosis")]
+    quantities = [name for name in diagnosis if name not in ("model", "row", "method", "seed", "diagnosis")]
     records = {}
-    for method, rows in diagnosis.groupby("method", sort=False):
+    for row, rows in diagnosis.groupby("row", sort=False):
         told = {"seeds": len(rows)}
         for name in quantities:
             spread = f" ± {rows[name].std():.2f}" if len(rows) > 1 else ""
             told[name] = f"{rows[name].mean():.2f}{spread}"
-        records[method] = told | {"diagnosis": ", ".join(dict.fromkeys(rows["diagnosis"]))}
+        records[row] = told | {"diagnosis": ", ".join(dict.fromkeys(rows["diagnosis"]))}
     return pd.DataFrame(records).T

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import pandas as pd
 
@@ -18,7 +19,9 @@ from crodino_lib.study.subjects import Subject
 def factor_groups(
     table: pd.DataFrame, truth: pd.DataFrame | None = None
 ) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-    """The columns of the factor matrix: what sensors hold, then every model, then the nulls of the first.
+    """The columns of the factor matrix: what sensors hold, then every row of models, then the nulls of the first.
+
+    Of several seeds it is their mean; a cell is above the nulls where it is so for every seed.
 
     Args:
         table: from ``Laboratory.examine``.
@@ -28,17 +31,24 @@ def factor_groups(
         Title -> skill, and title -> which cells are above the nulls, for ``figures.latents.factor_matrix``.
     """
     groups, called = {}, {}
-    for model, found in table.groupby("model", sort=False):
-        groups[model], called[model] = skill_matrix(found), called_matrix(found)
+    for row, found in table.groupby("row", sort=False):
+        groups[row] = _over_seeds(found, skill_matrix)
+        called[row] = _over_seeds(found, called_matrix) == 1
     first = next(iter(groups))
-    found = table[table["model"] == first]
+    found = table[table["row"] == first]
     for null, title in {"N1": "N1 untrained", "N2": "N2 baselines", "N3": "N3 dealt anew"}.items():
         if found[null].notna().any():
-            groups[title] = skill_matrix(found, null)
+            groups[title] = _over_seeds(found, partial(skill_matrix, column=null))
     rows = groups[first].index
     if truth is not None:
         groups = {"sensors": truth.clip(lower=0).reindex(rows), **groups}
     return {title: group.reindex(rows) for title, group in groups.items()}, called
+
+
+def _over_seeds(found: pd.DataFrame, matrix: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    """The mean over models of a matrix of each."""
+    parts = [matrix(part).astype(float) for _, part in found.groupby("model", sort=False)]
+    return sum(parts) / len(parts)
 
 
 def sensor_truth(study: Study) -> pd.DataFrame | None:
@@ -57,15 +67,19 @@ def sensor_truth(study: Study) -> pd.DataFrame | None:
 def save_findings(laboratory: Laboratory, subjects: Iterable[Subject]) -> pd.DataFrame:
     """Examine the models, and write tables and figures of what was found into the study's folder.
 
+    Figures show these models; the tables keep those that were examined before, too.
+
     Returns:
-        The whole table, as ``Laboratory.examine``.
+        The table of these models, as ``Laboratory.examine``.
     """
-    study, table = laboratory.study, laboratory.examine(subjects)
+    study, subjects = laboratory.study, list(subjects)
+    table = laboratory.examine(subjects)
     groups, called = factor_groups(table, sensor_truth(study))
     read = reading_table(table)
-    study.save_table(table, f"latents_{laboratory.split}")
-    study.save_table(read, f"latents_{laboratory.split}_reading")
-    study.save_table(diagnose(table), f"latents_{laboratory.split}_diagnosis")
+    whole = laboratory.examine(laboratory.examined())
+    study.save_table(whole, f"latents_{laboratory.split}")
+    study.save_table(reading_table(whole), f"latents_{laboratory.split}_reading")
+    study.save_table(diagnose(whole), f"latents_{laboratory.split}_diagnosis")
     caption = laboratory.caption(table)
     flat = pd.concat(groups, names=["group"]).reset_index()
     save(factor_matrix(groups, called, f"{FACTOR_CAPTION} {caption}"), study.figures, "factor_matrix", flat)

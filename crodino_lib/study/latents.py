@@ -107,17 +107,12 @@ class Laboratory:
         """Everything asked of every model and of its nulls.
 
         Returns:
-            One row per model, unit, question, measure and place: ``model``, ``method``, ``seed``, those of
+            One row per model, unit, question, measure and place: ``model``, ``row``, ``method``, ``seed``, those of
             ``latents.laboratory.ask`` and of ``beside_nulls``. N2 is empty where the study has no baselines of the
             model's seed.
         """
-        subjects = list(subjects)
-        baselines = {subject.seed: subject for subject in find_subjects(self.study) if subject.method == "baseline"}
-        jobs = {}
-        for subject in subjects:
-            jobs |= {(subject.name, null): (subject, null) for null in ("value", "N1", "N3", "N4")}
-            if subject.seed in baselines:
-                jobs[baselines[subject.seed].name, "value"] = (baselines[subject.seed], "value")
+        subjects, baselines = list(subjects), self._baselines()
+        jobs = {job: asked for subject in subjects for job, asked in self._jobs(subject, baselines).items()}
         answers = self._answers(jobs)
         ablations = {name: self.ablations(subject) for (name, null), (subject, _) in jobs.items() if null == "value"}
         paired = {name: question.paired for name, question in questions(self.budget, self.targets).items()}
@@ -134,10 +129,33 @@ class Laboratory:
                 own["N2"] = _joined([answers[stranger, "value"], ablations[stranger].get("value")])
             table = beside_nulls(own.pop("value"), own, paired)
             table.insert(0, "model", subject.name)
-            table.insert(1, "method", subject.method)
-            table.insert(2, "seed", subject.seed)
+            table.insert(1, "row", subject.row)
+            table.insert(2, "method", subject.method)
+            table.insert(3, "seed", subject.seed)
             tables.append(table)
         return pd.concat(tables, ignore_index=True)
+
+    def examined(self) -> list[Subject]:
+        """The models of the study that were examined before with this budget, and need no further work."""
+        baselines = self._baselines()
+        return [
+            subject
+            for subject in find_subjects(self.study)
+            if self._file(subject, "ablation").exists()
+            and all(self._file(s, f"answers-{null}").exists() for s, null in self._jobs(subject, baselines).values())
+        ]
+
+    def _baselines(self) -> dict[int, Subject]:
+        """Seed -> the two baselines of that seed: N2."""
+        return {subject.seed: subject for subject in find_subjects(self.study) if subject.method == "baseline"}
+
+    @staticmethod
+    def _jobs(subject: Subject, baselines: Mapping[int, Subject]) -> dict[tuple, tuple[Subject, str]]:
+        """Whom to ask about a model: itself, its nulls, and the baselines of its seed."""
+        jobs = {(subject.name, null): (subject, null) for null in ("value", "N1", "N3", "N4")}
+        if subject.seed in baselines:
+            jobs[baselines[subject.seed].name, "value"] = (baselines[subject.seed], "value")
+        return jobs
 
     def _answers(self, jobs: Mapping[tuple, tuple[Subject, str]]) -> dict[tuple, pd.DataFrame]:
         """The answers of every model or null, on all cores; those that were given before are read."""

@@ -17,18 +17,23 @@ class Subject:
     """A model with a network of each sensor: one run that trains both, or two runs of one sensor each.
 
     Attributes:
-        name: how it is called in tables: the row, its settings where they differ from the row's, and the seed.
+        row: what its seeds have in common: the method, and settings and teacher where other models differ by them.
         runs: one or two.
         sensors: the study's two.
     """
 
-    name: str
+    row: str
     runs: tuple[Run, ...]
     sensors: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        """How it is called in tables."""
+        return f"{self.row} seed {self.seed}"
+
+    @property
     def method(self) -> str:
-        """Its row."""
+        """The method's name in the registry."""
         return self.runs[0].config.method
 
     @property
@@ -61,16 +66,16 @@ def find_subjects(study: Study, methods: Iterable[str] = (), seeds: Iterable[int
         if alone:
             found.setdefault(key, {})[tuple(alone)] = run
     subjects = []
-    for (method, seed, settings, _), runs in found.items():
+    for (method, _, settings, _), runs in found.items():
         whole = [run for served, run in runs.items() if set(study.config.sensors) <= set(served)]
         pair = [runs.get((sensor,)) for sensor in study.config.sensors]
         chosen = whole[-1:] or (pair if all(pair) else [])
         if chosen:
-            name = " ".join([method, *([settings] if settings != "{}" else []), f"seed {seed}"])
-            subjects.append(Subject(name, tuple(chosen), study.config.sensors))
+            row = method if settings == "{}" else f"{method} {settings}"
+            subjects.append(Subject(row, tuple(chosen), study.config.sensors))
     names = [subject.name for subject in subjects]
     subjects = [  # one row may have been taught by several teachers
-        replace(s, name=f"{s.name}, taught by {s.runs[0].config.teacher}") if names.count(s.name) > 1 else s
+        replace(s, row=f"{s.row} taught by {s.runs[0].config.teacher}") if names.count(s.name) > 1 else s
         for s in subjects
     ]
     there = sorted({subject.method for subject in subjects})

@@ -90,7 +90,7 @@ def answers(values, model="kd", nulls=()):
             row = dict(zip(ROW_KEYS, (unit, question, measure, place), strict=True)) | {"value": value + more}
             row |= {null: np.nan for null in ("N1", "N2", "N3", "N4")}
             row |= {null: found[quantity] + more for null, found in dict(nulls).items() if quantity in found}
-            records.append({"model": model, "method": model, "seed": 3} | row)
+            records.append({"model": model, "row": model, "method": model, "seed": 3} | row)
     return pd.DataFrame(records)
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 
 from crodino_lib.config import Budget, ModelConfig, RunConfig, StudyConfig, TrainConfig
@@ -108,22 +109,39 @@ def test_what_was_asked_once_is_kept_with_the_run(study, table, monkeypatch):
     np.testing.assert_allclose(again["value"], table["value"])
 
 
-def test_findings_are_tables_and_figures_in_the_studys_folder(study, table):
-    save_findings(Laboratory(study, budget=LITTLE), find_subjects(study))
+def test_findings_are_tables_and_figures_and_tables_keep_the_models_that_were_examined_before(study, table):
+    shown = save_findings(Laboratory(study, budget=LITTLE), find_subjects(study, ["crodino-kd"]))
+    assert set(shown["model"]) == {"crodino-kd seed 0"}
     for name in ("latents_test", "latents_test_reading", "latents_test_diagnosis"):
-        assert (study.folder / "tables" / f"{name}.csv").stat().st_size > 100
+        kept = pd.read_csv(study.folder / "tables" / f"{name}.csv")
+        assert set(kept["model"]) == {"baseline seed 0", "crodino-kd seed 0"}
     for name in ("factor_matrix", "beside_nulls"):
         assert (study.figures / f"{name}.png").stat().st_size > 10_000
+    assert Laboratory(study, budget=Budget(rows=61)).examined() == []
+
+
+def test_of_several_seeds_the_factor_matrix_has_the_mean_and_frames_what_every_seed_says(table):
+    ours = table[table["row"] == "crodino-kd"]
+    other = ours.assign(model="crodino-kd seed 1", seed=1)
+    brightness = (other["measure"] == "seen_rgb_brightness") & (other["where"] == "rgb/shared")
+    cells = [part.loc[brightness.to_numpy(), "value"] for part in (ours, other)]
+    other.loc[brightness, "value"], other.loc[brightness, "called"] = 0.9, "above"
+    ours = ours.assign(called=ours["called"].where(~brightness.to_numpy(), "within"))
+    groups, called = factor_groups(pd.concat([ours, other]))
+    assert list(groups)[0] == "crodino-kd"
+    mean = (cells[0].item() + 0.9) / 2
+    assert groups["crodino-kd"].loc["seen_rgb_brightness", "rgb/shared"] == pytest.approx(mean)
+    assert not called["crodino-kd"].loc["seen_rgb_brightness", "rgb/shared"]
 
 
 def test_the_factor_matrix_has_a_column_per_block_and_the_nulls_beside(table):
     groups, called = factor_groups(table)
-    assert list(groups) == ["baseline seed 0", "crodino-kd seed 0", "N1 untrained", "N2 baselines", "N3 dealt anew"]
+    assert list(groups) == ["baseline", "crodino-kd", "N1 untrained", "N2 baselines", "N3 dealt anew"]
     assert all(
         list(group.columns) == [f"{s}/{h}" for s in SENSORS for h in ("shared", "private")] for group in groups.values()
     )
-    assert "seen_rgb_brightness" in groups["crodino-kd seed 0"].index
-    assert set(called) == {"baseline seed 0", "crodino-kd seed 0"}
+    assert "seen_rgb_brightness" in groups["crodino-kd"].index
+    assert set(called) == {"baseline", "crodino-kd"}
 
 
 def test_the_explorer_shows_every_model_and_an_untrained_one(study, toy_scenes):
