@@ -71,7 +71,14 @@ def table():
         for quantity, value in zip(("cka", "modality", "class", "rank", "swap"), values, strict=True):
             nulls = dict(zip(NULL_MARKERS, (0.3, 0.6, 0.4, np.nan), strict=True))
             told = "above" if value > 0.6 else "below" if value < 0.3 else "within"
-            row = {"model": f"{model} seed 0", "row": model, "quantity": quantity, "value": value, "low": 0.3, "high": 0.6}
+            row = {
+                "model": f"{model} seed 0",
+                "row": model,
+                "quantity": quantity,
+                "value": value,
+                "low": 0.3,
+                "high": 0.6,
+            }
             records.append(row | nulls | {"called": "" if np.isnan(value) else told})
     return pd.DataFrame(records)
 

@@ -14,7 +14,19 @@ import numpy as np
 import pandas as pd
 
 from crodino_lib.config import Budget
-from crodino_lib.latents import blocks, cka, collapse, gap, hsic, mixing, orthogonality, probes, retrieval, uniformity
+from crodino_lib.latents import (
+    blocks,
+    cka,
+    collapse,
+    factors,
+    gap,
+    hsic,
+    mixing,
+    orthogonality,
+    probes,
+    retrieval,
+    uniformity,
+)
 from crodino_lib.latents.extraction import Latents, Unit
 from crodino_lib.latents.nulls import NULLS
 
@@ -60,13 +72,13 @@ def _factors(
         twice = wanted.columns[wanted.columns.duplicated()]
         raise ValueError(f"factors have one name twice: {', '.join(twice)}")
     columns = {name: wanted[name].to_numpy() for name in wanted}
-    return probes.factor_probes(latents, columns, n, shuffles, generator)
+    return factors.compute(latents, columns, n, shuffles, generator)
 
 
 def _place(latents: Latents, n: int, generator: np.random.Generator, shuffles: int) -> dict[str, float]:
     """Where in the picture a cell lies, which convolutions know from their padding: a control for leakage."""
     where = {f"place_{axis}": latents.rows[axis].to_numpy() for axis in ("x", "y")}
-    return probes.factor_probes(latents, where, n, shuffles, generator, deep=False)
+    return factors.compute(latents, where, n, shuffles, generator, deep=False)
 
 
 def ask(latents: Mapping[Unit, Latents], budget: Budget, targets: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -153,11 +165,11 @@ def _wide(linear: pd.DataFrame, column: str) -> tuple[pd.DataFrame, list[str]]:
 def _linear(answers: pd.DataFrame) -> pd.DataFrame:
     """The rows of linear probes that the factor matrix shows; of modality those of regions."""
     question, measure = answers["question"], answers["measure"]
-    factors = (question == "factors") & ~measure.str.endswith(("_mlp", "_chance"))
+    read = (question == "factors") & ~measure.str.endswith(("_mlp", "_chance"))
     told = ((question == "class") & (measure == "class")) | (
         (question == "modality") & (measure == "modality") & (answers["unit"] == "region")
     )
-    return pd.concat([answers[told], answers[factors]])
+    return pd.concat([answers[told], answers[read]])
 
 
 def beside_nulls(value: pd.DataFrame, nulls: Mapping[str, pd.DataFrame], paired: Mapping[str, tuple[str, ...]]):

@@ -46,8 +46,8 @@ def reading_table(table: pd.DataFrame) -> pd.DataFrame:
         table: from ``study.latents.Laboratory.examine``.
 
     Returns:
-        One row per model and quantity: ``model``, ``row`` (the same for all its seeds), ``quantity``, ``value``, ``N1`` to ``N4``, and what ``judge`` adds.
-        Quantities of both sensors are their means, but the rank the smaller one's; so are their nulls.
+        One row per model and quantity: ``model``, ``row`` (the same for all its seeds), ``quantity``, ``value``, ``N1`` to
+        ``N4``, and what ``judge`` adds. Quantities of both sensors are their means, but the rank the smaller one's; so are their nulls.
     """
     records = []
     for model, found in table.groupby("model", sort=False):
@@ -135,7 +135,7 @@ def over_seeds(diagnosis: pd.DataFrame) -> pd.DataFrame:
         diagnosis: from ``diagnose``.
 
     Returns:
-        One row per row of models: ``seeds``, the quantities in words, ``diagnosis``; no deviation where there is one seed.
+        One row per ``row``: ``seeds``, the quantities in words, ``diagnosis``; no deviation where there is one seed.
     """
     quantities = [name for name in diagnosis if name not in ("model", "row", "method", "seed", "diagnosis")]
     records = {}

@@ -41,7 +41,19 @@ BATCH = 16
 ANSWERING = [  # the source that decides what is answered
     f"latents/{name}.py"
     for name in (
-        *("cka", "collapse", "fidelity", "gap", "hsic", "mixing", "orthogonality", "pairs", "probes", "retrieval"),
+        *(
+            "cka",
+            "collapse",
+            "fidelity",
+            "gap",
+            "hsic",
+            "mixing",
+            "orthogonality",
+            "pairs",
+            "probes",
+            "factors",
+            "retrieval",
+        ),
         *("uniformity", "ablation", "blocks", "extraction", "laboratory", "nulls", "statistics"),
     )
 ]

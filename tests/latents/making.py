@@ -5,6 +5,8 @@ import pandas as pd
 
 from crodino_lib.latents.extraction import Latents
 
+MEMORISED = 4.0  # length of a vector that says which image a row is of
+
 
 def made(blocks, per_image=4, classes=None, unit="region"):
     """Latents of two sensors: rgb/shared, thermal/shared, rgb/private, thermal/private; ``per_image`` rows an image."""
@@ -19,3 +21,19 @@ def made(blocks, per_image=4, classes=None, unit="region"):
 def normal(seed, n=80, d=6, blocks=4):
     """So many independent blocks."""
     return list(np.random.default_rng(seed).normal(size=(blocks, n, d)))
+
+
+def rows_of(images, classes):
+    """Rows of these images and classes."""
+    return pd.DataFrame({"image": [f"scene-{i}" for i in images], "class": classes, "name": "thing", "cells": 1.0})
+
+
+def four_blocks(*vectors, images, classes):
+    """Latents of rgb and depth: vectors in order of sensor, then half."""
+    names = ("rgb/shared", "rgb/private", "depth/shared", "depth/private")
+    return Latents(dict(zip(names, vectors, strict=True)), rows_of(images, classes))
+
+
+def jitter(generator, *shape):
+    """Little noise."""
+    return 0.1 * generator.normal(size=shape)

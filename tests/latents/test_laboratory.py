@@ -4,7 +4,7 @@ import pytest
 from sklearn.dummy import DummyClassifier
 
 from crodino_lib.config import Budget
-from crodino_lib.latents import blocks, collapse, probes
+from crodino_lib.latents import blocks, collapse, factors, probes
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.laboratory import (
     ROW_KEYS,
@@ -72,7 +72,7 @@ def test_units_that_a_model_has_not_are_not_asked(seen):
 
 def test_every_question_is_asked_of_the_units_it_is_for_and_answers_the_measures_that_need_pairs(seen, monkeypatch):
     monkeypatch.setattr(probes, "perceptron", lambda rows, seed: DummyClassifier())
-    monkeypatch.setattr(probes, "perceptron_guesses", lambda vectors, targets, images, seed: targets)
+    monkeypatch.setattr(factors, "perceptron_guesses", lambda vectors, targets, images, seed: targets)
     targets = pd.DataFrame({"width m": np.arange(40.0)}, index=[f"s{i:02d}" for i in range(40)])
     for name, question in questions(BUDGET, targets).items():
         table = ask(seen, BUDGET, targets, name)
@@ -82,7 +82,7 @@ def test_every_question_is_asked_of_the_units_it_is_for_and_answers_the_measures
 
 
 def test_factors_find_their_scene_by_its_id_and_become_one_word(seen, monkeypatch):
-    monkeypatch.setattr(probes, "perceptron_guesses", lambda vectors, targets, images, seed: targets)
+    monkeypatch.setattr(factors, "perceptron_guesses", lambda vectors, targets, images, seed: targets)
     first = seen["image"].blocks["rgb/shared"][:, 0]
     targets = pd.DataFrame({"rgb hue_x": first}, index=seen["image"].rows["image"]).sample(frac=1, random_state=0)
     table = ask(seen, BUDGET, targets, "factors").set_index(["measure", "where"])["value"]
