@@ -20,8 +20,8 @@ FACTOR_CAPTION = (
 )
 NULL_CAPTION = (
     "Models' numbers (ticks, one per seed) beside those of models that learnt no split (N1 to N4, one draw of each per "
-    "seed); grey: the nulls' range. A fifth null would leave the range of four in two cases of five, of three in one of "
-    "two; beside fewer than three nothing is called out."
+    "seed); grey: the nulls' range. A fifth null would leave the range of four in two cases of five, of three in one "
+    "of two; beside fewer than three nothing is called out."
 )
 NULL_MARKERS = {"N1": "o", "N2": "s", "N3": "^", "N4": "D"}
 

@@ -46,8 +46,9 @@ def reading_table(table: pd.DataFrame) -> pd.DataFrame:
         table: from ``study.latents.Laboratory.examine``.
 
     Returns:
-        One row per model and quantity: ``model``, ``row`` (the same for all its seeds), ``quantity``, ``value``, ``N1`` to
-        ``N4``, and what ``judge`` adds. Quantities of both sensors are their means, but the rank the smaller one's; so are their nulls.
+        One row per model and quantity: ``model``, ``row`` (the same for all its seeds), ``quantity``, ``value``, ``N1``
+        to ``N4``, and what ``judge`` adds. Quantities of both sensors are their means, but the rank the smaller one's;
+        so are their nulls.
     """
     records = []
     for model, found in table.groupby("model", sort=False):

@@ -17,7 +17,7 @@ from crodino_lib.latents.probes import (
     modality_probes,
     sensor_probe,
 )
-from tests.latents.making import MEMORISED, four_blocks, jitter
+from tests.latents.making import MEMORISED, four_blocks, jitter, rows_of
 
 # perceptrons stop after a fixed number of steps, on purpose
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

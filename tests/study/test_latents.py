@@ -128,7 +128,7 @@ def test_of_several_seeds_the_factor_matrix_has_the_mean_and_frames_what_every_s
     other.loc[brightness, "value"], other.loc[brightness, "called"] = 0.9, "above"
     ours = ours.assign(called=ours["called"].where(~brightness.to_numpy(), "within"))
     groups, called = factor_groups(pd.concat([ours, other]))
-    assert list(groups)[0] == "crodino-kd"
+    assert next(iter(groups)) == "crodino-kd"
     mean = (cells[0].item() + 0.9) / 2
     assert groups["crodino-kd"].loc["seen_rgb_brightness", "rgb/shared"] == pytest.approx(mean)
     assert not called["crodino-kd"].loc["seen_rgb_brightness", "rgb/shared"]
