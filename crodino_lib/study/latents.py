@@ -41,20 +41,8 @@ BATCH = 16
 ANSWERING = [  # the source that decides what is answered
     f"latents/{name}.py"
     for name in (
-        *(
-            "cka",
-            "collapse",
-            "fidelity",
-            "gap",
-            "hsic",
-            "mixing",
-            "orthogonality",
-            "pairs",
-            "probes",
-            "factors",
-            "retrieval",
-        ),
-        *("uniformity", "ablation", "blocks", "extraction", "laboratory", "nulls", "statistics"),
+        *("ablation", "blocks", "cka", "collapse", "extraction", "factors", "fidelity", "gap", "hsic", "laboratory"),
+        *("mixing", "nulls", "orthogonality", "pairs", "probes", "retrieval", "statistics", "uniformity"),
     )
 ]
 
