@@ -17,9 +17,10 @@ import pandas as pd
 from sklearn.metrics.pairwise import cosine_distances
 
 from crodino_lib.config import choose
+from crodino_lib.latents.embedding import COLLAPSED, condition, principal, standardised
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.fidelity import Space
-from crodino_lib.latents.manifold import COLLAPSED, condition, measured, principal, same_regions, standardised
+from crodino_lib.latents.manifold import measured, same_regions
 
 FEWEST_FRAMES = 2
 HOW_TO = "train with frames = 2 or more, which keeps the latents of some moments of the training"

@@ -37,3 +37,20 @@ def four_blocks(*vectors, images, classes):
 def jitter(generator, *shape):
     """Little noise."""
     return 0.1 * generator.normal(size=shape)
+
+
+def clustered(per_class=20, classes=5, seed=0):
+    """Classes are clusters; shared halves of both sensors lie together, private ones far apart."""
+    generator = np.random.default_rng(seed)
+    index = np.repeat(np.arange(classes), per_class)
+    centres = 6 * generator.normal(size=(classes, 20))
+
+    def block(offset):
+        return (centres[index] + generator.normal(size=(len(index), 20)) + offset).astype(np.float32)
+
+    rows = pd.DataFrame(
+        {"image": [f"{i}" for i in range(len(index))], "class": index, "name": [f"c{k}" for k in index], "cells": 1.0}
+    )
+    far = 40 * generator.normal(size=20)
+    blocks = {"rgb/shared": block(0), "rgb/private": block(far), "depth/shared": block(0), "depth/private": block(-far)}
+    return Latents(blocks, rows)

@@ -1,44 +1,21 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.sparse.linalg import ArpackNoConvergence
 from sklearn.decomposition import PCA
-from sklearn.metrics.pairwise import cosine_distances
 
+from crodino_lib.latents.embedding import standardised
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.fidelity import cross_modality_fraction
 from crodino_lib.latents.manifold import (
     FEWEST_POINTS,
     Fits,
     Manifolds,
-    condition,
     disparity,
-    embed,
     fit_manifolds,
-    principal,
     same_regions,
-    standardised,
     sweep,
 )
-
-SENSORS = np.repeat(["rgb", "depth"], 20)
-
-
-def latents(per_class=20, classes=5, seed=0):
-    """Classes are clusters; shared halves of both sensors lie together, private ones far apart."""
-    generator = np.random.default_rng(seed)
-    index = np.repeat(np.arange(classes), per_class)
-    centres = 6 * generator.normal(size=(classes, 20))
-
-    def block(offset):
-        return (centres[index] + generator.normal(size=(len(index), 20)) + offset).astype(np.float32)
-
-    rows = pd.DataFrame(
-        {"image": [f"{i}" for i in range(len(index))], "class": index, "name": [f"c{k}" for k in index], "cells": 1.0}
-    )
-    far = 40 * generator.normal(size=20)
-    blocks = {"rgb/shared": block(0), "rgb/private": block(far), "depth/shared": block(0), "depth/private": block(-far)}
-    return Latents(blocks, rows)
+from tests.latents.making import clustered
 
 
 def collapsed(sample, half="private"):
@@ -49,7 +26,7 @@ def collapsed(sample, half="private"):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return fit_manifolds({"trained": latents(), "dead": collapsed(latents())}, seeds=[3, 4], n_neighbors=15)
+    return fit_manifolds({"trained": clustered(), "dead": collapsed(clustered())}, seeds=[3, 4], n_neighbors=15)
 
 
 def umap(fitted, model="trained"):
@@ -103,7 +80,7 @@ def test_the_median_is_neither_the_prettiest_nor_the_worst(trust, median):
 
 def test_the_second_opinion_is_the_first_two_principal_components(fitted):
     points = fitted.points.query("model == 'trained' and half == 'shared' and embedding == 'PCA'")
-    high = standardised(latents().stacked("shared")[0])
+    high = standardised(clustered().stacked("shared")[0])
     expected = PCA(2, svd_solver="full").fit_transform(high)
     np.testing.assert_allclose(np.abs(points[["x", "y"]]), np.abs(expected), rtol=1e-6, atol=1e-9)
     told = fitted.table.query("model == 'trained' and embedding == 'PCA'")
@@ -122,76 +99,14 @@ def test_a_collapsed_half_is_told_and_stops_no_other(fitted):
 
 
 def test_models_whose_halves_all_collapsed_still_make_tables(tmp_path):
-    dead = fit_manifolds({"dead": collapsed(collapsed(latents()), "shared")}, seeds=[0])
+    dead = fit_manifolds({"dead": collapsed(collapsed(clustered()), "shared")}, seeds=[0])
     assert dead.table["points"].tolist() == [0] * 4
     assert len(dead.points) == len(dead.runs) == 0
     assert len(Manifolds.load(dead.save(tmp_path, "dead")).table) == 4
 
 
-@pytest.mark.parametrize(
-    ("vectors", "says"),
-    [
-        (np.ones((40, 3)), "collapsed: all vectors are equal"),
-        (np.where(SENSORS == "rgb", 1.0, -1.0)[:, None] * np.ones(3), "collapsed: all vectors of a sensor are equal"),
-        (1000 + 1e-5 * np.random.default_rng(0).normal(size=(40, 3)), "collapsed: all vectors are equal"),
-        (np.zeros((40, 3)), "collapsed: all vectors are equal"),
-        (np.r_[np.full((2, 3), np.nan), np.ones((38, 3))], "collapsed: 2 of 40 vectors are not finite"),
-        (1 + 1e-3 * np.random.default_rng(0).normal(size=(40, 3)), "nearly collapsed: vectors deviate by 0.1% of"),
-        (np.random.default_rng(0).normal(size=(40, 3)), ""),
-    ],
-)
-def test_the_condition_of_a_half_is_told_in_words(vectors, says):
-    told = condition(vectors, SENSORS)
-    assert told.startswith(says)
-    assert bool(told) == bool(says)
-
-
-def test_one_sensor_that_collapsed_is_still_drawn():
-    vectors = np.random.default_rng(0).normal(size=(40, 3))
-    vectors[:20] = 0
-    assert condition(vectors, SENSORS) == ""
-
-
-def test_channels_that_vary_by_rounding_alone_are_left_out():
-    alive = np.random.default_rng(0).normal(size=(40, 1))
-    dead = np.float32(100) + np.linspace(0, 1e-5, 40)[:, None]
-    assert standardised(np.hstack([alive, dead, alive])).shape == (40, 2)
-
-
-def test_an_offset_between_sensors_survives_standardising():
-    high = standardised(latents().stacked("private")[0])
-    np.testing.assert_allclose(high.mean(axis=0), 0, atol=1e-9)
-    np.testing.assert_allclose(high.std(axis=0), 1, atol=1e-9)
-    assert np.linalg.norm(high[:100].mean(axis=0) - high[100:].mean(axis=0)) > 1
-
-
-def test_a_start_that_failed_is_told_and_still_makes_a_picture(monkeypatch):
-    def fails(*_, **__):
-        raise ArpackNoConvergence("no eigenvectors", np.zeros(0), np.zeros((0, 0)))
-
-    high = cosine_distances(np.random.default_rng(0).normal(size=(60, 5)))
-    assert embed(high, 0, 10, 0.1)[1] == ""
-    monkeypatch.setattr("scipy.sparse.linalg.eigsh", fails)
-    low, says = embed(high, 0, 10, 0.1)
-    assert says == "UMAP started at random, its spectral start failed"
-    assert np.isfinite(low).all()
-
-
-def test_a_half_of_few_different_vectors_still_makes_a_picture():
-    generator = np.random.default_rng(0)
-    few = generator.normal(size=(4, 20))[np.arange(40) % 4]
-    low, _ = embed(cosine_distances(standardised(few)), 0, 30, 0.1)
-    assert np.isfinite(low).all()
-    assert principal(few[:, :1]).shape == (40, 2)
-
-
-def test_the_same_seed_gives_the_same_picture():
-    high = cosine_distances(standardised(latents().blocks["rgb/shared"]))
-    np.testing.assert_array_equal(embed(high, 0, 10, 0.1)[0], embed(high, 0, 10, 0.1)[0])
-
-
 def test_all_regions_are_taken_where_they_fit_and_the_same_ones_of_every_model_elsewhere():
-    models = {"a": latents(seed=0), "b": latents(seed=1)}
+    models = {"a": clustered(seed=0), "b": clustered(seed=1)}
     sampled, counts = same_regions(models, 200, 0)
     assert len(sampled["a"]) == 100
     assert counts["taken"].tolist() == counts["available"].tolist() == [20] * 5
@@ -206,7 +121,7 @@ def test_all_regions_are_taken_where_they_fit_and_the_same_ones_of_every_model_e
 
 def test_models_that_saw_different_regions_are_refused():
     with pytest.raises(ValueError, match="b saw 90 regions that are not the 100 of a"):
-        fit_manifolds({"a": latents(), "b": latents(per_class=18)})
+        fit_manifolds({"a": clustered(), "b": clustered(per_class=18)})
 
 
 def test_pictures_that_only_turn_are_the_same_and_unrelated_ones_are_not():
@@ -220,7 +135,7 @@ def test_pictures_that_only_turn_are_the_same_and_unrelated_ones_are_not():
 
 
 def test_the_sweep_has_a_row_for_every_fit():
-    table = sweep(latents(per_class=4), "shared", seeds=[0, 1], n_neighbors=(5, 10, 99, 200), min_dist=(0.1, 0.5))
+    table = sweep(clustered(per_class=4), "shared", seeds=[0, 1], n_neighbors=(5, 10, 99, 200), min_dist=(0.1, 0.5))
     assert list(zip(table["n_neighbors"], table["min_dist"], table["seed"], strict=True)) == [
         (k, distance, seed) for k in (5, 10, 39) for distance in (0.1, 0.5) for seed in (0, 1)
     ]
@@ -231,13 +146,13 @@ def test_the_sweep_has_a_row_for_every_fit():
 
 def test_a_sweep_of_what_cannot_be_drawn_is_refused():
     with pytest.raises(ValueError, match="half = 'private' cannot be swept, it has collapsed: all vectors of a sensor"):
-        sweep(collapsed(latents()), "private")
+        sweep(collapsed(clustered()), "private")
     with pytest.raises(ValueError, match="half 'sharde' does not exist"):
-        sweep(latents(), "sharde")
+        sweep(clustered(), "sharde")
 
 
 def test_a_handful_of_points_still_makes_a_picture():
-    table = fit_manifolds({"tiny": latents(per_class=1)}, seeds=[0]).table
+    table = fit_manifolds({"tiny": clustered(per_class=1)}, seeds=[0]).table
     assert table["points"].tolist() == [FEWEST_POINTS] * 4
     assert table["k"].tolist() == [4] * 4  # below half of the points
     assert np.isfinite(table["trustworthiness"]).all()
@@ -245,9 +160,9 @@ def test_a_handful_of_points_still_makes_a_picture():
 
 def test_too_few_points_and_no_seeds_are_errors():
     with pytest.raises(ValueError, match="tiny has 8 points; a picture needs at least 10"):
-        fit_manifolds({"tiny": latents(per_class=1, classes=4)})
+        fit_manifolds({"tiny": clustered(per_class=1, classes=4)})
     with pytest.raises(ValueError, match="seeds is empty"):
-        fit_manifolds({"trained": latents()}, seeds=[])
+        fit_manifolds({"trained": clustered()}, seeds=[])
 
 
 def test_what_is_saved_is_loaded_again(fitted, tmp_path):
