@@ -171,12 +171,12 @@ def _add_subjects(command: argparse.ArgumentParser) -> None:
 
 def _subjects(options: argparse.Namespace, **budget: int) -> tuple[Any, list]:
     """The laboratory of a study, and the models asked for."""
-    from crodino_lib.config import Budget
     from crodino_lib.study.latents import Laboratory
     from crodino_lib.study.study import Study
     from crodino_lib.study.subjects import find_subjects
 
-    laboratory = Laboratory(Study.open(options.name, options.root), options.split, Budget.parse(budget))
+    study = Study.open(options.name, options.root)
+    laboratory = Laboratory(study, options.split, study.config.budget(**budget))
     methods = [name for name in options.methods.split(",") if name]
     if wrong := [seed for seed in options.seeds.split(",") if seed and not seed.isdigit()]:
         raise ValueError(f"--seeds {options.seeds!r}: {wrong[0]!r} is not a number")

@@ -252,6 +252,7 @@ class Budget(Strict):
         200, ge=1, description="permutations of images behind every p-value, at least 1 / (N + 1)"
     )
     shuffles: int = Field(20, ge=1, description="shuffles of factors over scenes behind the chance level of probes")
+    steps: int = Field(400, ge=0, description="steps of every perceptron that probes; 0 asks linear probes alone")
     scenes: int = Field(100, ge=2, description="most scenes that are segmented with a half replaced")
     seed: int = Field(0, ge=0, description="seed of samples and shuffles; a model and its nulls see the same rows")
 
@@ -374,6 +375,10 @@ class StudyConfig(Strict):
     def name(self) -> str:
         """Name of the results folder."""
         return self.study or f"{self.dataset}-{self.profile}"
+
+    def budget(self, **given: int) -> Budget:
+        """What the laboratory of latents looks at: as ``given``, else as the profile has it, else the default."""
+        return Budget.parse(profiles()[self.profile].get("laboratory", {}) | given)
 
     @property
     def seed_list(self) -> range:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from crodino_lib.config import DataConfig, RunConfig, StudyConfig, parse_size, profiles
+from crodino_lib.config import Budget, DataConfig, RunConfig, StudyConfig, parse_size, profiles
 
 
 def message(**settings):
@@ -83,3 +83,11 @@ def test_identity_changes_with_the_budget_but_not_with_rows_seeds_and_place():
     assert StudyConfig(profile="quick", seeds=3, methods=("baseline",), root="elsewhere").identity() == base
     assert StudyConfig(profile="quick", epochs=5, batch_size=16).identity() == base  # what they are anyway
     assert StudyConfig(profile="quick", epochs=6).identity() != base
+
+
+def test_a_profile_can_look_at_less_and_what_is_given_counts_more():
+    assert StudyConfig(profile="cpu").budget() == Budget()
+    assert StudyConfig(profile="smoke").budget().permutations < Budget().permutations
+    assert StudyConfig(profile="smoke").budget(permutations=300).permutations == 300
+    with pytest.raises(ValueError, match="there is no parameter 'row'"):
+        StudyConfig().budget(row=3)

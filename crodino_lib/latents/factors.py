@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from crodino_lib.latents.extraction import Latents
-from crodino_lib.latents.probes import folds_of, perceptron
+from crodino_lib.latents.probes import STEPS, folds_of, perceptron
 
 RIDGES = np.logspace(0, 5, 11)
 
@@ -21,7 +21,7 @@ def compute(
     n: int,
     shuffles: int,
     generator: np.random.Generator,
-    deep: bool = True,
+    steps: int = STEPS,
 ) -> dict[str, float]:
     """How well linear probes and perceptrons read every factor from every block.
 
@@ -31,7 +31,7 @@ def compute(
         n: most rows.
         shuffles: how often the factors are shuffled over images, for chance.
         generator: of the sample, the shuffles and the perceptron's start.
-        deep: whether to fit perceptrons, too.
+        steps: of the perceptron; 0 asks none.
 
     Returns:
         ``<factor> <block>`` skill in [0, 1] of a linear probe, ``<factor>_mlp <block>`` of a perceptron,
@@ -60,10 +60,10 @@ def compute(
         guessed = ridge_guesses(vectors, everything, images)
         skills = np.array([skill(*pair) for pair in zip(everything.T, guessed.T, strict=True)])
         skills = skills.reshape(1 + shuffles, len(names))
-        curved = perceptron_guesses(vectors, wanted, images, seed) if deep else None
+        curved = perceptron_guesses(vectors, wanted, images, steps, seed) if steps else None
         for index, name in enumerate(names):
             found[f"{name} {block}"] = skills[0, index]
-            if deep:
+            if steps:
                 found[f"{name}_mlp {block}"] = skill(wanted[:, index], curved[:, index])
             found[f"{name}_chance {block}"] = float(np.quantile(skills[1:, index], 0.95)) if shuffles else np.nan
     return found
@@ -99,13 +99,15 @@ def ridge_guesses(vectors: np.ndarray, targets: np.ndarray, images: np.ndarray) 
     return guesses
 
 
-def perceptron_guesses(vectors: np.ndarray, targets: np.ndarray, images: np.ndarray, seed: int) -> np.ndarray:
+def perceptron_guesses(
+    vectors: np.ndarray, targets: np.ndarray, images: np.ndarray, steps: int, seed: int
+) -> np.ndarray:
     """The same of one perceptron for all targets, with one hidden layer."""
     guesses = np.empty(targets.shape)
     for train, test in folds_of(images).split(vectors, groups=images):
         centre, spread = targets[train].mean(axis=0), targets[train].std(axis=0)
         spread[spread == 0] = 1
-        model = make_pipeline(StandardScaler(), perceptron(len(train), seed, MLPRegressor, alpha=1.0))
+        model = make_pipeline(StandardScaler(), perceptron(len(train), steps, seed, MLPRegressor, alpha=1.0))
         model.fit(vectors[train], np.squeeze((targets[train] - centre) / spread))
         guesses[test] = model.predict(vectors[test]).reshape(len(test), -1) * spread + centre
     return guesses

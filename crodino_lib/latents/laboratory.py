@@ -47,6 +47,7 @@ class Question:
 
 def questions(budget: Budget, targets: pd.DataFrame) -> dict[str, Question]:
     """Name -> question. ``targets`` has a factor per column, a row per scene, indexed by scene id."""
+    asked = {"targets": targets, "shuffles": budget.shuffles, "steps": budget.steps}
     return {
         "cka": Question(cka.compute, ALL, cka.PAIRED),
         "hsic": Question(partial(hsic.compute, permutations=budget.permutations), ALL, hsic.PAIRED),
@@ -56,15 +57,15 @@ def questions(budget: Budget, targets: pd.DataFrame) -> dict[str, Question]:
         "uniformity": Question(uniformity.compute, ALL, uniformity.PAIRED),
         "mixing": Question(mixing.compute, ("region",)),
         "collapse": Question(collapse.compute, ALL),
-        "class": Question(probes.class_probes, ("region",)),
-        "modality": Question(probes.modality_probes, ("image", "region")),
-        "factors": Question(partial(_factors, targets=targets, shuffles=budget.shuffles), ("image",)),
+        "class": Question(partial(probes.class_probes, steps=budget.steps), ("region",)),
+        "modality": Question(partial(probes.modality_probes, steps=budget.steps), ("image", "region")),
+        "factors": Question(partial(_factors, **asked), ("image",)),
         "place": Question(partial(_place, shuffles=budget.shuffles), ("pixel",)),
     }
 
 
 def _factors(
-    latents: Latents, n: int, generator: np.random.Generator, targets: pd.DataFrame, shuffles: int
+    latents: Latents, n: int, generator: np.random.Generator, targets: pd.DataFrame, shuffles: int, steps: int
 ) -> dict[str, float]:
     """The scenes' factors; names with spaces become one word."""
     wanted = targets.loc[latents.rows["image"]].rename(columns=lambda name: name.replace(" ", "_"))
@@ -72,13 +73,13 @@ def _factors(
         twice = wanted.columns[wanted.columns.duplicated()]
         raise ValueError(f"factors have one name twice: {', '.join(twice)}")
     columns = {name: wanted[name].to_numpy() for name in wanted}
-    return factors.compute(latents, columns, n, shuffles, generator)
+    return factors.compute(latents, columns, n, shuffles, generator, steps)
 
 
 def _place(latents: Latents, n: int, generator: np.random.Generator, shuffles: int) -> dict[str, float]:
     """Where in the picture a cell lies, which convolutions know from their padding: a control for leakage."""
     where = {f"place_{axis}": latents.rows[axis].to_numpy() for axis in ("x", "y")}
-    return factors.compute(latents, where, n, shuffles, generator, deep=False)
+    return factors.compute(latents, where, n, shuffles, generator, steps=0)
 
 
 def ask(latents: Mapping[Unit, Latents], budget: Budget, targets: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -26,7 +26,7 @@ FOLDS = 5
 PENALTIES = (0.01, 0.1, 1.0)  # C of the logistic regression
 TOLERANCE = 1e-3  # of the gradient; a tenth of it changes accuracies by less than 0.01, and takes three times as long
 HIDDEN = 64
-STEPS = 400  # of a perceptron
+STEPS = 400  # of a perceptron, where nobody says how many
 READABLE = 2.0  # times chance: a probe whose transfer is worth asking for
 
 
@@ -97,13 +97,15 @@ def logistic(C: float = 1.0) -> LogisticRegression:
     return LogisticRegression(C=C, max_iter=300, tol=TOLERANCE, class_weight="balanced", warm_start=True)
 
 
-def perceptron(rows: int, seed: int, kind: type[MLPClassifier | MLPRegressor] = MLPClassifier, alpha: float = 0.1):
-    """A probe with one hidden layer, for what is there but not linearly: about as many steps whatever the ``rows``.
+def perceptron(
+    rows: int, steps: int, seed: int, kind: type[MLPClassifier | MLPRegressor] = MLPClassifier, alpha: float = 0.1
+):
+    """A probe with one hidden layer, for what is there but not linearly: about ``steps`` steps whatever the ``rows``.
 
     It weighs classes by their frequency.
     """
     batch = max(1, min(64, rows // 2))
-    epochs = max(5, STEPS * batch // rows)
+    epochs = max(1, steps * batch // rows)
     return kind(hidden_layer_sizes=(HIDDEN,), alpha=alpha, batch_size=batch, max_iter=epochs, random_state=seed)
 
 
@@ -153,13 +155,14 @@ def balanced_accuracy(classes: np.ndarray, guessed: np.ndarray) -> float:
     return float(np.mean([(guessed[classes == k] == k).mean() for k in np.unique(classes)]))
 
 
-def class_probes(latents: Latents, n: int, generator: np.random.Generator) -> dict[str, float]:
+def class_probes(latents: Latents, n: int, generator: np.random.Generator, steps: int = STEPS) -> dict[str, float]:
     """What the class probes say of a model; ``compute`` of this module for rows that have classes.
 
     Args:
         latents: regions or pixels of two sensors.
         n: most rows.
         generator: of the sample, the control labels and the perceptron's start.
+        steps: of the perceptron; 0 asks none.
 
     Returns:
         ``class <block>`` balanced accuracy of a linear probe, ``class_mlp <block>`` of a perceptron, ``class_chance``;
@@ -197,7 +200,8 @@ def class_probes(latents: Latents, n: int, generator: np.random.Generator) -> di
         found[f"transfer {half}"] = float(share.mean())
     for name, block in latents.blocks.items():
         found[f"class {name}"] = linear[name]
-        found[f"class_mlp {name}"] = _judged(perceptron(len(latents), seed), block, classes, images)
+        if steps:
+            found[f"class_mlp {name}"] = _judged(perceptron(len(latents), steps, seed), block, classes, images)
         by_heart = class_skill(block, control, np.arange(len(block)), [block], seed)[0]
         found[f"selectivity {name}"] = linear[name] - max(by_heart, found["class_chance"])
     for sensor in latents.sensors:
@@ -216,13 +220,14 @@ def _judged(model: ClassifierMixin, vectors: np.ndarray, target: np.ndarray, ima
     return balanced_accuracy(target, guessed)
 
 
-def modality_probes(latents: Latents, n: int, generator: np.random.Generator) -> dict[str, float]:
+def modality_probes(latents: Latents, n: int, generator: np.random.Generator, steps: int = STEPS) -> dict[str, float]:
     """How often fresh probes tell which sensor a vector is from.
 
     Args:
         latents: paired rows of two sensors.
         n: most rows.
         generator: of the sample and the perceptron's start.
+        steps: of the perceptron; 0 asks none.
 
     Returns:
         ``modality <half>``: accuracy of a linear probe, 0.5 where it cannot tell; ``modality_mlp <half>``: of a
@@ -242,7 +247,9 @@ def modality_probes(latents: Latents, n: int, generator: np.random.Generator) ->
             continue
         linear = modality_probe(first, second, images, logistic(PENALTIES[1]))
         found[f"modality {half}"] = linear
-        found[f"modality_mlp {half}"] = modality_probe(first, second, images, perceptron(2 * len(first), seed))
+        if steps:
+            curved = perceptron(2 * len(first), steps, seed)
+            found[f"modality_mlp {half}"] = modality_probe(first, second, images, curved)
         found[f"a_distance {half}"] = max(0.0, 2 * (2 * linear - 1))
     return found
 

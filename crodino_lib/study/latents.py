@@ -53,11 +53,12 @@ class Laboratory:
     Args:
         study: the study.
         split: which scenes; never those that were trained on, unless asked.
-        budget: how much is looked at.
+        budget: how much is looked at; as the study's profile has it where none is given.
     """
 
     def __init__(self, study: Study, split: str = "test", budget: Budget | None = None):
-        self.study, self.split, self.budget = study, choose(split, study.card.splits, "split"), budget or Budget()
+        self.study, self.split = study, choose(split, study.card.splits, "split")
+        self.budget = budget or study.config.budget()
 
     @cached_property
     def targets(self) -> pd.DataFrame:

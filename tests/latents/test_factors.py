@@ -22,7 +22,7 @@ def whole():
 def test_a_linear_function_of_a_block_is_read_from_it_and_from_no_independent_one(whole):
     latents, shared, _ = whole
     targets = {"far": 1000 + 7 * shared @ np.arange(5.0), "night": (shared[:, 0] > 0).astype(int)}
-    found = compute(latents, targets, 1000, 8, np.random.default_rng(0), deep=False)
+    found = compute(latents, targets, 1000, 8, np.random.default_rng(0), steps=0)
     for block in ("rgb/shared", "depth/shared"):
         assert found[f"far {block}"] > 0.99
         assert found[f"night {block}"] > 0.8
@@ -53,7 +53,7 @@ def test_a_constant_block_tells_no_factor(whole):
         1000,
         2,
         np.random.default_rng(0),
-        False,
+        steps=0,
     )
     assert found["x rgb/shared"] == 0
 
@@ -73,7 +73,7 @@ def test_factors_are_shuffled_over_images_and_rows_of_an_image_move_together(mon
     images = np.repeat(np.arange(15), 3)
     value = np.arange(15.0) ** 2
     latents = Latents({"rgb/shared": np.zeros((45, 1))}, rows_of(images, 0))
-    compute(latents, {"value": value[images]}, 1000, 6, np.random.default_rng(0), deep=False)
+    compute(latents, {"value": value[images]}, 1000, 6, np.random.default_rng(0), steps=0)
     (columns,) = asked
     assert columns.shape == (45, 7)
     np.testing.assert_array_equal(columns[:, 0], value[images])
@@ -90,14 +90,14 @@ def test_chance_is_the_95th_percentile_of_the_shuffles(monkeypatch):
     )
     monkeypatch.setattr(factors, "skill", lambda actual, guessed: guessed[0] / 100)
     latents = Latents({"rgb/shared": np.zeros((6, 1))}, rows_of(np.arange(6), 0))
-    found = compute(latents, {"value": np.arange(6.0)}, 10, 100, np.random.default_rng(0), deep=False)
+    found = compute(latents, {"value": np.arange(6.0)}, 10, 100, np.random.default_rng(0), steps=0)
     assert found["value rgb/shared"] == 0
     assert found["value_chance rgb/shared"] == pytest.approx(np.quantile(np.arange(1, 101) / 100, 0.95))
 
 
 def test_a_sample_keeps_factors_with_their_rows(whole):
     latents, shared, _ = whole
-    found = compute(latents, {"x": shared[:, 0]}, 80, 0, np.random.default_rng(0), deep=False)
+    found = compute(latents, {"x": shared[:, 0]}, 80, 0, np.random.default_rng(0), steps=0)
     assert (found["rows"], found["images"]) == (80, 80)
     assert found["x rgb/shared"] > 0.95
 

@@ -1,10 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.dummy import DummyClassifier
 
 from crodino_lib.config import Budget
-from crodino_lib.latents import blocks, collapse, factors, probes
+from crodino_lib.latents import blocks, collapse, factors
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.laboratory import (
     ROW_KEYS,
@@ -16,7 +15,7 @@ from crodino_lib.latents.laboratory import (
     split_scores,
 )
 
-BUDGET = Budget(rows=40, permutations=3, shuffles=2, scenes=4)
+BUDGET = Budget(rows=40, permutations=3, shuffles=2, steps=1, scenes=4)
 BLOCKS = [f"{sensor}/{half}" for sensor in ("rgb", "depth") for half in ("shared", "private")]
 NO_FACTORS = pd.DataFrame()
 
@@ -70,9 +69,7 @@ def test_units_that_a_model_has_not_are_not_asked(seen):
     assert ask({"image": seen["image"]}, BUDGET, NO_FACTORS, "mixing").empty
 
 
-def test_every_question_is_asked_of_the_units_it_is_for_and_answers_the_measures_that_need_pairs(seen, monkeypatch):
-    monkeypatch.setattr(probes, "perceptron", lambda rows, seed: DummyClassifier())
-    monkeypatch.setattr(factors, "perceptron_guesses", lambda vectors, targets, images, seed: targets)
+def test_every_question_is_asked_of_the_units_it_is_for_and_answers_the_measures_that_need_pairs(seen):
     targets = pd.DataFrame({"width m": np.arange(40.0)}, index=[f"s{i:02d}" for i in range(40)])
     for name, question in questions(BUDGET, targets).items():
         table = ask(seen, BUDGET, targets, name)
@@ -82,7 +79,7 @@ def test_every_question_is_asked_of_the_units_it_is_for_and_answers_the_measures
 
 
 def test_factors_find_their_scene_by_its_id_and_become_one_word(seen, monkeypatch):
-    monkeypatch.setattr(factors, "perceptron_guesses", lambda vectors, targets, images, seed: targets)
+    monkeypatch.setattr(factors, "perceptron_guesses", lambda vectors, targets, images, steps, seed: targets)
     first = seen["image"].blocks["rgb/shared"][:, 0]
     targets = pd.DataFrame({"rgb hue_x": first}, index=seen["image"].rows["image"]).sample(frac=1, random_state=0)
     table = ask(seen, BUDGET, targets, "factors").set_index(["measure", "where"])["value"]

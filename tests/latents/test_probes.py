@@ -1,11 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from crodino_lib.latents import probes
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.probes import (
     balanced_accuracy,
@@ -91,12 +89,6 @@ def found(scenes):
     return class_probes(four_blocks(*blocks, images=images, classes=classes), 1000, np.random.default_rng(0))
 
 
-@pytest.fixture
-def no_perceptron(monkeypatch):
-    """Perceptrons take most of the time; where nobody asks them, one that always guesses alike is enough."""
-    monkeypatch.setattr(probes, "perceptron", lambda rows, seed: DummyClassifier())
-
-
 def test_a_half_that_holds_the_class_is_read_and_one_that_missed_it_is_not(found):
     for block in ("rgb/shared", "depth/shared", "depth/private"):
         assert found[f"class {block}"] == 1
@@ -117,23 +109,25 @@ def test_a_half_that_missed_the_class_adds_nothing_and_the_other_adds_everything
     assert found["delta_shared rgb"] == pytest.approx(1 - found["class rgb/private"], abs=0.05)
 
 
-def test_halves_that_hold_half_of_the_class_each_add_the_other_half(scenes, no_perceptron):
+def test_halves_that_hold_half_of_the_class_each_add_the_other_half(scenes):
     images, classes, generator = scenes
     bits = [
         6.0 * np.stack([bit, bit], axis=1) + jitter(generator, len(classes), 2) for bit in (classes // 2, classes % 2)
     ]
-    found = class_probes(four_blocks(*bits, *bits, images=images, classes=classes), 1000, np.random.default_rng(0))
+    found = class_probes(
+        four_blocks(*bits, *bits, images=images, classes=classes), 1000, np.random.default_rng(0), steps=0
+    )
     for sensor in ("rgb", "depth"):
         assert found[f"class {sensor}/shared"] == pytest.approx(0.5, abs=0.06)  # one bit of two
         assert found[f"delta_private {sensor}"] == pytest.approx(0.5, abs=0.06)
         assert found[f"delta_shared {sensor}"] == pytest.approx(0.5, abs=0.06)
 
 
-def test_a_constant_half_tells_nothing_and_adds_nothing(scenes, no_perceptron):
+def test_a_constant_half_tells_nothing_and_adds_nothing(scenes):
     images, classes, generator = scenes
     code, nothing = 3 * np.eye(K)[classes] + jitter(generator, len(classes), K), np.zeros((len(classes), K))
     latents = four_blocks(code, nothing, code, nothing, images=images, classes=classes)
-    found = class_probes(latents, 1000, np.random.default_rng(0))
+    found = class_probes(latents, 1000, np.random.default_rng(0), steps=0)
     assert found["class rgb/private"] == pytest.approx(1 / K)
     assert found["delta_private rgb"] == pytest.approx(0)
     assert found["delta_shared rgb"] == pytest.approx(1 - 1 / K)
@@ -143,12 +137,12 @@ def test_a_probe_of_equal_codes_transfers_wholly(found):
     assert found["transfer shared"] == 1
 
 
-def test_a_probe_of_permuted_channels_does_not_transfer(scenes, no_perceptron):
+def test_a_probe_of_permuted_channels_does_not_transfer(scenes):
     images, classes, generator = scenes
     code = 3 * np.eye(K)[classes] + jitter(generator, len(classes), K)
     moved = code[:, [0, 2, 3, 1]]  # one class of four stays where it was: chance
     found = class_probes(
-        four_blocks(code, code, moved, moved, images=images, classes=classes), 1000, np.random.default_rng(0)
+        four_blocks(code, code, moved, moved, images=images, classes=classes), 1000, np.random.default_rng(0), steps=0
     )
     assert found["class depth/shared"] == 1
     assert found["transfer shared"] == pytest.approx(1 / K, abs=0.02)
@@ -163,18 +157,16 @@ def test_transfer_is_relative_to_the_judged_sensors_own_probe():
     (own, across), (back, poor_own) = (class_skill(block, classes, images, [good, poor]) for block in (good, poor))
     assert own - poor_own > 0.1
     latents = four_blocks(good, good, poor, poor, images=images, classes=classes)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probes, "perceptron", lambda rows, seed: DummyClassifier())
-        found = class_probes(latents, 1000, np.random.default_rng(0))
+    found = class_probes(latents, 1000, np.random.default_rng(0), steps=0)
     assert found["transfer shared"] == pytest.approx((across / poor_own + back / own) / 2, abs=0.05)
 
 
-def test_blocks_of_other_widths_have_classes_but_no_transfer(scenes, no_perceptron):
+def test_blocks_of_other_widths_have_classes_but_no_transfer(scenes):
     images, classes, generator = scenes
     code = 3 * np.eye(K)[classes] + jitter(generator, len(classes), K)
     wide = np.concatenate([code, code], axis=1)
     found = class_probes(
-        four_blocks(code, code, wide, code, images=images, classes=classes), 1000, np.random.default_rng(0)
+        four_blocks(code, code, wide, code, images=images, classes=classes), 1000, np.random.default_rng(0), steps=0
     )
     assert np.isnan(found["transfer shared"])
     assert found["class rgb/shared"] == found["class depth/shared"] == 1
@@ -191,13 +183,13 @@ def test_memorised_images_do_not_help_to_tell_classes():
     assert class_skill(memory, classes, rows, [memory])[0] > 0.95
 
 
-def test_selectivity_takes_off_what_is_learnt_by_heart(scenes, no_perceptron):
+def test_selectivity_takes_off_what_is_learnt_by_heart(scenes):
     images, classes, generator = scenes
     code = 3 * np.eye(K)[classes] + jitter(generator, len(classes), K)
     memory = MEMORISED * np.eye(24)[images] + jitter(generator, len(classes), 24)
     both = np.concatenate([code, memory], axis=1)
     found = class_probes(
-        four_blocks(code, memory, both, code, images=images, classes=classes), 1000, np.random.default_rng(0)
+        four_blocks(code, memory, both, code, images=images, classes=classes), 1000, np.random.default_rng(0), steps=0
     )
     assert found["selectivity rgb/shared"] > 0.6  # classes, and no image is told
     assert found["selectivity rgb/private"] == pytest.approx(found["class rgb/private"] - 1, abs=0.05)

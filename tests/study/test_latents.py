@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from crodino_lib.config import Budget, ModelConfig, RunConfig, StudyConfig, TrainConfig
-from crodino_lib.latents import probes
 from crodino_lib.latents.nulls import NULLS
 from crodino_lib.study import latents as module
 from crodino_lib.study.explore import UNTRAINED, explored
@@ -22,7 +21,7 @@ from crodino_lib.study.subjects import find_subjects
 
 SENSORS = ("rgb", "depth")
 SMALL = ModelConfig(encoder="mobilenetv3_small_050", weights="none", block_channels=16, decoder_channels=16)
-LITTLE = Budget(rows=60, permutations=9, shuffles=3, scenes=6)
+LITTLE = Budget(rows=60, permutations=9, shuffles=3, steps=1, scenes=6)
 ROWS = (("baseline", ("rgb",)), ("baseline", ("depth",)), ("crodino-kd", SENSORS), ("early", SENSORS))
 
 
@@ -43,8 +42,7 @@ def study(tmp_path_factory, toy_card, toy_scenes):
 
 @pytest.fixture(scope="module")
 def table(study):
-    with joblib.parallel_config(backend="threading"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probes, "STEPS", 1)  # what perceptrons read is not what is tested here
+    with joblib.parallel_config(backend="threading"):
         return Laboratory(study, budget=LITTLE).examine(find_subjects(study))
 
 
