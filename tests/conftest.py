@@ -1,6 +1,7 @@
 """What every test needs: the torchvision guard, few threads, and a dataset made in memory."""
 
 import os
+import shutil
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # and so has every notebook's kernel: threads would wait for each other
 
@@ -18,6 +19,21 @@ from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Scenes, Sensor
 def _one_thread():
     """Tests run in parallel processes; more threads than cores only wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """The system's browser, driven by Playwright; skips where either is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not path:
+        pytest.skip("no chromium on this machine")
+    flags = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-component-update", "disable-sync")
+    quiet = [f"--{flag}" for flag in (*flags, "disable-background-networking")]  # it asks for nothing of its own
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--headless", *quiet])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import io
 import json
-import shutil
 import time
 
 import numpy as np
@@ -16,28 +15,12 @@ from crodino_lib.data.sample import Scenes
 from crodino_lib.explorer import Cloud, ExploredRun, payload, write_page
 from crodino_lib.explorer.page import SCRIPT, STYLE
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 MOST_SECONDS, MOST_MB = 6.0, 15.0  # three seconds are promised; a busy machine may take twice as long
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser.new_context(viewport={"width": 1280, "height": 860})
-        browser.close()
+def browser(chromium):
+    return chromium.new_context(viewport={"width": 1280, "height": 860})
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,19 +14,6 @@ from crodino_lib.config import StudyConfig, home
 from crodino_lib.study.parameters import find_notebook
 from crodino_lib.study.study import Study
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 NOTEBOOKS = home() / "notebooks"
 SMOKE = {"profile": "smoke", "study": "smoke-lab", "epochs": 1}
 KEPT = ("07-02", "07-10", "07-28")  # set-up, models, explorer
@@ -96,32 +82,29 @@ def server(folder):
         process.wait(20)
 
 
-def test_the_explorer_is_brushed_in_jupyterlab_and_the_next_cell_knows(server, folder):
+def test_the_explorer_is_brushed_in_jupyterlab_and_the_next_cell_knows(chromium, server, folder):
     errors = []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1500, "height": 1300})
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{server}/lab/tree/explore.ipynb?reset", timeout=120_000)
-        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=120_000)
-        page.get_by_text("(ipykernel) | Idle").wait_for(timeout=120_000)  # what is run before is lost
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        canvas = page.locator(".jp-OutputArea canvas[data-points]")
-        canvas.first.wait_for(timeout=300_000)
-        canvas.first.scroll_into_view_if_needed()
-        box = canvas.first.bounding_box()
-        page.mouse.move(box["x"] + 5, box["y"] + 5)
-        page.mouse.down()
-        page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5, steps=8)
-        page.mouse.up()
-        page.locator(".jp-OutputArea [data-testid=patch]").first.wait_for(timeout=60_000)
-        page.screenshot(path=str(folder / "explorer.png"))
-        last = page.locator(".jp-Notebook .jp-CodeCell").last
-        last.locator(".cm-content").click()
-        page.keyboard.press("Shift+Enter")
-        told = page.get_by_text("brushed ").last
-        page.wait_for_function("() => /brushed [1-9]\\d* 2/.test(document.body.innerText)", timeout=60_000)
-        assert "brushed" in told.inner_text()
-        browser.close()
+    page = chromium.new_page(viewport={"width": 1500, "height": 1300})
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{server}/lab/tree/explore.ipynb?reset", timeout=120_000)
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=120_000)
+    page.get_by_text("(ipykernel) | Idle").wait_for(timeout=120_000)  # what is run before is lost
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    canvas = page.locator(".jp-OutputArea canvas[data-points]")
+    canvas.first.wait_for(timeout=300_000)
+    canvas.first.scroll_into_view_if_needed()
+    box = canvas.first.bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5, steps=8)
+    page.mouse.up()
+    page.locator(".jp-OutputArea [data-testid=patch]").first.wait_for(timeout=60_000)
+    page.screenshot(path=str(folder / "explorer.png"))
+    last = page.locator(".jp-Notebook .jp-CodeCell").last
+    last.locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")
+    told = page.get_by_text("brushed ").last
+    page.wait_for_function("() => /brushed [1-9]\\d* 2/.test(document.body.innerText)", timeout=60_000)
+    assert "brushed" in told.inner_text()
     assert not errors
