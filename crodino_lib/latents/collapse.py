@@ -36,6 +36,16 @@ def participation_ratio(shares: np.ndarray) -> float:
     return float(1 / np.square(shares).sum())
 
 
+def spread(x: np.ndarray) -> float:
+    """Share of the rows' lengths that differs from row to row: 0 where all rows are one vector, 1 around a mean of 0.
+
+    ``sqrt(sum_i |x_i - mean|^2 / sum_i |x_i|^2)`` of x (n, d); NaN where all are zeros. A rank does not see a block
+    that shrinks to a point, because what is left of its variance may point everywhere.
+    """
+    length = np.linalg.norm(np.asarray(x, float))
+    return float(np.linalg.norm(x - np.asarray(x, float).mean(axis=0)) / length) if length > 0 else np.nan
+
+
 def dead_channels(x: np.ndarray) -> float:
     """Fraction of the channels of x (n, d) that are the same in every row, up to rounding; NaN with a single row."""
     if len(x) < 2:
@@ -59,8 +69,9 @@ def compute(latents: Latents, n: int, generator: np.random.Generator) -> dict[st
 
     Returns:
         For every block ``effective_rank``, ``participation_ratio``, ``rank_fraction`` (effective rank over d; a private
-        half below 0.05 has collapsed) and ``dead_channels``; for either sensor ``norm_ratio``; ``rows``, ``images``. A
-        constant block has no rank (NaN), but all its channels are dead; a single row has neither.
+        half below 0.05 has collapsed), ``spread`` and ``dead_channels``; for either sensor ``norm_ratio``; ``rows``,
+        ``images``. A constant block has no rank (NaN), a spread of 0 (NaN for zeros), and all its channels are dead; a
+        single row has no rank and no dead channels.
 
     Raises:
         ValueError: see ``drawn``.
@@ -74,6 +85,7 @@ def compute(latents: Latents, n: int, generator: np.random.Generator) -> dict[st
         found[f"effective_rank {name}"] = effective_rank(shares)
         found[f"participation_ratio {name}"] = participation_ratio(shares)
         found[f"rank_fraction {name}"] = effective_rank(shares) / block.shape[1]
+        found[f"spread {name}"] = spread(block)
         found[f"dead_channels {name}"] = dead_channels(block)
     ratios = {f"norm_ratio {sensor}": norm_ratio(*pair) for sensor, pair in within(latents).items()}
     return found | ratios | counts(latents)

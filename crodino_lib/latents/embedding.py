@@ -9,6 +9,8 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
+from crodino_lib.latents.collapse import spread
+
 PCA_DIMENSIONS = 50
 ROUNDING = 1e-6  # deviation of a channel in units of its largest value: less is float32 rounding
 COLLAPSED = "collapsed"
@@ -32,8 +34,8 @@ def condition(vectors: np.ndarray, sensors: Iterable[str]) -> str:
     grouped = [vectors[np.asarray(sensors) == sensor].astype(np.float64) for sensor in np.unique(sensors)]
     if not any(_varies(part).any() for part in grouped):
         return f"{COLLAPSED}: all vectors{' of a sensor' if _varies(vectors).any() else ''} are equal"
-    spread = max(np.linalg.norm(part - part.mean(axis=0)) / np.linalg.norm(part) for part in grouped if part.any())
-    return f"nearly collapsed: vectors deviate by {spread:.1%} of their length" if spread < NEARLY_COLLAPSED else ""
+    widest = max(spread(part) for part in grouped if part.any())
+    return f"nearly collapsed: vectors deviate by {widest:.1%} of their length" if widest < NEARLY_COLLAPSED else ""
 
 
 def standardised(vectors: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import pandas as pd
 from crodino_lib.latents.laboratory import judge
 
 COLLAPSED_RANK = 0.05  # effective rank of a private half, as a share of its channels
+COLLAPSED_SPREAD = 0.05  # what of a private half's length varies
 CANNOT_TELL = 0.6  # accuracy of a modality probe up to which it is as good as blind
 TELLS = 0.9
 ADDS = 0.01  # balanced accuracy that a half must add to count
@@ -28,6 +29,7 @@ READ = {  # column -> (unit, question, measure, where); where "*" is the mean ov
     "class private": ("region", "class", "class", "*/private"),
     "delta private": ("region", "class", "delta_private", "*"),
     "rank private": ("region", "collapse", "rank_fraction", "*/private"),
+    "spread private": ("region", "collapse", "spread", "*/private"),
     "lost without shared": ("image", "ablation", "lost_mean_shared", "*"),
     "lost without private": ("image", "ablation", "lost_mean_private", "*"),
     "lost by swapping shared": ("image", "ablation", "lost_swap_shared", "*"),
@@ -47,8 +49,8 @@ def reading_table(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per model and quantity: ``model``, ``row`` (the same for all its seeds), ``quantity``, ``value``, ``N1``
-        to ``N4``, and what ``judge`` adds. Quantities of both sensors are their means, but the rank the smaller one's;
-        so are their nulls.
+        to ``N4``, and what ``judge`` adds. Quantities of both sensors are their means, but rank and spread the smaller
+        one's; so are their nulls.
     """
     records = []
     for model, found in table.groupby("model", sort=False):
@@ -71,7 +73,7 @@ def _mean_of(found: pd.DataFrame, unit: str, question: str, measure: str, where:
         return dict.fromkeys(["value", *nulls, "low", "high"], np.nan) | {"nulls": 0, "called": ""}
     numbers = rows[["value", *nulls]]
     # one collapsed sensor is a collapse, and a block without rank is one
-    means = numbers.fillna({"value": 0.0}).min() if measure == "rank_fraction" else numbers.mean()
+    means = numbers.fillna({"value": 0.0}).min() if measure in ("rank_fraction", "spread") else numbers.mean()
     return judge(means.to_frame().T.assign(measure=measure)).iloc[0].drop("measure").to_dict()
 
 
@@ -114,7 +116,8 @@ def signature(values: dict[str, float], strangers: dict[str, float]) -> str:
     shared_up = values["cka shared"] > stranger
     found = values["retrieval shared"] > min(FAR_ABOVE * chance, (1 + chance) / 2)
     read = {half: values[f"class {half}"] >= READABLE * values["chance class"] for half in ("shared", "private")}
-    if read["shared"] and not read["private"] and not values["rank private"] >= COLLAPSED_RANK:
+    alive = values["rank private"] >= COLLAPSED_RANK and values["spread private"] >= COLLAPSED_SPREAD
+    if read["shared"] and not read["private"] and not alive:
         return "private collapse"
     if np.isnan(stranger):
         return "undecided: no baselines"

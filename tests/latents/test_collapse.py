@@ -8,6 +8,7 @@ from crodino_lib.latents.collapse import (
     norm_ratio,
     participation_ratio,
     spectrum,
+    spread,
 )
 from tests.latents.making import made, normal
 
@@ -42,6 +43,24 @@ def test_one_direction_is_a_rank_of_one():
 def test_duplicated_channels_add_no_rank():
     x = normal(0)[0]
     assert effective_rank(spectrum(np.concatenate([x, x], axis=1))) == pytest.approx(effective_rank(spectrum(x)))
+
+
+def test_the_spread_is_what_varies_of_the_rows_lengths():
+    x = normal(0)[0]
+    centred = x - x.mean(axis=0)
+    assert spread(centred) == pytest.approx(1)
+    assert spread(np.ones((9, 4))) == pytest.approx(0, abs=1e-12)
+    by_hand = [sum((value - mean) ** 2 for value, mean in zip(row, x.mean(axis=0), strict=True)) for row in x]
+    assert spread(x) == pytest.approx(np.sqrt(sum(by_hand) / (x**2).sum()))
+    assert spread(5 * x) == pytest.approx(spread(x))
+    assert np.isnan(spread(np.zeros((3, 2))))
+
+
+def test_a_block_that_shrinks_to_a_point_keeps_its_rank_but_not_its_spread():
+    x = normal(0)[0]
+    point = 1 + 1e-3 * x
+    assert effective_rank(spectrum(point)) == pytest.approx(effective_rank(spectrum(x)))
+    assert spread(point) < 2e-3
 
 
 def test_channels_that_never_change_are_dead():
@@ -82,8 +101,9 @@ def test_a_constant_half_has_no_rank_and_only_dead_channels(value):
     blocks[2] = np.full_like(blocks[2], value)
     found = compute(made(blocks), 80, np.random.default_rng(0))
     missing = {name for name, result in found.items() if np.isnan(result)}
-    measures = ("effective_rank", "participation_ratio", "rank_fraction")
+    measures = ["effective_rank", "participation_ratio", "rank_fraction", *(["spread"] if value == 0 else [])]
     assert missing == {f"{measure} rgb/private" for measure in measures}
+    assert value == 0 or found["spread rgb/private"] == pytest.approx(0, abs=1e-6)
     assert found["dead_channels rgb/private"] == 1
 
 

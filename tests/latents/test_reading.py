@@ -16,6 +16,7 @@ TARGET = {
     "class private": 0.6,
     "delta private": 0.04,
     "rank private": 0.4,
+    "spread private": 0.7,
 }
 STRANGERS = {"cka shared": 0.3}
 # the table of the five signatures: what differs from the target
@@ -66,6 +67,10 @@ def test_a_collapsed_private_half_is_named_whatever_else_there_is():
         )
 
 
+def test_a_half_that_shrank_to_a_point_has_collapsed_whatever_its_rank():
+    assert signature(TARGET | {"spread private": 0.01, "class private": 0.3}, STRANGERS) == "private collapse"
+
+
 def test_without_baselines_nothing_but_a_collapse_is_decided():
     assert signature(TARGET, {"cka shared": np.nan}) == "undecided: no baselines"
     collapsed = TARGET | SIGNATURES["private collapse"]
@@ -94,7 +99,7 @@ def answers(values, model="kd", nulls=()):
     return pd.DataFrame(records)
 
 
-def test_quantities_of_both_sensors_are_their_means_but_the_rank_the_smaller_one_and_so_are_their_nulls():
+def test_quantities_of_both_sensors_are_their_means_but_rank_and_spread_the_smaller_one_and_so_are_their_nulls():
     nulls = {
         "N1": {"class shared": 0.3, "rank private": 0.5},
         "N2": {"class shared": 0.7, "cka shared": 0.3, "rank private": 0.6},
@@ -102,7 +107,8 @@ def test_quantities_of_both_sensors_are_their_means_but_the_rank_the_smaller_one
     }
     read = reading_table(answers(TARGET, nulls=nulls)).set_index("quantity")
     for quantity in set(TARGET) - {"chance retrieval", "chance class"}:
-        assert read.loc[quantity, "value"] == pytest.approx(TARGET[quantity] - 0.1 * (quantity == "rank private"))
+        smaller = quantity in ("rank private", "spread private")
+        assert read.loc[quantity, "value"] == pytest.approx(TARGET[quantity] - 0.1 * smaller)
     assert read.loc["class shared", ["N1", "N2", "low", "high"]].tolist() == pytest.approx([0.3, 0.7, 0.3, 0.7])
     assert read.loc["class shared", "called"] == "above"
     assert read.loc["rank private", "called"] == "below"
