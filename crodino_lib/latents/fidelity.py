@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist, pdist
 from scipy.stats import spearmanr
+from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
@@ -80,6 +81,7 @@ class Space(NamedTuple):
             "cross_modality_2d": cross_modality_fraction(picture, self.rows["sensor"], self.k),
             "class_purity_hd": self.class_purity,
             "class_purity_2d": class_purity(picture, self.rows["class"], self.k),
+            "islands": islands(picture, groups),
         }
         changes = [abs(found[f"{what}_hd"] - found[f"{what}_2d"]) for what in ("cross_modality", "class_purity")]
         return found | {"misleads": max(changes) > MISLEADING}
@@ -206,6 +208,23 @@ def _spearman(one: np.ndarray, other: np.ndarray) -> float:
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
     return float(spearmanr(one, other).statistic)
+
+
+def islands(picture: np.ndarray, groups: np.ndarray) -> float:
+    """How clean the islands of a picture are: its silhouette by groups, in [-1, 1]. Beauty, and no merit.
+
+    Args:
+        picture: (n, 2) float.
+        groups: (n,) group of every point: its class and sensor.
+
+    Returns:
+        NaN with one group, or as many groups as points.
+
+    Source: Rousseeuw, 1987; ``sklearn.metrics.silhouette_score``.
+    """
+    if not 1 < len(np.unique(groups)) < len(picture):
+        return float("nan")
+    return float(silhouette_score(picture, groups))
 
 
 def class_purity(points: np.ndarray, classes: np.ndarray, k: int = NEIGHBOURS) -> float:

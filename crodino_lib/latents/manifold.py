@@ -27,7 +27,7 @@ from crodino_lib.progress import bar
 FEWEST_POINTS = 10
 MEASURES = (
     "trustworthiness", "continuity", "rnx_auc", "distance_spearman", "centroid_spearman", "cross_modality_hd",
-    "cross_modality_2d", "class_purity_hd", "class_purity_2d", "disparity",
+    "cross_modality_2d", "class_purity_hd", "class_purity_2d", "islands", "disparity",
 )  # fmt: skip
 POINT_COLUMNS = ["model", "half", "embedding", "sensor", "image", "class", "name", "x", "y"]
 

@@ -11,6 +11,7 @@ from crodino_lib.latents.fidelity import (
     continuity,
     cross_modality_fraction,
     distance_spearman,
+    islands,
     ranks,
     rnx,
     rnx_auc,
@@ -175,6 +176,18 @@ def test_purity_is_counted_over_neighbours_without_the_point_itself():
     assert class_purity(line, np.array([0, 0, 1, 1, 2, 2]), k=1) == 1.0
     assert class_purity(line, np.array([0, 1, 0, 1, 0, 1]), k=1) == 0.0
     assert class_purity(line, np.array([0, 0, 1, 1, 0, 1]), k=1) == pytest.approx(4 / 6)
+
+
+def test_islands_are_clean_where_groups_are_tight_and_far_and_none_where_they_are_dealt_at_random():
+    generator, groups = np.random.default_rng(0), np.arange(80) % 4
+    centres = 50 * np.stack([groups % 2, groups // 2], axis=1)
+    assert islands(centres + generator.normal(size=(80, 2)), groups) > 0.9
+    assert abs(islands(generator.normal(size=(80, 2)), groups)) < 0.1
+    line, pairs = np.array([[0.0, 0], [1, 0], [4, 0], [6, 0]]), np.array([0, 0, 1, 1])
+    by_hand = [(5 - 1) / 5, (4 - 1) / 4, (3.5 - 2) / 3.5, (5.5 - 2) / 5.5]  # (to the next - within) / larger
+    assert islands(line, pairs) == pytest.approx(np.mean(by_hand))
+    assert np.isnan(islands(line, np.zeros(4)))
+    assert np.isnan(islands(line, np.arange(4)))
 
 
 def test_one_sensor_has_no_neighbours_from_another():
