@@ -53,6 +53,16 @@ class Manifolds:
     runs: pd.DataFrame
     counts: pd.DataFrame
 
+    @classmethod
+    def joined(cls, parts: Mapping[str, Self]) -> Self:
+        """Pictures of single models of the same regions as those of all, by the names given here."""
+        tables = {}
+        for name in ("points", "table", "runs"):
+            tables[name] = pd.concat(
+                [getattr(part, name).assign(model=model) for model, part in parts.items()], ignore_index=True
+            )
+        return cls(**tables, counts=next(iter(parts.values())).counts)
+
     def save(self, folder: Path, stem: str) -> Path:
         """Write everything into ``<stem>.npz``, atomically and without pickles."""
         arrays = {}

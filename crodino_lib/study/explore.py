@@ -13,11 +13,12 @@ from crodino_lib.augment import plain
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.explorer.payload import Cloud, ExploredRun
 from crodino_lib.latents.extraction import Latents
-from crodino_lib.latents.manifold import Manifolds, fit_manifolds, same_regions
+from crodino_lib.latents.manifold import Manifolds, same_regions
 from crodino_lib.latents.probes import class_errors
 from crodino_lib.methods.base import upsample
 from crodino_lib.progress import bar, say
 from crodino_lib.study.latents import Laboratory
+from crodino_lib.study.pictures import pictures
 from crodino_lib.study.subjects import Subject
 
 UNTRAINED = "untrained"
@@ -35,20 +36,21 @@ def explored(
         n: most points of a picture, both sensors together.
     """
     subjects = list(subjects)
-    models = {subject.name: laboratory.latents(subject)["region"] for subject in subjects}
     networks = {subject.name: laboratory.students(subject) for subject in subjects}
-    models[f"{subjects[0].name}, {UNTRAINED}"] = laboratory.latents(subjects[0], trained=False)["region"]
+    asked = {subject.name: (subject, True) for subject in subjects}
+    asked[f"{subjects[0].name}, {UNTRAINED}"] = (subjects[0], False)
+    models = {name: laboratory.latents(*which)["region"] for name, which in asked.items()}
     models, _ = same_regions(models, n, laboratory.budget.seed)
-    pictures = fit_manifolds(models, seeds, n)
+    drawn = pictures(laboratory, asked, seeds, n)
     scenes, card = laboratory.study.scenes[laboratory.split], laboratory.study.card
     runs = []
     for name, latents in bar(models.items(), label="explorer", unit="model"):
-        if name not in set(pictures.points["model"]):
+        if name not in set(drawn.points["model"]):
             say(f"{name}: both halves have collapsed, there is nothing to explore")
             continue
         said = predictions(networks[name], scenes, card) if name in networks else {}
-        runs.append(as_explored(name, latents, pictures, said))
-    return runs, pictures
+        runs.append(as_explored(name, latents, drawn, said))
+    return runs, drawn
 
 
 def as_explored(name: str, latents: Latents, pictures: Manifolds, predicted: Mapping[str, np.ndarray]) -> ExploredRun:

@@ -221,12 +221,22 @@ class Laboratory:
             f"{self.budget.rows} rows, {self.budget.permutations} permutations, seeds {seeds}. {self.study.says()}"
         )
 
-    def _file(self, subject: Subject, what: str) -> Path:
-        """Where findings about a model are kept: their name holds everything they depend on but the run itself."""
+    def kept(self, subject: Subject, name: str, *depends_on: object) -> Path:
+        """Where something found about a model is kept, with the run: what it depends on is in the file's name.
+
+        Args:
+            subject: the model.
+            name: the file's, with its suffix; a key is put into it.
+            depends_on: what makes it what it is, besides the split and the runs; anything that JSON can write.
+        """
         hashes = [run.record["hash"] for run in subject.runs]
-        parts = [self.split, self.budget.model_dump(), source_hash(*ANSWERING), hashes]
-        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
-        return subject.runs[0].folder / "latents" / f"{what}-{key}.csv"
+        key = hashlib.sha256(json.dumps([self.split, *depends_on, hashes]).encode()).hexdigest()[:12]
+        path = subject.runs[0].folder / "latents" / name
+        return path.with_stem(f"{path.stem}-{key}")
+
+    def _file(self, subject: Subject, what: str) -> Path:
+        """Where answers about a model are kept."""
+        return self.kept(subject, f"{what}.csv", self.budget.model_dump(), source_hash(*ANSWERING))
 
 
 def _answer(latents: dict[Unit, Latents], null: str, budget: Budget, targets: pd.DataFrame, file: Path) -> None:

@@ -98,6 +98,14 @@ def test_a_collapsed_half_is_told_and_stops_no_other(fitted):
     assert set(fitted.points[fitted.points["model"] == "dead"]["half"]) == {"shared"}
 
 
+def test_pictures_fitted_one_by_one_are_those_fitted_together(fitted):
+    models = {"trained": clustered(), "dead": collapsed(clustered())}
+    apart = {name: fit_manifolds({"x": found}, seeds=[3, 4], n_neighbors=15) for name, found in models.items()}
+    joined = Manifolds.joined(apart)
+    for name in ("points", "table", "runs", "counts"):
+        pd.testing.assert_frame_equal(getattr(joined, name), getattr(fitted, name))
+
+
 def test_models_whose_halves_all_collapsed_still_make_tables(tmp_path):
     dead = fit_manifolds({"dead": collapsed(collapsed(clustered()), "shared")}, seeds=[0])
     assert dead.table["points"].tolist() == [0] * 4

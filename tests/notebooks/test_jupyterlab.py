@@ -15,7 +15,8 @@ from crodino_lib.study.parameters import find_notebook
 from crodino_lib.study.study import Study
 
 NOTEBOOKS = home() / "notebooks"
-SMOKE = {"profile": "smoke", "study": "smoke-lab", "epochs": 1}
+SMALL = {"encoder": "mobilenetv3_small_050", "weights": "none"}  # what networks know is not what is tested here
+SMOKE = {"profile": "smoke", "study": "smoke-lab", "epochs": 1, **SMALL}
 KEPT = ("07-02", "07-10", "07-28")  # set-up, models, explorer
 
 

@@ -12,6 +12,7 @@ import pytest
 from crodino_lib.config import Budget, ModelConfig, RunConfig, StudyConfig, TrainConfig
 from crodino_lib.latents.nulls import NULLS
 from crodino_lib.study import latents as module
+from crodino_lib.study import pictures as drawing
 from crodino_lib.study.explore import UNTRAINED, explored
 from crodino_lib.study.findings import factor_groups, save_findings
 from crodino_lib.study.latents import Laboratory
@@ -152,3 +153,19 @@ def test_the_explorer_shows_every_model_and_an_untrained_one(study, toy_scenes):
     assert runs[0].predictions["rgb"].shape == toy_scenes.labels.shape
     assert runs[1].predictions == {}
     assert len(runs[0].rows) == pictures.counts["taken"].sum()
+
+
+def test_pictures_are_fitted_once_and_kept_with_the_run(study, monkeypatch):
+    laboratory, subject = Laboratory(study, budget=LITTLE), find_subjects(study, ["crodino-kd"])[0]
+    models = {"ours": (subject, True), "before": (subject, False)}
+    first = drawing.pictures(laboratory, models, seeds=[0], n=80)
+    monkeypatch.setattr(drawing, "fit_manifolds", lambda *args, **kw: pytest.fail("fitted again"))
+    again = drawing.pictures(laboratory, {"same": models["ours"]}, seeds=[0], n=80)
+    ours = first.points[first.points["model"] == "ours"]
+    assert list(dict.fromkeys(first.points["model"])) == ["ours", "before"]
+    np.testing.assert_array_equal(again.points[["x", "y"]], ours[["x", "y"]])
+    assert set(again.points["model"]) == {"same"}
+    monkeypatch.undo()
+    monkeypatch.setattr(drawing, "fit_manifolds", lambda *args, **kw: pytest.fail("asked for other seeds"))
+    with pytest.raises(pytest.fail.Exception, match="asked for other seeds"):
+        drawing.pictures(laboratory, models, seeds=[1], n=80)
