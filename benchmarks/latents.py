@@ -22,6 +22,7 @@ from crodino_lib.latents.extraction import extract
 from crodino_lib.latents.film import fit_film, read_frames
 from crodino_lib.latents.laboratory import ask, questions
 from crodino_lib.latents.manifold import fit_manifolds
+from crodino_lib.study.answers import ablation_answers
 from crodino_lib.study.latents import BATCH, Laboratory
 from crodino_lib.study.study import Study
 from crodino_lib.study.subjects import find_subjects
@@ -55,7 +56,12 @@ def main(name: str, method: str = "crodino-kd") -> None:
         timed(f"question: {question}", lambda q=question: ask(latents, budget, targets, q), parts)
     asked = sum(seconds for part, seconds in parts.items() if part.startswith("question"))
     torch.set_num_threads(threads)
-    timed(f"ablation of {budget.scenes} scenes, with N3, N4", lambda: laboratory._ablate(subject), parts)
+    students = laboratory.students(subject)
+    timed(
+        f"ablation of {budget.scenes} scenes, with N3, N4",
+        lambda: ablation_answers(students, scenes, study.card, budget),
+        parts,
+    )
     regions = {subject.name: latents["region"]}
     timed("UMAP, the first fit compiles", lambda: fit_manifolds(regions, seeds=[0]), parts)
     timed("UMAP, both halves, five seeds", lambda: fit_manifolds(regions), parts)

@@ -44,6 +44,9 @@ def compute(
     for name, values in targets.items():
         if len(values) != len(latents):
             raise ValueError(f"factor {name} has {len(values)} values, but there are {len(latents)} rows")
+        found = np.asarray(values)
+        if found.dtype.kind not in "biuf" or not np.isfinite(found).all():
+            raise ValueError(f"factor {name} must be a number in every row, found {found[:4].tolist()} ...")
     chosen = np.arange(len(latents))
     if len(latents) > n:
         chosen = np.sort(generator.permutation(len(latents))[:n])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.special import gammaln
 from sklearn.metrics.pairwise import euclidean_distances
 
 from crodino_lib.latents.extraction import Latents
@@ -98,6 +99,21 @@ def shuffled_images(images: np.ndarray, permutations: int, generator: np.random.
         yield np.concatenate([groups[index] for index in order])
 
 
+def smallest_p(images: np.ndarray, permutations: int) -> float:
+    """The smallest p-value that shuffling these images can give: ``1 / (1 + B)``, or more where few can be exchanged.
+
+    Args:
+        images: (n,) int, image of every row.
+        permutations: B.
+
+    Returns:
+        1 where all images have different numbers of rows, so that none can be exchanged.
+    """
+    sizes = np.unique(images, return_counts=True)[1]
+    orders = np.exp(min(gammaln(np.unique(sizes, return_counts=True)[1] + 1.0).sum(), 700.0))  # more overflow
+    return float(max(1 / (1 + permutations), 1 / orders))
+
+
 def permutation_p(
     k: np.ndarray,
     l: np.ndarray,  # noqa: E741 (K and L as in the paper)
@@ -120,11 +136,12 @@ def permutation_p(
 
     Returns:
         ``(1 + number of shuffles with an HSIC as large) / (1 + B)``, so never below 1 / (1 + B), and large
-        where few images can be exchanged; NaN with one image, fewer than 4 rows, or a kernel of NaN.
+        where few images can be exchanged (see ``smallest_p``); NaN where none can, with fewer than 4 rows, or a kernel
+        of NaN.
 
     Source: Gretton et al., A Kernel Statistical Test of Independence, NeurIPS 2007. Explained in notebook 07.
     """
-    if len(k) < 4 or len(np.unique(images)) < 2 or np.isnan(k[0, 0]) or np.isnan(l[0, 0]):
+    if len(k) < 4 or smallest_p(images, permutations) == 1 or np.isnan(k[0, 0]) or np.isnan(l[0, 0]):
         return np.nan
     order = np.argsort(images, kind="stable")
     images = np.asarray(images)[order]
@@ -147,8 +164,9 @@ def compute(latents: Latents, n: int, generator: np.random.Generator, permutatio
         permutations: of images, for the p-value, at least 1.
 
     Returns:
-        ``hsic``, ``rbf_cka`` and ``hsic_p`` of ``shared``, ``private`` and of either sensor; ``rows``, ``images``. NaN
-        where a block is constant or there are fewer than 4 rows; ``hsic_p`` also with a single image.
+        ``hsic``, ``rbf_cka``, ``hsic_p`` and ``hsic_p_floor``, the smallest p that could be, of ``shared``, ``private``
+        and of either sensor; ``rows``, ``images``. NaN where a block is constant or there are fewer than 4 rows;
+        ``hsic_p`` also where no two images have equally many rows.
 
     Raises:
         ValueError: ``permutations`` below 1; see also ``drawn``.
@@ -165,4 +183,5 @@ def compute(latents: Latents, n: int, generator: np.random.Generator, permutatio
         found[f"hsic {where}"] = unbiased_hsic(k, l)
         found[f"rbf_cka {where}"] = rbf_cka(k, l)
         found[f"hsic_p {where}"] = permutation_p(k, l, latents.images, permutations, generator)
+        found[f"hsic_p_floor {where}"] = smallest_p(latents.images, permutations)
     return found | counts(latents)

@@ -1,8 +1,4 @@
-"""Every question asked of a model, and of the models that learnt no split, in one table.
-
-A number by itself proves nothing about a split: an untrained network has clean islands, too. So each stands beside the
-nulls' (``nulls.NULLS``), and is called out only where it leaves their range.
-"""
+"""Every question asked of a model, or of one that learnt no split, in one table."""
 
 from __future__ import annotations
 
@@ -28,12 +24,9 @@ from crodino_lib.latents import (
     uniformity,
 )
 from crodino_lib.latents.extraction import Latents, Unit
-from crodino_lib.latents.nulls import NULLS
 
 ALL: tuple[Unit, ...] = ("image", "region", "pixel")
 ROW_KEYS = ["unit", "question", "measure", "where"]
-FEWEST_NULLS = 3  # of fewer, a fifth null would leave the range more often than not
-UNJUDGED = "_p$|^chance_|_chance$|_floor$|_shuffled$|^classes$|_biased$|^cross_covariance$"  # others are judged by
 
 
 @dataclass(frozen=True)
@@ -109,14 +102,13 @@ def split_scores(answers: pd.DataFrame) -> pd.DataFrame:
         answers: of the questions ``class``, ``modality`` and ``factors``.
     """
     skills = skill_matrix(answers)
-    records = []
+    records, rested_on = [], answers[["rows", "images"]].max().to_dict()
     for sensor in dict.fromkeys(where.split("/")[0] for where in skills.columns):
         matrix = skills[[name for name in skills.columns if name.split("/")[0] == sensor]].to_numpy().T
         found = blocks.block_mig(matrix) | blocks.block_dci(matrix)
-        count = found.pop("factors")
         for measure, value in found.items():
             row = {"unit": "all", "question": "split", "measure": measure, "where": sensor, "value": value}
-            records.append(row | {"rows": count, "images": answers["images"].max()})
+            records.append(row | rested_on)
     return pd.DataFrame(records)
 
 
@@ -171,51 +163,3 @@ def _linear(answers: pd.DataFrame) -> pd.DataFrame:
         (question == "modality") & (measure == "modality") & (answers["unit"] == "region")
     )
     return pd.concat([answers[told], answers[read]])
-
-
-def beside_nulls(value: pd.DataFrame, nulls: Mapping[str, pd.DataFrame], paired: Mapping[str, tuple[str, ...]]):
-    """The answers about a model with the nulls' beside them.
-
-    Args:
-        value: answers about the model.
-        nulls: name of the null -> the same about it.
-        paired: question -> measures that need pairs; of N4 only these count, and only across sensors, as it shuffles
-            nothing else.
-
-    Returns:
-        ``value`` with a column per null, judged by ``judge``.
-    """
-    table = value.copy()
-    for name in NULLS:
-        if name not in nulls or nulls[name].empty:
-            table[name] = np.nan
-            continue
-        theirs = nulls[name].set_index(ROW_KEYS)["value"]
-        table[name] = theirs.reindex(pd.MultiIndex.from_frame(table[ROW_KEYS])).to_numpy()
-    counts = [
-        measure in paired.get(question, ()) and (where in ("shared", "private") or question == "ablation")
-        for question, measure, where in table[["question", "measure", "where"]].itertuples(index=False)
-    ]
-    table["N4"] = table["N4"].where(counts)
-    return judge(table)
-
-
-def judge(table: pd.DataFrame) -> pd.DataFrame:
-    """Call out the values that leave the range of their nulls.
-
-    N4 pairs nothing, so it bounds from above alone: were it a lower bound, no private half could be called less alike
-    across sensors than chance leaves it.
-
-    Args:
-        table: ``measure``, ``value`` and a column per null.
-
-    Returns:
-        ``table`` with ``nulls``, how many have a value; ``low`` of N1 to N3 and ``high`` of all; and ``called``:
-        ``above``, ``below`` or ``within``, empty where the measure judges others, or for fewer than three nulls.
-    """
-    table = table.copy()
-    table["nulls"] = table[list(NULLS)].notna().sum(axis=1)
-    table["low"], table["high"] = table[list(NULLS)[:3]].min(axis=1), table[list(NULLS)].max(axis=1)
-    told = np.select([table["value"] > table["high"], table["value"] < table["low"]], ["above", "below"], "within")
-    judged = ~table["measure"].str.contains(UNJUDGED) & (table["nulls"] >= FEWEST_NULLS) & table["value"].notna()
-    return table.assign(called=np.where(judged, told, ""))

@@ -1,7 +1,7 @@
 """Whether places of both sensors lie among each other, and those of one class together, in the space itself.
 
-Distances are those of rows of length one, whose order is that of cosines. The same numbers of a two-dimensional
-picture are in ``fidelity``; where both differ by more than 0.1 the picture misleads.
+Distances are those of rows of length one, whose order is that of cosines. ``fidelity`` has such numbers beside those of
+a two-dimensional picture; they are of standardised channels, as the picture is, and so differ a little from these.
 """
 
 from __future__ import annotations

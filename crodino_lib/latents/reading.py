@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from crodino_lib.latents.laboratory import judge
+from crodino_lib.latents.judging import judge
 
 COLLAPSED_RANK = 0.05  # effective rank of a private half, as a share of its channels
 COLLAPSED_SPREAD = 0.05  # what of a private half's length varies

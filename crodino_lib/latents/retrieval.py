@@ -13,6 +13,7 @@ DEPTHS = (1, 5, 10)  # first answers among which the right one is sought
 RANKED = (*(f"recall_{k}" for k in DEPTHS), "median_rank", "mrr")
 MEASURES = (*RANKED, *(f"chance_{name}" for name in RANKED), "map", "chance_map", "rotated_recall_1", "rotated_mrr")
 PAIRED = (*RANKED, "map", "rotated_recall_1", "rotated_mrr")  # row i must be the same place in both sensors
+FEWEST_FITTED = 0.5  # rows that a rotation is fitted on, in channels: below, identical blocks are not found again
 TIE = 1e-9  # cosines this close are equal but for rounding
 
 
@@ -103,6 +104,11 @@ def chance_map(classes: np.ndarray) -> float:
     return float(np.average((harmonic + (n - harmonic) * (sizes - 1) / (n - 1)) / n, weights=sizes))
 
 
+def fitted_rows(images: np.ndarray) -> int:
+    """About how many rows a rotation is fitted on: those of half of the images; 0 with a single image."""
+    return len(images) // 2 if len(np.unique(images)) > 1 else 0
+
+
 def rotated_standings(
     u: np.ndarray, v: np.ndarray, groups: np.ndarray, images: np.ndarray, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -149,7 +155,7 @@ def retrieved(
     if classes is not None:
         result["map"] = (class_map(u, v, classes) + class_map(v, u, classes)) / 2
         result["chance_map"] = chance_map(classes)
-    if len(np.unique(images)) > 1:
+    if fitted_rows(images) >= FEWEST_FITTED * u.shape[1]:
         both = [scores(one) for one in rotated_standings(u, v, groups, images, generator)]
         result |= {f"rotated_{name}": (both[0][name] + both[1][name]) / 2 for name in ("recall_1", "mrr")}
     return result
@@ -172,7 +178,7 @@ def compute(latents: Latents, n: int, generator: np.random.Generator) -> dict[st
         all rows); ``rotated_recall_1`` and ``rotated_mrr`` (after a rotation fitted on other images; chance gives the
         same as without it); ``rows``, ``images``. NaN where a block is constant, the sensors have different
         numbers of channels, or no query has two candidates; the ``map`` also with one class or whole images, the
-        rotated also with one image.
+        rotated also with one image, or with rows fewer than channels: a rotation fitted on them finds nothing again.
 
     Raises:
         ValueError: see ``drawn``.

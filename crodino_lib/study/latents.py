@@ -4,46 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
-from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from crodino_lib.config import Budget, choose
 from crodino_lib.files import replacing
 from crodino_lib.latents import ablation
-from crodino_lib.latents.ablation import ablate, bottlenecks, losses
 from crodino_lib.latents.extraction import Latents, Unit, extract
-from crodino_lib.latents.laboratory import (
-    ALL,
-    ROW_KEYS,
-    ask,
-    beside_nulls,
-    questions,
-    split_scores,
-)
-from crodino_lib.latents.nulls import dealt_anew, strangers, unpaired
+from crodino_lib.latents.judging import beside_nulls
+from crodino_lib.latents.laboratory import ALL, ROW_KEYS, questions
+from crodino_lib.latents.nulls import strangers
 from crodino_lib.latents.statistics import picture_statistics
 from crodino_lib.methods.registry import build_method
 from crodino_lib.progress import bar, say
+from crodino_lib.study.answers import ablation_answers, answer
 from crodino_lib.study.runs import Run, source_hash
 from crodino_lib.study.study import Study
 from crodino_lib.study.subjects import Subject, find_subjects
 
 BATCH = 16
+EXTRACTING = ["augment.py", "evaluate.py", "losses/regions.py", "methods", "models", "latents/extraction.py"]
 ANSWERING = [  # the source that decides what is answered
-    f"latents/{name}.py"
-    for name in (
-        *("ablation", "blocks", "cka", "collapse", "extraction", "factors", "fidelity", "gap", "hsic", "laboratory"),
-        *("mixing", "nulls", "orthogonality", "pairs", "probes", "retrieval", "statistics", "uniformity"),
-    )
+    *EXTRACTING,
+    "study/answers.py",
+    *(
+        f"latents/{name}.py"
+        for name in (
+            *("ablation", "blocks", "cka", "collapse", "factors", "fidelity", "gap", "hsic", "laboratory", "mixing"),
+            *("nulls", "orthogonality", "pairs", "probes", "retrieval", "statistics", "uniformity"),
+        )
+    ),
 ]
 
 
@@ -77,8 +73,8 @@ class Laboratory:
         return {unit: strangers(*(part[unit] for part in parts)) for unit in ALL}
 
     def _of_run(self, run: Run, sensors: tuple[str, ...], trained: bool) -> dict[Unit, Latents]:
-        code = source_hash("latents/extraction.py", "losses/regions.py")[:8]
-        stem = f"{self.split}-{'trained' if trained else 'untrained'}-{code}"
+        told = [self.study.fingerprint, run.record, source_hash(*EXTRACTING)]
+        stem = f"{self.split}-{'trained' if trained else 'untrained'}-{_digest(told)}"
         files = {unit: run.folder / "latents" / f"{stem}-{unit}.npz" for unit in ALL}
         if all(file.exists() for file in files.values()):
             return {unit: Latents.load(file) for unit, file in files.items()}
@@ -167,7 +163,7 @@ class Laboratory:
         if missing:
             say(f"asking {len(missing)} models and nulls; {self.budget}")
         tasks = Parallel(n_jobs=-1, return_as="generator_unordered")(
-            delayed(_answer)(self.latents(subject, null != "N1"), null, self.budget, self.targets, files[job])
+            delayed(answer)(self.latents(subject, null != "N1"), null, self.budget, self.targets, files[job])
             for job, (subject, null) in missing.items()
         )
         for _ in bar(tasks, total=len(missing), label="questions", unit="model"):
@@ -181,37 +177,17 @@ class Laboratory:
         """
         file = self._file(subject, "ablation")
         if not file.exists():
+            found = pd.DataFrame(columns=["null", *ROW_KEYS, "value", "rows", "images"])
+            try:
+                found = ablation_answers(
+                    self.students(subject), self.study.scenes[self.split], self.study.card, self.budget
+                )
+            except ValueError as error:
+                say(f"{subject.name}: no ablation: {error}")
             with replacing(file) as path:
-                self._ablate(subject).to_csv(path, index=False)
+                found.to_csv(path, index=False)
         found = _read(file)
         return {null: part.drop(columns="null") for null, part in found.groupby("null")}
-
-    def _ablate(self, subject: Subject) -> pd.DataFrame:
-        students, scenes = self.students(subject), self.study.scenes[self.split]
-        generator = np.random.default_rng(self.budget.seed)
-        columns = ["null", *ROW_KEYS, "value", "rows", "images"]
-        try:
-            seen = bottlenecks(students, scenes, self.study.card, self.budget.scenes, generator)
-        except ValueError as error:
-            say(f"{subject.name}: no ablation: {error}")
-            return pd.DataFrame(columns=columns)
-        width = next(iter(seen[0].contexts.values()))[0].shape[1]
-        dealt = np.zeros(width, bool)
-        dealt[np.random.default_rng(self.budget.seed).permutation(width)[: width // 2]] = True  # as in N3's latents
-        records, untouched = [], {}
-        asked = {
-            "value": {},
-            "N3": {"shared": dealt, "measures": ablation.MEASURES[1:]},  # the untouched model is the same
-            "N4": {"elsewhere": True, "measures": ablation.PAIRED},
-        }
-        for null, how in asked.items():
-            found = ablate(students, seen, len(self.study.card.classes), **how)
-            count = found.pop("scenes")
-            untouched = untouched or found
-            for key, value in (found | losses(found, untouched)).items():
-                measure, _, where = key.partition(" ")
-                records.append([null, "image", "ablation", measure, where, value, count, count])
-        return pd.DataFrame(records, columns=columns)
 
     def caption(self, table: pd.DataFrame) -> str:
         """Which scenes, how many rows, permutations and seeds are behind the numbers."""
@@ -227,10 +203,10 @@ class Laboratory:
         Args:
             subject: the model.
             name: the file's, with its suffix; a key is put into it.
-            depends_on: what makes it what it is, besides the split and the runs; anything that JSON can write.
+            depends_on: what makes it what it is, besides the scenes and the runs; anything that JSON can write.
         """
-        hashes = [run.record["hash"] for run in subject.runs]
-        key = hashlib.sha256(json.dumps([self.split, *depends_on, hashes]).encode()).hexdigest()[:12]
+        records = [run.record for run in subject.runs]  # of this very training: scores and times are among them
+        key = _digest([self.split, self.study.fingerprint, records, *depends_on])
         path = subject.runs[0].folder / "latents" / name
         return path.with_stem(f"{path.stem}-{key}")
 
@@ -239,27 +215,9 @@ class Laboratory:
         return self.kept(subject, f"{what}.csv", self.budget.model_dump(), source_hash(*ANSWERING))
 
 
-def _answer(latents: dict[Unit, Latents], null: str, budget: Budget, targets: pd.DataFrame, file: Path) -> None:
-    """Ask one model, or one null of it, every question, and write the answers."""
-    warnings.filterwarnings("ignore", category=RuntimeWarning)  # empty slices and constant channels are NaN by design
-    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # a probe's budget is part of what it is
-    warnings.filterwarnings("ignore", message="The (least populated class|number of unique classes)")
-    torch.set_num_threads(1)
-    generator = np.random.default_rng([budget.seed, int(null[1]) if null != "value" else 0])
-    if null == "N3":
-        latents = {unit: dealt_anew(found, np.random.default_rng(budget.seed)) for unit, found in latents.items()}
-    if null == "N4":
-        latents = {unit: unpaired(found, generator) for unit, found in latents.items()}
-    asked = [
-        name
-        for name, question in questions(budget, targets).items()
-        if null != "N4" or question.paired  # shuffling rows changes nothing else
-    ]
-    answers = pd.concat([ask(latents, budget, targets, name) for name in asked], ignore_index=True)
-    if null != "N4":
-        answers = pd.concat([answers, split_scores(answers)], ignore_index=True)
-    with replacing(file) as path:
-        answers.to_csv(path, index=False)
+def _digest(told: object) -> str:
+    """Twelve characters that say whether anything of ``told`` is another."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _read(file: Path) -> pd.DataFrame:
@@ -272,8 +230,10 @@ def _read(file: Path) -> pd.DataFrame:
         found = pd.read_csv(file)
     except ValueError as error:  # of an empty file, or of one cut in a line
         raise ValueError(f"{file} is damaged ({error}); remove it, and it is made again") from error
-    if missing := {"unit", "question", "measure", "where", "value"} - set(found):
+    if missing := {*ROW_KEYS, "value", "rows", "images"} - set(found):
         raise ValueError(f"{file} is damaged: it has no {', '.join(sorted(missing))}; remove it, and it is made again")
+    if len(found) and not pd.api.types.is_numeric_dtype(found["value"]):
+        raise ValueError(f"{file} is damaged: some of its values are no numbers; remove it, and it is made again")
     return found
 
 

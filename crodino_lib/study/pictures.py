@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 
 from crodino_lib.latents.manifold import Manifolds, fit_manifolds
 from crodino_lib.progress import bar
-from crodino_lib.study.latents import Laboratory
+from crodino_lib.study.latents import EXTRACTING, Laboratory
 from crodino_lib.study.runs import source_hash
 from crodino_lib.study.subjects import Subject
 
 DRAWING = [  # the source that decides what is drawn
-    *(f"latents/{name}.py" for name in ("embedding", "extraction", "fidelity", "manifold")),
-    "losses/regions.py",
+    *EXTRACTING,
+    *(f"latents/{name}.py" for name in ("collapse", "embedding", "fidelity", "manifold")),
 ]
 
 

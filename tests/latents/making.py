@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from crodino_lib.latents.extraction import Latents
+from crodino_lib.latents.laboratory import ROW_KEYS
 
 MEMORISED = 4.0  # length of a vector that says which image a row is of
 
@@ -54,3 +55,8 @@ def clustered(per_class=20, classes=5, seed=0):
     far = 40 * generator.normal(size=20)
     blocks = {"rgb/shared": block(0), "rgb/private": block(far), "depth/shared": block(0), "depth/private": block(-far)}
     return Latents(blocks, rows)
+
+
+def answers(*rows):
+    """Answers of the laboratory: (unit, question, measure, place, value) each."""
+    return pd.DataFrame(rows, columns=[*ROW_KEYS, "value"])

@@ -8,6 +8,7 @@ from crodino_lib.latents.hsic import (
     rbf_cka,
     rbf_kernel,
     shuffled_images,
+    smallest_p,
     u_centred,
     unbiased_hsic,
 )
@@ -157,3 +158,14 @@ def test_one_image_has_no_p_value_and_three_rows_no_dependence():
 def test_no_permutations_are_an_error():
     with pytest.raises(ValueError, match="permutations must be at least 1, got 0"):
         compute(made(normal(0)), 80, np.random.default_rng(0), permutations=0)
+
+
+def test_images_of_different_sizes_cannot_be_exchanged_and_few_alike_leave_large_p():
+    images = np.repeat(np.arange(8), np.arange(1, 9))  # 1, 2, ..., 8 rows
+    k = rbf_kernel(np.random.default_rng(0).normal(size=(36, 4)))
+    assert smallest_p(images, 199) == 1
+    assert np.isnan(permutation_p(k, k, images, 199, np.random.default_rng(0)))
+    alike = np.repeat(np.arange(9), [*range(1, 9), 8])
+    assert smallest_p(alike, 199) == pytest.approx(1 / 2)
+    assert smallest_p(np.repeat(np.arange(5), 3), 199) == pytest.approx(1 / 120)
+    assert smallest_p(np.repeat(np.arange(50), 3), 199) == 1 / 200

@@ -5,15 +5,16 @@ import pytest
 from crodino_lib.config import Budget
 from crodino_lib.latents import blocks, collapse, factors
 from crodino_lib.latents.extraction import Latents
+from crodino_lib.latents.judging import beside_nulls
 from crodino_lib.latents.laboratory import (
     ROW_KEYS,
     ask,
-    beside_nulls,
     called_matrix,
     questions,
     skill_matrix,
     split_scores,
 )
+from tests.latents.making import answers
 
 BUDGET = Budget(rows=40, permutations=3, shuffles=2, steps=1, scenes=4)
 BLOCKS = [f"{sensor}/{half}" for sensor in ("rgb", "depth") for half in ("shared", "private")]
@@ -31,14 +32,6 @@ def latents(unit, images, per_image, seed=0):
 @pytest.fixture
 def seen():
     return {"image": latents("image", 40, 1), "region": latents("region", 12, 4), "pixel": latents("pixel", 10, 6)}
-
-
-def answers(*rows):
-    return pd.DataFrame(rows, columns=[*ROW_KEYS, "value"])
-
-
-def cka(value, where="shared", measure="cka"):
-    return answers(("region", "cka", measure, where, value))
 
 
 # -- asking ------------------------------------------------------------------------------------------------------------
@@ -97,83 +90,6 @@ def test_the_place_of_a_cell_is_read_where_a_block_holds_it(seen):
     assert table["place_x", "depth/private"] > 0.9
     assert table["place_y", "depth/private"] < 0.3
     assert table["place_x", "rgb/private"] < 0.3
-
-
-# -- beside the nulls --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("value", "called"),
-    [(0.51, "above"), (0.5, "within"), (0.3, "within"), (0.1, "within"), (0.09, "below"), (np.nan, "")],
-)
-def test_a_value_is_called_where_it_leaves_the_range_of_the_nulls(value, called):
-    table = beside_nulls(cka(value), {"N1": cka(0.1), "N2": cka(0.5), "N3": cka(0.3)}, {})
-    assert table["called"].tolist() == [called]
-    assert table[["N1", "N2", "N3", "low", "high"]].iloc[0].tolist() == [0.1, 0.5, 0.3, 0.1, 0.5]
-    assert np.isnan(table["N4"].iloc[0])
-
-
-def test_nulls_that_are_missing_or_have_no_value_do_not_count():
-    table = beside_nulls(cka(0.4), {"N1": cka(0.1), "N2": cka(np.nan), "N3": answers()}, {})
-    assert table[["low", "high", "nulls"]].iloc[0].tolist() == [0.1, 0.1, 1]
-    assert table["called"].tolist() == [""]  # beside so few, everything would be
-    assert beside_nulls(cka(0.4), {}, {})["called"].tolist() == [""]
-
-
-def test_nulls_are_matched_by_unit_question_measure_and_place_in_any_order():
-    rows = [
-        ("region", "cka", "cka", "shared", 1.0),
-        ("image", "cka", "cka", "shared", 2.0),
-        ("region", "hsic", "cka", "shared", 3.0),
-        ("region", "cka", "cka_whitened", "shared", 4.0),
-        ("region", "cka", "cka", "private", 5.0),
-    ]
-    theirs = answers(*[(*keys, 10 * value) for *keys, value in reversed(rows)], ("pixel", "cka", "cka", "shared", 0.0))
-    table = beside_nulls(answers(*rows), {"N1": theirs}, {})
-    assert table["value"].tolist() == [1, 2, 3, 4, 5]
-    assert table["N1"].tolist() == [10, 20, 30, 40, 50]
-
-
-def test_shuffled_rows_count_only_for_pairs_across_the_sensors():
-    paired = {"cka": ("cka",)}
-    rows = [
-        ("region", "cka", "cka", "shared"),
-        ("region", "cka", "other", "shared"),
-        ("region", "gap", "cka", "shared"),
-    ]
-    rows += [("region", "cka", "cka", "rgb/shared"), ("region", "cka", "cka", "rgb")]
-    value, theirs = (answers(*[(*keys, number) for keys in rows]) for number in (0.5, 0.9))
-    table = beside_nulls(value, {"N4": theirs}, paired)
-    assert table["N4"].fillna(-1).tolist() == [0.9, -1, -1, -1, -1]
-
-
-def test_shuffled_pairs_bound_from_above_alone():
-    nulls = {"N1": cka(0.6), "N2": cka(0.7), "N3": cka(0.8), "N4": cka(0.0)}
-    paired = {"cka": ("cka",)}
-    assert beside_nulls(cka(0.1), nulls, paired)["called"].tolist() == ["below"]
-    assert beside_nulls(cka(0.1), nulls | {"N4": cka(0.9)}, paired)["high"].tolist() == [0.9]
-
-
-@pytest.mark.parametrize(
-    "measure", ["hsic_p", "mmd_p", "chance_recall_1", "class_chance", "width_chance", "cosine_floor", "cosine_shuffled"]
-)
-def test_measures_that_judge_others_are_not_judged(measure):
-    nulls = {name: cka(0.0, measure=measure) for name in ("N1", "N2", "N3")}
-    assert beside_nulls(cka(9.0, measure=measure), nulls, {})["called"].tolist() == [""]
-
-
-@pytest.mark.parametrize("measure", ["cka", "class", "class_mlp", "recall_1", "effective_rank", "gap_scaled", "mrr"])
-def test_all_others_are(measure):
-    table = beside_nulls(
-        cka(9.0, measure=measure), {name: cka(0.0, measure=measure) for name in ("N1", "N2", "N3")}, {}
-    )
-    assert table["called"].tolist() == ["above"]
-
-
-def test_the_answers_themselves_are_not_changed():
-    value = cka(0.4)
-    beside_nulls(value, {"N1": cka(0.1)}, {})
-    assert list(value) == [*ROW_KEYS, "value"]
 
 
 # -- the factor matrix -------------------------------------------------------------------------------------------------
@@ -246,10 +162,10 @@ def test_the_split_of_every_sensor_is_scored_from_its_halves():
     table = split_scores(told())
     assert set(table["unit"]) == {"all"}
     assert set(table["question"]) == {"split"}
-    assert (table["rows"] == 4).all()  # factors
+    assert (table["rows"] == 30).all()
     assert (table["images"] == 12).all()
     matrix = np.array(list(SKILLS.values())).T
-    expected = {"block_mig": blocks.block_mig(matrix)["block_mig"]} | blocks.block_dci(matrix)
+    expected = blocks.block_mig(matrix) | blocks.block_dci(matrix)
     for sensor in ("rgb", "depth"):
         found = table[table["where"] == sensor].set_index("measure")["value"].to_dict()
         assert found == pytest.approx(expected)

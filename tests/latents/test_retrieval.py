@@ -162,3 +162,11 @@ def test_one_class_has_no_map_one_image_no_rotation_and_lonely_rows_no_rank():
     lonely = missing(made(normal(0), classes=np.arange(80)))
     assert both("recall_1", "mrr", "median_rank", "chance_recall_1", "rotated_mrr") <= lonely
     assert not both("map") & lonely
+
+
+def test_a_rotation_fitted_on_few_rows_would_not_find_identical_blocks_and_is_not_asked():
+    block = np.random.default_rng(0).normal(size=(300, 128))
+    few, many = (compute(made([block[:n]] * 4, 1), n, np.random.default_rng(0)) for n in (100, 300))
+    assert few["recall_1 shared"] == many["recall_1 shared"] == 1
+    assert np.isnan(few["rotated_recall_1 shared"])
+    assert many["rotated_recall_1 shared"] > 0.99
