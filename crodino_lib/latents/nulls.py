@@ -1,6 +1,7 @@
 """Models that learnt no split: what every number and every picture of a split is to be compared with.
 
-N1  the same network before training, cut alike.
+N1  the same network before training, cut alike. Called untrained, but its encoder is as it was loaded, from ImageNet by
+    default: it excludes what this training did, and not what any pretrained encoder knows.
 N2  two baselines that were trained apart, their bottlenecks cut in arbitrary halves.
 N3  the trained model, its channels dealt anew to two halves.
 N4  the trained model, one sensor's rows shuffled: nothing is paired any more, not even the class.
@@ -15,7 +16,7 @@ import numpy as np
 from crodino_lib.latents.extraction import Latents
 
 NULLS = {
-    "N1": "untrained network, same split",
+    "N1": "the network before this training (ImageNet's encoder by default), same split",
     "N2": "two baselines, arbitrary halves",
     "N3": "channels dealt anew to the halves",
     "N4": "one sensor's rows shuffled",
