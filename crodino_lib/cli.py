@@ -188,6 +188,9 @@ def _subjects(options: argparse.Namespace, **budget: int) -> tuple[Any, list]:
             + (f" and a seed among {options.seeds}" if seeds else "")
             + f": crodino study --study {options.name} trains them"
         )
+    for subject in subjects:
+        if not subject.is_current:
+            print(f"note: {subject.name} was trained by another version of the code")
     return laboratory, subjects
 
 
@@ -212,8 +215,11 @@ def _explore(options: argparse.Namespace) -> None:
 
     from crodino_lib.explorer.page import write_page
     from crodino_lib.explorer.payload import payload
+    from crodino_lib.latents.manifold import FEWEST_POINTS
     from crodino_lib.study.explore import explored
 
+    if options.points < FEWEST_POINTS:
+        raise ValueError(f"--points {options.points}: a picture needs at least {FEWEST_POINTS}")
     laboratory, subjects = _subjects(options)
     study = laboratory.study
     page = Path(options.out or study.folder / "explorer.html").expanduser()
@@ -227,19 +233,17 @@ def _explore(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    import pandas as pd
+    from crodino_lib.latents.manifold import FEWEST_POINTS
+    from crodino_lib.study.pictures import swept
 
-    from crodino_lib.latents.manifold import sweep
-
+    if options.points < FEWEST_POINTS:
+        raise ValueError(f"--points {options.points}: a picture needs at least {FEWEST_POINTS}")
     laboratory, subjects = _subjects(options)
-    tables = {}
-    for subject in subjects:
-        latents = laboratory.latents(subject)["region"]
-        tables[subject.name] = sweep(latents, options.half, range(5), n=options.points)
-    table = pd.concat(tables, names=["model"]).reset_index(level=0)
-    laboratory.study.save_table(table, f"sweep_{options.half}")
+    table = swept(laboratory, subjects, options.half, options.points)
+    stem = f"sweep_{options.half}{laboratory.suffix}"
+    laboratory.study.save_table(table, stem)
     print(table.round(3).to_string(index=False))
-    print(laboratory.study.folder / "tables" / f"sweep_{options.half}.csv")
+    print(laboratory.study.folder / "tables" / f"{stem}.csv")
 
 
 def _study_config(options: argparse.Namespace) -> Any:

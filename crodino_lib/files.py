@@ -11,11 +11,12 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 SPARE_BYTES = 1 << 20  # a disk with less is full
 
@@ -77,6 +78,22 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is damaged ({error}); remove it, and what it stands for is made again") from error
 
 
+def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
+    """A CSV file of ours.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged, or lacks one of ``columns``; names it and what to do.
+    """
+    try:
+        found = pd.read_csv(path)
+    except ValueError as error:  # of an empty file, or of one cut in a line
+        raise ValueError(f"{path} is damaged ({error}); remove it, and it is made again") from error
+    if missing := set(columns) - set(found):
+        raise ValueError(f"{path} is damaged: it has no {', '.join(sorted(missing))}; remove it, and it is made again")
+    return found
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """The arrays of an ``.npz`` file of ours.
@@ -88,7 +105,7 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with np.load(path) as file:
             yield file
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, TypeError, ValueError) as error:  # Type: a bare array
         if isinstance(error, FileNotFoundError) or str(path) in str(error):
             raise
         raise ValueError(f"{path} is damaged ({error}); remove it, and it is made again") from error

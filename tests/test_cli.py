@@ -42,6 +42,7 @@ def error_of(capsys, *arguments):
         (["render", "--size", "100x100"], "try '112x112'"),
         (["params", "99"], "no notebooks in"),
         (["latents", "rooms-quick"], "there is no study in"),
+        (["explore", "rooms-quick", "--points", "-10"], "--points -10: a picture needs at least 10"),
         (["explore", "rooms-quick", "--split", "tests"], "begin one: crodino study"),
     ],
 )

@@ -3,10 +3,11 @@ import multiprocessing
 import os
 import time
 
+import numpy as np
 import pytest
 
 from crodino_lib import files
-from crodino_lib.files import locked, replacing
+from crodino_lib.files import locked, opened, read_table, replacing
 
 
 def write_and_fail(target):
@@ -67,3 +68,20 @@ def test_a_second_process_waits_for_the_folder(tmp_path):
         waited = time.monotonic() - asked
     holder.join()
     assert waited > 0.2
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    path = tmp_path / "answers.csv"
+    path.write_text("a,b\n1,2\n")
+    assert read_table(path, ("a", "b")).to_dict("list") == {"a": [1], "b": [2]}
+    for text, told in (("", "No columns"), ("a\n1\n", "it has no b")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"answers.csv is damaged.*{told}.*made again"):
+            read_table(path, ("a", "b"))
+
+
+def test_a_bare_array_is_no_archive(tmp_path):
+    with (tmp_path / "latents.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match=r"latents\.npz is damaged"), opened(tmp_path / "latents.npz"):
+        pass

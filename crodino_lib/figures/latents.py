@@ -20,8 +20,9 @@ FACTOR_CAPTION = (
 )
 NULL_CAPTION = (
     "Models' numbers (ticks, one per seed) beside those of models that learnt no split (N1 to N4, one draw of each per "
-    "seed); grey: the nulls' range. A fifth null would leave the range of four in two cases of five, of three in one "
-    "of two; beside fewer than three nothing is called out."
+    "seed); grey: the nulls' range. A call is no test: one more null would itself be called in about half of the cases "
+    "(45 % beside four nulls, 50 to 59 % beside three). Beside fewer than three nothing is called out, as where a half "
+    "is set to its mean."
 )
 NULL_MARKERS = {"N1": "o", "N2": "s", "N3": "^", "N4": "D"}
 

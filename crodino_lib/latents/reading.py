@@ -12,6 +12,7 @@ COLLAPSED_SPREAD = 0.05  # what of a private half's length varies
 CANNOT_TELL = 0.6  # accuracy of a modality probe up to which it is as good as blind
 TELLS = 0.9
 ADDS = 0.01  # balanced accuracy that a half must add to count
+FEWEST_SCENES = 30
 READABLE = 2.0  # times chance: an accuracy of classes that is worth the name
 FAR_ABOVE = 3.0  # times chance: a retrieval that is worth the name
 
@@ -94,6 +95,7 @@ def diagnose(table: pd.DataFrame) -> pd.DataFrame:
         nulls = rows.set_index("quantity")["N2"].to_dict()
         found = table[table["model"] == model]
         values |= {name: _mean_of(found, *key)["value"] for name, key in CHANCES.items()}
+        values["images"] = found["images"].max() if "images" in found else np.nan
         named = found[["row", "method", "seed"]].iloc[0].to_dict()
         records.append({"model": model} | named | values | {"diagnosis": signature(values, nulls)})
     return pd.DataFrame(records)
@@ -101,6 +103,8 @@ def diagnose(table: pd.DataFrame) -> pd.DataFrame:
 
 def signature(values: dict[str, float], strangers: dict[str, float]) -> str:
     """The name of what the numbers look like; the rules are coarse and are meant to be argued with.
+
+    They compare with two baselines and with chance, not with all nulls: a name is a reading and no test.
 
     Args:
         values: quantity -> value, chances among them.
@@ -121,9 +125,11 @@ def signature(values: dict[str, float], strangers: dict[str, float]) -> str:
         return "private collapse"
     if np.isnan(stranger):
         return "undecided: no baselines"
+    if values.get("images", np.inf) < FEWEST_SCENES:
+        return f"undecided: fewer than {FEWEST_SCENES} scenes"
     if not shared_up and not found:
         return "no sharing"
-    if shared_up and not found and values["class shared"] < values["class private"] - ADDS:
+    if shared_up and not found and read["private"] and values["class shared"] < values["class private"] - ADDS:
         return "alignment by erasure"
     adds = values["delta private"] > ADDS
     if shared_up and found and values["modality shared"] > CANNOT_TELL and not adds:

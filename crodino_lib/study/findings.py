@@ -9,6 +9,7 @@ import pandas as pd
 
 from crodino_lib.figures.base import save
 from crodino_lib.figures.latents import FACTOR_CAPTION, NULL_CAPTION, beside_nulls, factor_matrix
+from crodino_lib.files import read_table
 from crodino_lib.latents.laboratory import called_matrix, skill_matrix
 from crodino_lib.latents.reading import diagnose, reading_table
 from crodino_lib.study.latents import Laboratory
@@ -60,7 +61,9 @@ def sensor_truth(study: Study) -> pd.DataFrame | None:
     file = study.folder / "tables" / "truth.csv"
     if not file.exists():
         study.save_table(truth_table(study.dataset), "truth")
-    wide = pd.read_csv(file).pivot_table(index="factor", columns="sensor", values="r2", sort=False)
+    wide = read_table(file, ("factor", "sensor", "r2")).pivot_table(
+        index="factor", columns="sensor", values="r2", sort=False
+    )
     return wide[list(study.config.sensors)]
 
 
@@ -80,8 +83,8 @@ def save_findings(laboratory: Laboratory, subjects: Iterable[Subject]) -> pd.Dat
     study.save_table(whole, f"latents_{laboratory.split}")
     study.save_table(reading_table(whole), f"latents_{laboratory.split}_reading")
     study.save_table(diagnose(whole), f"latents_{laboratory.split}_diagnosis")
-    caption = laboratory.caption(table)
+    caption, end = laboratory.caption(table), laboratory.suffix
     flat = pd.concat(groups, names=["group"]).reset_index()
-    save(factor_matrix(groups, called, f"{FACTOR_CAPTION} {caption}"), study.figures, "factor_matrix", flat)
-    save(beside_nulls(read, f"{NULL_CAPTION} {caption}"), study.figures, "beside_nulls", read)
+    save(factor_matrix(groups, called, f"{FACTOR_CAPTION} {caption}"), study.figures, f"factor_matrix{end}", flat)
+    save(beside_nulls(read, f"{NULL_CAPTION} {caption}"), study.figures, f"beside_nulls{end}", read)
     return table

@@ -14,7 +14,7 @@ from joblib import Parallel, delayed
 from torch import nn
 
 from crodino_lib.config import Budget, choose
-from crodino_lib.files import replacing
+from crodino_lib.files import read_table, replacing
 from crodino_lib.latents import ablation
 from crodino_lib.latents.extraction import Latents, Unit, extract
 from crodino_lib.latents.judging import beside_nulls
@@ -190,12 +190,21 @@ class Laboratory:
         return {null: part.drop(columns="null") for null, part in found.groupby("null")}
 
     def caption(self, table: pd.DataFrame) -> str:
-        """Which scenes, how many rows, permutations and seeds are behind the numbers."""
-        seeds = ", ".join(map(str, sorted(set(table["seed"]))))
+        """Which scenes, how many rows, permutations, shuffles, steps and seeds are behind the numbers."""
+        rows, budget = table.groupby("unit")["rows"].max(), self.budget
+        looked = ", ".join(f"{rows[unit]:.0f} {unit}s" for unit in ALL if unit in rows)
+        replaced = table.loc[table["question"] == "ablation", "images"].max()
+        halves = f"; halves replaced in {replaced:.0f} scenes" if replaced > 0 else ""
         return (
-            f"{self.study.card.title}, split {self.split}, {int(table['images'].max())} scenes, at most "
-            f"{self.budget.rows} rows, {self.budget.permutations} permutations, seeds {seeds}. {self.study.says()}"
+            f"{self.study.card.title}, split {self.split}, {table['images'].max():.0f} scenes: {looked} (at most "
+            f"{budget.rows}){halves}; {budget.permutations} permutations, {budget.shuffles} shuffles, {budget.steps} "
+            f"steps of perceptrons; seeds {', '.join(map(str, sorted(set(table['seed']))))}. {self.study.says()}"
         )
+
+    @property
+    def suffix(self) -> str:
+        """What files about another split than test end with."""
+        return "" if self.split == "test" else f"_{self.split}"
 
     def kept(self, subject: Subject, name: str, *depends_on: object) -> Path:
         """Where something found about a model is kept, with the run: what it depends on is in the file's name.
@@ -226,12 +235,7 @@ def _read(file: Path) -> pd.DataFrame:
     Raises:
         ValueError: it is damaged; names it.
     """
-    try:
-        found = pd.read_csv(file)
-    except ValueError as error:  # of an empty file, or of one cut in a line
-        raise ValueError(f"{file} is damaged ({error}); remove it, and it is made again") from error
-    if missing := {*ROW_KEYS, "value", "rows", "images"} - set(found):
-        raise ValueError(f"{file} is damaged: it has no {', '.join(sorted(missing))}; remove it, and it is made again")
+    found = read_table(file, (*ROW_KEYS, "value", "rows", "images"))
     if len(found) and not pd.api.types.is_numeric_dtype(found["value"]):
         raise ValueError(f"{file} is damaged: some of its values are no numbers; remove it, and it is made again")
     return found

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from crodino_lib.latents.manifold import Manifolds, fit_manifolds
-from crodino_lib.progress import bar
+import pandas as pd
+
+from crodino_lib.files import read_table, replacing
+from crodino_lib.latents.manifold import Manifolds, fit_manifolds, sweep
+from crodino_lib.progress import bar, say
 from crodino_lib.study.latents import EXTRACTING, Laboratory
 from crodino_lib.study.runs import source_hash
 from crodino_lib.study.subjects import Subject
@@ -39,3 +42,31 @@ def pictures(
             fit_manifolds({name: latents}, seeds, n, sample_seed=sample_seed).save(file.parent, file.stem)
         parts[name] = Manifolds.load(file)
     return Manifolds.joined(parts)
+
+
+def swept(laboratory: Laboratory, subjects: Iterable[Subject], half: str, n: int) -> pd.DataFrame:
+    """UMAP of every model over settings and seeds, by ``latents.manifold.sweep``; what was fitted before is read.
+
+    A model whose half has collapsed is left out, and said so.
+
+    Returns:
+        Those of ``sweep``, with ``model`` before them.
+
+    Raises:
+        ValueError: no model is left.
+    """
+    tables = {}
+    for subject in subjects:
+        file = laboratory.kept(subject, f"sweep-{half}.csv", n, source_hash(*DRAWING))
+        if not file.exists():
+            try:
+                found = sweep(laboratory.latents(subject)["region"], half, range(5), n=n)
+            except ValueError as error:
+                say(f"{subject.name}: {error}")
+                continue
+            with replacing(file) as path:
+                found.to_csv(path, index=False)
+        tables[subject.name] = read_table(file, ("half", "n_neighbors", "min_dist", "seed"))
+    if not tables:
+        raise ValueError(f"there is no model whose {half} half can be swept")
+    return pd.concat(tables, names=["model"]).reset_index(level=0)

@@ -111,10 +111,16 @@ def finished_run(folder: Path) -> Run | None:
 
     Raises:
         FileNotFoundError: it says that it is finished, but a file of it is gone.
+        ValueError: its record is damaged.
     """
     if not (folder / "run.json").exists():
         return None
     run = Run(folder, read_json(folder / "run.json"))
+    if missing := {"hash", "config", "cost", "metrics", "dataset_fingerprint"} - set(run.record):
+        raise ValueError(
+            f"{folder / 'run.json'} is damaged: it has no {', '.join(sorted(missing))}; remove the folder to train the "
+            "run again"
+        )
     students = [f"student-{name}.safetensors" for name in run.record["cost"]["students"]]
     if gone := [name for name in ("confusion.npz", "history.csv", *students) if not (folder / name).exists()]:
         raise FileNotFoundError(

@@ -200,7 +200,7 @@ class Study:
     def save_table(self, table: pd.DataFrame, stem: str) -> None:
         """Write ``tables/<stem>.csv``, atomically."""
         with replacing(self.folder / "tables" / f"{stem}.csv") as path:
-            table.to_csv(path, index=False, float_format="%.4f")
+            table.to_csv(path, index=False, float_format="%.6g")
 
     def says(self) -> str:
         """The warning that belongs on every page: what this profile's numbers are good for."""

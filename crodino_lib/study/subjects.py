@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from crodino_lib.config import choose
 from crodino_lib.methods.registry import METHODS
+from crodino_lib.progress import say
 from crodino_lib.study.runs import Run, finished_run, run_hash
 from crodino_lib.study.study import Study
 
@@ -37,6 +38,11 @@ class Subject:
         return self.runs[0].config.method
 
     @property
+    def is_current(self) -> bool:
+        """Whether the present code trained it."""
+        return all(_age(run)[0] for run in self.runs)
+
+    @property
     def seed(self) -> int:
         """Its seed."""
         return self.runs[0].config.seed
@@ -45,7 +51,8 @@ class Subject:
 def find_subjects(study: Study, methods: Iterable[str] = (), seeds: Iterable[int] = ()) -> list[Subject]:
     """The finished models of a study that have a network for each of its sensors.
 
-    Where one run was trained with several versions of the code, the present one's counts, else the newest.
+    Where one run was trained with several versions of the code, the present one's counts, else the newest. Runs that
+    saw other scenes than the dataset has now are left out, and said so.
 
     Args:
         study: where runs lie.
@@ -58,8 +65,12 @@ def find_subjects(study: Study, methods: Iterable[str] = (), seeds: Iterable[int
     wanted, seeds = [choose(method, METHODS, "method") for method in methods], set(seeds)
     found: dict[tuple, dict[tuple[str, ...], Run]] = {}
     folders = (study.folder / "runs" / study.config.dataset).glob("*/*")
-    finished = [run for run in map(finished_run, folders) if run]
-    for run in sorted(finished, key=_age):
+    looked_at = [folder for folder in folders if not wanted or folder.parent.name in {*wanted, "baseline"}]
+    finished = [run for run in map(finished_run, looked_at) if run]
+    same = [run for run in finished if run.record["dataset_fingerprint"] == study.fingerprint]
+    if others := len(finished) - len(same):
+        say(f"{others} finished runs saw other scenes than {study.card.title} has here; they are left out")
+    for run in sorted(same, key=_age):
         config = run.config
         key = (config.method, config.seed, json.dumps(config.settings, sort_keys=True), config.teacher)
         alone = [name for name in run.record["cost"]["students"] if "+" not in name]

@@ -174,3 +174,35 @@ def test_pictures_are_fitted_once_and_kept_with_the_run(study, monkeypatch):
     monkeypatch.setattr(drawing, "fit_manifolds", lambda *args, **kw: pytest.fail("asked for other seeds"))
     with pytest.raises(pytest.fail.Exception, match="asked for other seeds"):
         drawing.pictures(laboratory, models, seeds=[1], n=80)
+
+
+def test_a_sweep_is_fitted_once_and_leaves_out_what_has_collapsed(study, monkeypatch, capsys):
+    laboratory, subjects = Laboratory(study, budget=LITTLE), find_subjects(study)
+    asked = []
+
+    def sweep(latents, half, seeds, n):
+        asked.append(half)
+        if len(asked) == 1:
+            raise ValueError("half = 'shared' cannot be swept, it has collapsed")
+        return pd.DataFrame({"half": half, "n_neighbors": [15], "min_dist": 0.1, "seed": next(iter(seeds))})
+
+    monkeypatch.setattr(drawing, "sweep", sweep)
+    table = drawing.swept(laboratory, subjects, "shared", 80)
+    assert table["model"].tolist() == ["crodino-kd seed 0"]
+    assert "baseline seed 0: half = 'shared' cannot be swept" in capsys.readouterr().out
+    drawing.swept(laboratory, subjects[1:], "shared", 80)
+    assert len(asked) == 2
+    with pytest.raises(ValueError, match="no model whose private half can be swept"):
+        drawing.swept(laboratory, [], "private", 80)
+
+
+def test_runs_that_saw_other_scenes_are_left_out_and_said_so(study, monkeypatch, capsys):
+    monkeypatch.setattr(study, "fingerprint", "another")
+    assert find_subjects(study) == []
+    assert "4 finished runs saw other scenes than Toy has here; they are left out" in capsys.readouterr().out
+
+
+def test_the_caption_says_what_was_looked_at(study, table):
+    told = Laboratory(study, budget=LITTLE).caption(table)
+    assert "split test, 16 scenes: 16 images, " in told
+    assert "halves replaced in 6 scenes; 9 permutations, 3 shuffles, 1 steps of perceptrons; seeds 0." in told
