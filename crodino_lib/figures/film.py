@@ -24,7 +24,8 @@ BETWEEN = 7  # pictures from one epoch to the next: enough for the eye to follow
 STILL_MS, MOVING_MS = 1200, 70  # how long an epoch stands, and a picture between two
 DPI = 100
 MOST_COLOURS = 128  # of the animation: a GIF may have 256, but anti-aliased points look alike with fewer
-MOST_COLUMNS = 5  # of the strip
+MOST_COLUMNS = 6  # of the strip: as many as training keeps by default
+NOTHING = " \n \n "  # in place of the numbers, as many lines
 
 
 @styled
@@ -46,7 +47,7 @@ def film_strip(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard) -> 
         f"share of the {first['k']} nearest neighbours, in the latent space → in the picture. Alignment holds a region "
         "near its place in neighbouring epochs; distances between islands, their sizes and gaps mean nothing."
     )
-    figure = StudyFigure(TWO_COLUMNS_MM, 24 + len(halves) * rows * (TWO_COLUMNS_MM / columns + 10), caption)
+    figure = StudyFigure(TWO_COLUMNS_MM, 24 + len(halves) * rows * (TWO_COLUMNS_MM / columns + 14), caption)
     axes = figure.subplots(len(halves) * rows, columns, squeeze=False)
     for block, half in zip(axes.reshape(len(halves), -1), halves, strict=True):
         told, here = table[table["half"] == half].set_index("epoch"), points[points["half"] == half]
@@ -128,7 +129,7 @@ class _Panel:
             eased = way * way * (3 - 2 * way)
             self.dots.set_offsets(start if end is None else (1 - eased) * start + eased * end)
         title = f"{self.half}, epoch {epoch}" + (f" → {following}" if way else "")
-        _say(self.ax, title, " \n " if way else _numbers(self.told.loc[epoch]), self.told.loc[epoch])
+        _say(self.ax, title, NOTHING if way else _numbers(self.told.loc[epoch]), self.told.loc[epoch])
 
 
 def _shuffled(here: pd.DataFrame) -> pd.DataFrame:
@@ -170,9 +171,10 @@ def _say(ax: Axes, title: str, numbers: str, told: pd.Series) -> None:
 
 def _numbers(told: pd.Series) -> str:
     if not told["points"]:
-        return " \n "
+        return NOTHING
     return (
-        f"T {told['trustworthiness']:.2f}, own class {told['class_purity_hd']:.2f} → {told['class_purity_2d']:.2f}\n"
+        f"T {told['trustworthiness']:.2f}\n"
+        f"own class {told['class_purity_hd']:.2f} → {told['class_purity_2d']:.2f}\n"
         f"other sensor {told['cross_modality_hd']:.2f} → {told['cross_modality_2d']:.2f}"
     )
 
