@@ -25,6 +25,7 @@ STILL_MS, MOVING_MS = 1200, 70  # how long an epoch stands, and a picture betwee
 DPI = 100
 MOST_COLOURS = 128  # of the animation: a GIF may have 256, but anti-aliased points look alike with fewer
 MOST_COLUMNS = 6  # of the strip: as many as training keeps by default
+SMALL = 5.8  # points: the numbers of neighbouring epochs must not touch
 NOTHING = " \n \n "  # in place of the numbers, as many lines
 
 
@@ -58,6 +59,7 @@ def film_strip(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard) -> 
                 _scatter(ax, _shuffled(here[here["epoch"] == epoch]), card, points["sensor"], 3)
             _frame(ax, here)
             _say(ax, f"{half}, epoch {epoch}", _numbers(told.loc[epoch]), told.loc[epoch])
+            ax.xaxis.label.set_fontsize(SMALL)
     _legend(figure, points, card)
     return figure
 
