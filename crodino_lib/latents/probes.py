@@ -18,6 +18,7 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit, cross_val_pre
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from crodino_lib.latents.extraction import Latents
 from crodino_lib.latents.pairs import drawn
@@ -28,6 +29,8 @@ TOLERANCE = 1e-3  # of the gradient; a tenth of it changes accuracies by less th
 HIDDEN = 64
 STEPS = 400  # of a perceptron, where nobody says how many
 READABLE = 2.0  # times chance: a probe whose transfer is worth asking for
+
+one_thread = threadpool_limits.wrap(limits=1)  # matrices so small that threads only wait for each other
 
 
 def sensor_probe(latents: Latents, half: str, sensors: tuple[str, str]) -> float:
@@ -56,6 +59,7 @@ def sensor_probe(latents: Latents, half: str, sensors: tuple[str, str]) -> float
     return modality_probe(latents.blocks[first], latents.blocks[second], latents.rows["image"].to_numpy())
 
 
+@one_thread
 def modality_probe(
     first: np.ndarray, second: np.ndarray, images: np.ndarray, model: ClassifierMixin | None = None
 ) -> float:
@@ -109,6 +113,7 @@ def perceptron(
     return kind(hidden_layer_sizes=(HIDDEN,), alpha=alpha, batch_size=batch, max_iter=epochs, random_state=seed)
 
 
+@one_thread
 def class_skill(
     fitted: np.ndarray, classes: np.ndarray, images: np.ndarray, judged: Sequence[np.ndarray], seed: int = 0
 ) -> list[float]:
@@ -213,6 +218,7 @@ def class_probes(latents: Latents, n: int, generator: np.random.Generator, steps
     return found
 
 
+@one_thread
 def _judged(model: ClassifierMixin, vectors: np.ndarray, target: np.ndarray, images: np.ndarray) -> float:
     guessed = cross_val_predict(
         make_pipeline(StandardScaler(), clone(model)), vectors, target, groups=images, cv=folds_of(images)
@@ -254,6 +260,7 @@ def modality_probes(latents: Latents, n: int, generator: np.random.Generator, st
     return found
 
 
+@one_thread
 def class_errors(vectors: np.ndarray, classes: np.ndarray, images: np.ndarray) -> np.ndarray:
     """(n,) how little a linear probe believes in every row's class: 1 less its probability, on images not fitted on.
 
