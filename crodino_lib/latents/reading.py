@@ -145,12 +145,12 @@ def over_seeds(diagnosis: pd.DataFrame) -> pd.DataFrame:
         diagnosis: from ``diagnose``.
 
     Returns:
-        One row per ``row``: ``seeds``, the quantities in words, ``diagnosis``; no deviation where there is one seed.
+        One row per ``row``: ``seeds``, ``scenes``, the quantities in words, ``diagnosis``; no deviation where there is one seed.
     """
-    quantities = [name for name in diagnosis if name not in ("model", "row", "method", "seed", "diagnosis")]
+    quantities = [name for name in diagnosis if name not in ("model", "row", "method", "seed", "images", "diagnosis")]
     records = {}
     for row, rows in diagnosis.groupby("row", sort=False):
-        told = {"seeds": len(rows)}
+        told = {"seeds": len(rows), "scenes": f"{rows['images'].min():.0f}"}
         for name in quantities:
             spread = f" ± {rows[name].std():.2f}" if len(rows) > 1 else ""
             told[name] = f"{rows[name].mean():.2f}{spread}"

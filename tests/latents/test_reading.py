@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from crodino_lib.latents.laboratory import ROW_KEYS
-from crodino_lib.latents.reading import CHANCES, READ, diagnose, reading_table, signature
+from crodino_lib.latents.reading import CHANCES, READ, diagnose, over_seeds, reading_table, signature
 
 TARGET = {
     "cka shared": 0.8,
@@ -153,3 +153,12 @@ def test_every_model_is_diagnosed_by_its_own_numbers_and_its_own_baselines():
 
 def test_a_half_of_low_rank_that_tells_classes_has_not_collapsed():
     assert signature(TARGET | {"rank private": 0.02}, STRANGERS) == "target"
+
+
+def test_seeds_are_told_as_mean_and_deviation_with_all_their_diagnoses():
+    tables = [answers(TARGET | {"cka shared": value}, "kd", {"N2": STRANGERS}) for value in (0.7, 0.9)]
+    seeds = [table.assign(model=f"kd seed {seed}", images=250) for seed, table in enumerate(tables)]
+    told = over_seeds(diagnose(pd.concat(seeds, ignore_index=True))).loc["kd"]
+    assert (told["seeds"], told["scenes"]) == (2, "250")
+    assert told["cka shared"] == "0.80 ± 0.14"
+    assert told["diagnosis"] == "target"
