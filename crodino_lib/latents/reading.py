@@ -145,7 +145,7 @@ def over_seeds(diagnosis: pd.DataFrame) -> pd.DataFrame:
         diagnosis: from ``diagnose``.
 
     Returns:
-        One row per ``row``: ``seeds``, ``scenes``, the quantities in words, ``diagnosis``; no deviation where there is one seed.
+        One row per ``row``: ``seeds``, ``scenes``, the quantities in words, ``diagnosis``; no deviation of one seed.
     """
     quantities = [name for name in diagnosis if name not in ("model", "row", "method", "seed", "images", "diagnosis")]
     records = {}
