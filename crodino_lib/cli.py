@@ -14,7 +14,7 @@ from typing import Any
 DESCRIPTION = """\
 An open study of cross-modal knowledge distillation: train with two sensors, deploy with one.
 
-  crodino study                                     the tour on the built-in dataset, 60 to 85 minutes on two cores
+  crodino study                                     the tour on the built-in dataset, 30 to 85 minutes on two cores
   crodino study --profile cpu                       evidence, over hours; interrupt it, call it again, it goes on
   crodino study --dataset nyu13 --root FOLDER       the same on your copy of NYU Depth v2
   crodino run --method crodino-kd --seed 1          one run
