@@ -171,10 +171,13 @@ def _add_subjects(command: argparse.ArgumentParser) -> None:
 
 def _subjects(options: argparse.Namespace, **budget: int) -> tuple[Any, list]:
     """The laboratory of a study, and the models asked for."""
+    from crodino_lib.latents.manifold import FEWEST_POINTS
     from crodino_lib.study.latents import Laboratory
     from crodino_lib.study.study import Study
     from crodino_lib.study.subjects import find_subjects
 
+    if "points" in options and options.points < FEWEST_POINTS:
+        raise ValueError(f"--points {options.points}: a picture needs at least {FEWEST_POINTS}")
     study = Study.open(options.name, options.root)
     laboratory = Laboratory(study, options.split, study.config.budget(**budget))
     methods = [name for name in options.methods.split(",") if name]
@@ -215,11 +218,8 @@ def _explore(options: argparse.Namespace) -> None:
 
     from crodino_lib.explorer.page import write_page
     from crodino_lib.explorer.payload import payload
-    from crodino_lib.latents.manifold import FEWEST_POINTS
     from crodino_lib.study.explore import explored
 
-    if options.points < FEWEST_POINTS:
-        raise ValueError(f"--points {options.points}: a picture needs at least {FEWEST_POINTS}")
     laboratory, subjects = _subjects(options)
     study = laboratory.study
     page = Path(options.out or study.folder / "explorer.html").expanduser()
@@ -233,11 +233,8 @@ def _explore(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from crodino_lib.latents.manifold import FEWEST_POINTS
     from crodino_lib.study.pictures import swept
 
-    if options.points < FEWEST_POINTS:
-        raise ValueError(f"--points {options.points}: a picture needs at least {FEWEST_POINTS}")
     laboratory, subjects = _subjects(options)
     table = swept(laboratory, subjects, options.half, options.points)
     stem = f"sweep_{options.half}{laboratory.suffix}"

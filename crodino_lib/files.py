@@ -103,9 +103,12 @@ def opened(path: Path) -> Iterator[Any]:
         ValueError: it is damaged; names it and what to do.
     """
     try:
-        with np.load(path) as file:
+        found = np.load(path)
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            raise ValueError("a bare array, no archive of arrays")
+        with found as file:
             yield file
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, TypeError, ValueError) as error:  # Type: a bare array
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         if isinstance(error, FileNotFoundError) or str(path) in str(error):
             raise
         raise ValueError(f"{path} is damaged ({error}); remove it, and it is made again") from error

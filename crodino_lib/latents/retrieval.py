@@ -178,7 +178,7 @@ def compute(latents: Latents, n: int, generator: np.random.Generator) -> dict[st
         all rows); ``rotated_recall_1`` and ``rotated_mrr`` (after a rotation fitted on other images; chance gives the
         same as without it); ``rows``, ``images``. NaN where a block is constant, the sensors have different
         numbers of channels, or no query has two candidates; the ``map`` also with one class or whole images, the
-        rotated also with one image, or with rows fewer than channels: a rotation fitted on them finds nothing again.
+        rotated also with one image, or where it would be fitted on fewer rows than half the channels.
 
     Raises:
         ValueError: see ``drawn``.

@@ -47,7 +47,7 @@ def pictures(
 def swept(laboratory: Laboratory, subjects: Iterable[Subject], half: str, n: int) -> pd.DataFrame:
     """UMAP of every model over settings and seeds, by ``latents.manifold.sweep``; what was fitted before is read.
 
-    A model whose half has collapsed is left out, and said so.
+    A model that cannot be swept, such as one whose half has collapsed, is left out, and said so.
 
     Returns:
         Those of ``sweep``, with ``model`` before them.
