@@ -17,15 +17,15 @@ from typing import Any
 import pandas as pd
 import torch
 
-from crodino_lib.config import Budget
-from crodino_lib.latents.extraction import extract
-from crodino_lib.latents.film import fit_film, read_frames
-from crodino_lib.latents.laboratory import ask, questions
-from crodino_lib.latents.manifold import fit_manifolds
-from crodino_lib.study.answers import ablation_answers
-from crodino_lib.study.latents import BATCH, Laboratory
+from crodino_lib.analysis.aligned_umap import fit_film, read_frames
+from crodino_lib.analysis.answers import ablation_answers
+from crodino_lib.analysis.extraction import extract
+from crodino_lib.analysis.latent_analysis import BATCH, Laboratory
+from crodino_lib.analysis.manifold import fit_manifolds
+from crodino_lib.analysis.suite import ask, questions
+from crodino_lib.analysis.trained_models import find_models
+from crodino_lib.config import AnalysisConfig
 from crodino_lib.study.study import Study
-from crodino_lib.study.subjects import find_subjects
 
 
 def timed(name: str, act: Callable[[], Any], parts: dict[str, float]) -> Any:
@@ -41,8 +41,8 @@ def main(name: str, method: str = "crodino-kd") -> None:
     """Time every part for one model."""
     warnings.simplefilter("ignore")
     study, parts = Study.open(name), {}
-    laboratory, subject = Laboratory(study), find_subjects(study, [method])[0]
-    scenes, budget = study.scenes["test"], Budget()
+    laboratory, subject = Laboratory(study), find_models(study, [method])[0]
+    scenes, budget = study.scenes["test"], AnalysisConfig()
     networks = subject.runs[0].method(study.card)
     latents = timed(
         f"latents of {len(scenes)} scenes, three units",

@@ -22,8 +22,8 @@ from PIL import Image
 
 from crodino_lib.augment import augment
 from crodino_lib.config import DataConfig, RunConfig
-from crodino_lib.data.memory import load_scenes
 from crodino_lib.data.registry import DATASETS
+from crodino_lib.data.scene_cache import load_scenes
 from crodino_lib.methods.registry import build_method
 from crodino_lib.train import seeded
 

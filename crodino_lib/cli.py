@@ -56,7 +56,7 @@ def _fail(error: Exception | str, status: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from crodino_lib.config import Budget
+    from crodino_lib.config import AnalysisConfig
 
     parser = argparse.ArgumentParser(
         prog="crodino",
@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         "ask what a study's finished models share and keep apart, beside models that learnt no split",
     )
     _add_subjects(latents)
-    for name, field in Budget.model_fields.items():
+    for name, field in AnalysisConfig.model_fields.items():
         latents.add_argument(f"--{name}", type=int, metavar="N", help=f"{field.description} (default {field.default})")
 
     explore = _command(
@@ -171,10 +171,10 @@ def _add_subjects(command: argparse.ArgumentParser) -> None:
 
 def _subjects(options: argparse.Namespace, **budget: int) -> tuple[Any, list]:
     """The laboratory of a study, and the models asked for."""
-    from crodino_lib.latents.manifold import FEWEST_POINTS
-    from crodino_lib.study.latents import Laboratory
+    from crodino_lib.analysis.latent_analysis import Laboratory
+    from crodino_lib.analysis.manifold import FEWEST_POINTS
+    from crodino_lib.analysis.trained_models import find_models
     from crodino_lib.study.study import Study
-    from crodino_lib.study.subjects import find_subjects
 
     if "points" in options and options.points < FEWEST_POINTS:
         raise ValueError(f"--points {options.points}: a picture needs at least {FEWEST_POINTS}")
@@ -184,7 +184,7 @@ def _subjects(options: argparse.Namespace, **budget: int) -> tuple[Any, list]:
     if wrong := [seed for seed in options.seeds.split(",") if seed and not seed.isdigit()]:
         raise ValueError(f"--seeds {options.seeds!r}: {wrong[0]!r} is not a number")
     seeds = [int(seed) for seed in options.seeds.split(",") if seed]
-    subjects = find_subjects(laboratory.study, methods, seeds)
+    subjects = find_models(laboratory.study, methods, seeds)
     if not subjects:
         raise ValueError(
             f"study {options.name} has no finished model with a network of each of its sensors"
@@ -198,11 +198,11 @@ def _subjects(options: argparse.Namespace, **budget: int) -> tuple[Any, list]:
 
 
 def _latents(options: argparse.Namespace) -> None:
-    from crodino_lib.config import Budget
-    from crodino_lib.latents.reading import diagnose, reading_table
-    from crodino_lib.study.findings import save_findings
+    from crodino_lib.analysis.diagnosis import diagnose, reading_table
+    from crodino_lib.analysis.findings import save_findings
+    from crodino_lib.config import AnalysisConfig
 
-    given = {name: getattr(options, name) for name in Budget.model_fields}
+    given = {name: getattr(options, name) for name in AnalysisConfig.model_fields}
     laboratory, subjects = _subjects(options, **{name: value for name, value in given.items() if value is not None})
     table = save_findings(laboratory, subjects)
     for model, rows in reading_table(table).groupby("model", sort=False):
@@ -216,9 +216,9 @@ def _latents(options: argparse.Namespace) -> None:
 def _explore(options: argparse.Namespace) -> None:
     from pathlib import Path
 
+    from crodino_lib.explorer.explore import explored
     from crodino_lib.explorer.page import write_page
     from crodino_lib.explorer.payload import payload
-    from crodino_lib.study.explore import explored
 
     laboratory, subjects = _subjects(options)
     study = laboratory.study
@@ -233,7 +233,7 @@ def _explore(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from crodino_lib.study.pictures import swept
+    from crodino_lib.analysis.pictures import swept
 
     laboratory, subjects = _subjects(options)
     table = swept(laboratory, subjects, options.half, options.points)
@@ -262,7 +262,7 @@ def _literal(name: str, text: str) -> Any:
 
 
 def _study(options: argparse.Namespace) -> None:
-    from crodino_lib.study.execute import run_study
+    from crodino_lib.study.pipeline import run_study
 
     run_study(_study_config(options))
 
@@ -270,7 +270,7 @@ def _study(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     from crodino_lib.config import choose
     from crodino_lib.methods.registry import METHODS
-    from crodino_lib.study.execute import describe_run
+    from crodino_lib.study.pipeline import describe_run
     from crodino_lib.study.study import Study
     from crodino_lib.study.tables import as_text, comparison_table, run_table
 
@@ -305,7 +305,7 @@ def _setting(pair: str, option: str = "--set") -> tuple[str, Any]:
 
 def _render(options: argparse.Namespace) -> None:
     from crodino_lib.config import DataConfig
-    from crodino_lib.data.rooms.dataset import render_rooms
+    from crodino_lib.rooms.dataset import render_rooms
 
     counts = (options.scenes, max(1, options.scenes // 6), max(1, options.scenes // 3))
     config = DataConfig.parse({"size": options.size, "seed": options.seed, "scenes": counts})
@@ -316,9 +316,9 @@ def _inspect(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from crodino_lib.config import home
-    from crodino_lib.data.inspection import inspect_folder
-    from crodino_lib.figures.sheets import sample_sheet
-    from crodino_lib.files import replacing
+    from crodino_lib.datasets.validate import inspect_folder
+    from crodino_lib.figures.image_grids import sample_sheet
+    from crodino_lib.io import atomic_write
 
     root = Path(options.root).expanduser().resolve()
     chosen = _literal("options", options.options) if options.options else {}
@@ -332,7 +332,7 @@ def _inspect(options: argparse.Namespace) -> int:
         print("", table.to_string(), sep="\n") if len(table) else None
     if found.samples:
         sheet = Path(options.sheet or home() / "results" / "local" / "inspect" / f"{root.name}.png")
-        with replacing(sheet) as path:
+        with atomic_write(sheet) as path:
             sample_sheet(found.samples, found.dataset.card).savefig(path, dpi=144)
         print(f"\ncontact sheet: {sheet}")
     for kind, lines in (("warning", found.warnings), ("PROBLEM", found.problems)):
@@ -350,11 +350,11 @@ def _list(options: argparse.Namespace) -> None:
 
     if options.what == "profiles":
         for name, profile in profiles().items():
-            settings = ", ".join(f"{key} {value}" for key, value in profile.items() if key != "says")
-            print(f"{name:8} {profile['says']}\n{'':8} {settings}")
+            settings = ", ".join(f"{key} {value}" for key, value in profile.items() if key != "description")
+            print(f"{name:8} {profile['description']}\n{'':8} {settings}")
         return
     for name, entry in (METHODS if options.what == "methods" else DATASETS).items():
-        print(f"{name:16} {entry.says}")
+        print(f"{name:16} {entry.description}")
         settings, chosen = (entry.build.Settings, entry.settings) if options.what == "methods" else (entry.options, {})
         allowed = settings.model_json_schema().get("properties", {})
         for setting, field in settings.model_fields.items():
@@ -374,7 +374,7 @@ def _params(options: argparse.Namespace) -> None:
 
 def _status(options: argparse.Namespace) -> None:
     from crodino_lib.config import home
-    from crodino_lib.study.execute import describe_run
+    from crodino_lib.study.pipeline import describe_run
     from crodino_lib.study.study import Study
 
     config = _study_config(options)
@@ -389,7 +389,7 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _tables(options: argparse.Namespace) -> None:
-    from crodino_lib.study.execute import describe_run
+    from crodino_lib.study.pipeline import describe_run
     from crodino_lib.study.study import Study
     from crodino_lib.study.tables import save_tables
 
@@ -397,7 +397,7 @@ def _tables(options: argparse.Namespace) -> None:
     runs, missing = study.finished()
     if not runs:
         raise ValueError(f"study {study.config.name} has no finished run: crodino study trains them")
-    save_tables(runs, study.folder / "tables", study.says(), map(describe_run, missing))
+    save_tables(runs, study.folder / "tables", study.caveat(), map(describe_run, missing))
     print((study.folder / "tables" / "comparison.md").read_text())
     print(study.folder / "tables")
 

@@ -244,7 +244,7 @@ class RunConfig(Strict):
         return self.model_copy(update=own | {"teacher": "", "teacher_sensors": ()})
 
 
-class Budget(Strict):
+class AnalysisConfig(Strict):
     """How much the laboratory of latents looks at; printed with every result."""
 
     rows: int = Field(1000, ge=20, description="most rows of any metric; those of kernels cost its square")
@@ -376,9 +376,9 @@ class StudyConfig(Strict):
         """Name of the results folder."""
         return self.study or f"{self.dataset}-{self.profile}"
 
-    def budget(self, **given: int) -> Budget:
+    def budget(self, **given: int) -> AnalysisConfig:
         """What the laboratory of latents looks at: as ``given``, else as the profile has it, else the default."""
-        return Budget.parse(profiles()[self.profile].get("laboratory", {}) | given)
+        return AnalysisConfig.parse(profiles()[self.profile].get("laboratory", {}) | given)
 
     @property
     def seed_list(self) -> range:

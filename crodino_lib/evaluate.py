@@ -14,7 +14,7 @@ from torch import Tensor
 
 from crodino_lib.augment import plain
 from crodino_lib.data.sample import IGNORE, DatasetCard, Scenes
-from crodino_lib.files import replacing
+from crodino_lib.io import atomic_write
 
 
 def confusion_per_image(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
@@ -149,7 +149,7 @@ def evaluate(
 
 def save_confusion(path: Path, confusion: dict[str, np.ndarray]) -> None:
     """Write ``<split>/<sensors>`` -> (N, K, K) as one compressed file, atomically."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez_compressed(temporary, **confusion)
 
 

@@ -20,15 +20,14 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
+from crodino_lib.analysis.extraction import extract_regions
 from crodino_lib.augment import augment
 from crodino_lib.config import RunConfig, TrainConfig
 from crodino_lib.cost import counted_flops, describe, peak_memory, reset_peak_memory
 from crodino_lib.data.sample import Scenes
 from crodino_lib.evaluate import evaluate, scores
-from crodino_lib.files import replacing
-from crodino_lib.latents.extraction import extract_regions
+from crodino_lib.io import atomic_write, bar, headless, say
 from crodino_lib.methods.base import Method
-from crodino_lib.progress import bar, headless, say
 
 RESUME_EVERY_S = 60.0
 FLOP_LOOKS = 16  # steps whose operations are counted, at even distances; steps need not cost alike
@@ -178,7 +177,7 @@ def train(
             tell(progress, label, row, settings.epochs)
         state["seconds"] = time.monotonic() - started
         if state["step"] % steps_per_epoch == 0 or time.monotonic() - saved_at >= resume_every_s:
-            with replacing(resume_file) as path:
+            with atomic_write(resume_file) as path:
                 torch.save(
                     {
                         "state": state,

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from crodino_lib.config import Budget, DataConfig, RunConfig, StudyConfig, parse_size, profiles
+from crodino_lib.config import AnalysisConfig, DataConfig, RunConfig, StudyConfig, parse_size, profiles
 
 
 def message(**settings):
@@ -20,7 +20,7 @@ def test_every_profile_makes_a_valid_run(profile):
 
 def test_the_five_profiles_are_there_and_the_tour_says_that_it_is_one():
     assert list(profiles()) == ["smoke", "quick", "cpu", "gpu", "paper"]
-    assert profiles()["quick"]["says"] == "a tour, not evidence"
+    assert profiles()["quick"]["description"] == "a tour, not evidence"
 
 
 def test_a_studys_own_setting_wins_over_the_profiles_and_the_profiles_over_the_default():
@@ -86,8 +86,8 @@ def test_identity_changes_with_the_budget_but_not_with_rows_seeds_and_place():
 
 
 def test_a_profile_can_look_at_less_and_what_is_given_counts_more():
-    assert StudyConfig(profile="cpu").budget() == Budget()
-    assert StudyConfig(profile="smoke").budget().permutations < Budget().permutations
+    assert StudyConfig(profile="cpu").budget() == AnalysisConfig()
+    assert StudyConfig(profile="smoke").budget().permutations < AnalysisConfig().permutations
     assert StudyConfig(profile="smoke").budget(permutations=300).permutations == 300
     with pytest.raises(ValueError, match="there is no parameter 'row'"):
         StudyConfig().budget(row=3)

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from crodino_lib.figures.film import BETWEEN, STILL_MS, _Panel, film, film_strip
+from crodino_lib.figures.animation import BETWEEN, STILL_MS, _Panel, film, film_strip
 
 COLLAPSED = "collapsed: all vectors are equal"
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from crodino_lib.analysis.extraction import Latents
 from crodino_lib.config import ModelConfig, RunConfig, TrainConfig
-from crodino_lib.files import replacing
-from crodino_lib.latents.extraction import Latents
+from crodino_lib.io import atomic_write
 from crodino_lib.methods.registry import METHODS, build_method
 from crodino_lib.train import autocast, frame_epochs, one_cycle, resolve_precision, seeded, separately_trained, train
 
@@ -49,7 +49,7 @@ def interrupted(config, scenes, card, folder, died_after, monkeypatch):
         writes += 1
         if writes > died_after:
             raise Killed
-        return replacing(path)
+        return atomic_write(path)
 
     monkeypatch.setattr("crodino_lib.train.replacing", die)
     with pytest.raises(Killed):

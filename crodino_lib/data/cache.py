@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from crodino_lib.data.pictures import DAMAGED
+from crodino_lib.data.image_files import DAMAGED
 from crodino_lib.data.sample import Sample
-from crodino_lib.files import replacing
+from crodino_lib.io import atomic_write
 
 Layout = dict[str, tuple[tuple[int, ...], np.dtype]]
 """Entry of a sample -> shape, scenes first, and type of its array."""
@@ -82,7 +82,7 @@ def fill_arrays(folder: Path, layout: Layout, read: Callable[[Sequence[int]], It
         samples.close()
     for name in layout:
         (folder / f"{name}.part").replace(folder / f"{name}.npy")
-    with replacing(folder / "whole.json") as path:
+    with atomic_write(folder / "whole.json") as path:
         path.write_text(json.dumps({name: checksum(folder / f"{name}.npy") for name in layout}))
     _remove_parts(folder)
     return len(missing)

@@ -35,9 +35,9 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from crodino_lib.config import DataConfig, Names, Strict, choose, nearest
-from crodino_lib.data import pictures
+from crodino_lib.data import image_files
+from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles
 from crodino_lib.data.layouts import LayoutError, existing_root, nested_root
-from crodino_lib.data.pictures import LabelFiles, Pictures, SensorFiles
 from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Sample, SceneDataset, Sensor
 from crodino_lib.data.splits import (
     complete_scenes,
@@ -69,7 +69,7 @@ class FolderSpec(Strict):
     title: str = ""
     classes: Names = Field(min_length=2, max_length=IGNORE)
     palette: Names = Field((), description="one '#rrggbb' per class; empty chooses")
-    rgb: Pictures | None = Field(None, description="pictures in colour, where there are any")
+    rgb: ImageFiles | None = Field(None, description="pictures in colour, where there are any")
     sensors: dict[str, SensorFiles] = Field(default_factory=dict)
     label: LabelFiles
     splits: dict[str, str] = Field(
@@ -88,7 +88,7 @@ class FolderSpec(Strict):
     licensed: bool = True
 
     @property
-    def pictures(self) -> dict[str, Pictures]:
+    def pictures(self) -> dict[str, ImageFiles]:
         """Entry of a sample -> its files: rgb where there is one, the other sensors, the label."""
         return ({"rgb": self.rgb} if self.rgb else {}) | self.sensors | {"label": self.label}
 
@@ -246,9 +246,9 @@ class FolderDataset(SceneDataset):
         files = self._files[scene_id]
         sample: Sample = {"id": scene_id}
         if self.spec.rgb:
-            sample["rgb"] = pictures.read_pixels(files["rgb"], "rgb", self.spec.rgb.bands)
+            sample["rgb"] = image_files.read_pixels(files["rgb"], "rgb", self.spec.rgb.bands)
         for name, sensor in self.spec.sensors.items():
-            sample[name], sample[f"{name}_valid"] = pictures.read_sensor(files[name], sensor)
+            sample[name], sample[f"{name}_valid"] = image_files.read_sensor(files[name], sensor)
         sample["label"] = self._read_label(files["label"])
         first, *others = files
         sizes = {name: "{1}x{0}".format(*sample[name].shape[-2:]) for name in files}
@@ -261,7 +261,7 @@ class FolderDataset(SceneDataset):
         return sample
 
     def _read_label(self, path: Path) -> np.ndarray:
-        return pictures.read_label(path, self.spec.label, self._classes)
+        return image_files.read_label(path, self.spec.label, self._classes)
 
     def fingerprint(self) -> str:
         """A hash of the files, their meaning and the code that reads them; the same wherever the copy lies."""
@@ -269,11 +269,11 @@ class FolderDataset(SceneDataset):
 
     @cached_property
     def _fingerprint(self) -> str:
-        code = Path(__file__).read_bytes() + Path(pictures.__file__).read_bytes()
+        code = Path(__file__).read_bytes() + Path(image_files.__file__).read_bytes()
         total = hashlib.sha256(code + self.spec.model_dump_json().encode() + repr(self._splits).encode())
         for files in self._files.values():
             for path in files.values():
-                total.update(pictures.digest(path))
+                total.update(image_files.digest(path))
         return total.hexdigest()
 
     def _find_files(self) -> dict[str, dict[str, Path]]:
@@ -303,7 +303,7 @@ class FolderDataset(SceneDataset):
         if files.mean and files.std:
             return Sensor(files.channels, files.unit, files.mean, files.std, files.focal)
         train = self._splits["train"]
-        read = [pictures.read_sensor(self._files[i][name], files) for i in train[:: max(1, len(train) // 64)]]
+        read = [image_files.read_sensor(self._files[i][name], files) for i in train[:: max(1, len(train) // 64)]]
         values = np.concatenate([image[:, valid[0]] for image, valid in read], axis=1).astype(np.float64)
         mean, std = (statistic(values, axis=1).round(4).tolist() for statistic in (np.mean, np.std))
         raise ValueError(

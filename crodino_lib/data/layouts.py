@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crodino_lib.config import DataConfig
-from crodino_lib.data.pictures import Pictures, existing_folder
+from crodino_lib.data.image_files import ImageFiles, existing_folder
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z", ".bz2", ".xz")
 
@@ -72,8 +72,8 @@ def nested_root(root: Path, folders: Iterable[str], what: str) -> Path:
 
 
 def choose_layout(
-    root: Path, layouts: Mapping[str, Mapping[str, Pictures]], what: str
-) -> tuple[Path, Mapping[str, Pictures]]:
+    root: Path, layouts: Mapping[str, Mapping[str, ImageFiles]], what: str
+) -> tuple[Path, Mapping[str, ImageFiles]]:
     """The first of ``layouts`` that a copy has.
 
     Args:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from crodino_lib.config import Strict
 from crodino_lib.data.folder import FolderOptions, open_folder
-from crodino_lib.data.kp import open_kp
-from crodino_lib.data.mfnet import MFNetOptions, open_mfnet
-from crodino_lib.data.midair import MidAirOptions, open_midair
-from crodino_lib.data.nyu_mat import NyuOptions
-from crodino_lib.data.nyuv2 import open_nyu13, open_nyu40
-from crodino_lib.data.potsdam import PotsdamOptions, open_potsdam
-from crodino_lib.data.pst900 import Pst900Options, open_pst900
-from crodino_lib.data.rooms.dataset import open_rooms
 from crodino_lib.data.sample import SceneDataset
+from crodino_lib.datasets.kp import open_kp
+from crodino_lib.datasets.mfnet import MFNetOptions, open_mfnet
+from crodino_lib.datasets.midair import MidAirOptions, open_midair
+from crodino_lib.datasets.nyu_mat import NyuOptions
+from crodino_lib.datasets.nyuv2 import open_nyu13, open_nyu40
+from crodino_lib.datasets.potsdam import PotsdamOptions, open_potsdam
+from crodino_lib.datasets.pst900 import Pst900Options, open_pst900
+from crodino_lib.rooms.dataset import open_rooms
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class DatasetEntry:
 
     Attributes:
         open: ``DataConfig -> SceneDataset``.
-        says: what it is, in one sentence.
+        description: what it is, in one sentence.
         needs_root: whether the user points at a copy on disk.
         options: what of it can be chosen.
     """
 
     open: Callable[..., SceneDataset]
-    says: str
+    description: str
     needs_root: bool = True
     options: type[Strict] = Strict
 

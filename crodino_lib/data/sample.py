@@ -92,7 +92,9 @@ class SceneDataset(abc.ABC):
 
     def plot(self, sample: Sample) -> Figure:
         """A figure of one scene: every sensor in its unit, and the label."""
-        from crodino_lib.figures.sheets import sample_sheet  # figures are drawn of datasets, not the other way round
+        from crodino_lib.figures.image_grids import (
+            sample_sheet,  # figures are drawn of datasets, not the other way round
+        )
 
         return sample_sheet([sample], self.card)
 

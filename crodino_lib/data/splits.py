@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from crodino_lib.config import nearest
+from crodino_lib.data.image_files import SUFFIXES, ImageFiles
 from crodino_lib.data.layouts import LayoutError, warn
-from crodino_lib.data.pictures import SUFFIXES, Pictures
 
 
-def read_list(path: Path, files: Pictures) -> list[str]:
+def read_list(path: Path, files: ImageFiles) -> list[str]:
     """Scene ids that a list file names.
 
     Raises:
@@ -39,7 +39,7 @@ def read_list(path: Path, files: Pictures) -> list[str]:
     return ids
 
 
-def scene_ids(text: str, files: Pictures) -> list[str]:
+def scene_ids(text: str, files: ImageFiles) -> list[str]:
     """Scene ids in a split list: bare stems, ``RGB/0001.jpg``, or two columns of which the first counts.
 
     A byte-order mark, carriage returns, blank lines and lines that start with # are passed over; sub-folders stay.
@@ -60,7 +60,7 @@ def scene_ids(text: str, files: Pictures) -> list[str]:
     return ids
 
 
-def _without_ending(name: str, files: Pictures) -> str:
+def _without_ending(name: str, files: ImageFiles) -> str:
     ending = next((end for end in (*files.endings, *SUFFIXES) if name.lower().endswith(end)), "")
     return name[: len(name) - len(ending)]
 

@@ -8,7 +8,7 @@ import html
 import json
 from pathlib import Path
 
-from crodino_lib.files import replacing
+from crodino_lib.io import atomic_write
 
 HERE = Path(__file__).parent
 SCRIPT, STYLE = HERE / "explorer.js", HERE / "explorer.css"
@@ -59,7 +59,7 @@ def write_page(data: dict, path: Path) -> Path:
         script=script,
         data=json.dumps(data, allow_nan=False).replace("<", "\\u003c"),  # or a name could end the script element
     )
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
 

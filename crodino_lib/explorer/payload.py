@@ -17,7 +17,7 @@ from crodino_lib.config import choose
 from crodino_lib.data.encodings import measured
 from crodino_lib.data.sample import IGNORE, DatasetCard, Scenes
 from crodino_lib.figures.base import MISSING_COLOUR, MODALITY_COLOURS, SPARE_STYLES, class_colours, modality_styles
-from crodino_lib.figures.sheets import COLOUR_MAPS
+from crodino_lib.figures.image_grids import COLOUR_MAPS
 
 BLOCKS = ("shared", "private")
 ROW_COLUMNS = ("image", "class", "left", "top", "right", "bottom")

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import traitlets
 
+from crodino_lib.analysis.extraction import FACTOR
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.explorer.page import SCRIPT, STYLE
 from crodino_lib.explorer.payload import ExploredRun, payload
-from crodino_lib.latents.extraction import FACTOR
 
 
 class Explorer(anywidget.AnyWidget):

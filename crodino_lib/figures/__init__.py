@@ -15,7 +15,7 @@ from crodino_lib.figures.charts import (
     stage_alignment,
     training_curves,
 )
-from crodino_lib.figures.sheets import augmentation_sheet, map_sheet, prediction_sheet, scene_sheet
+from crodino_lib.figures.image_grids import augmentation_sheet, map_sheet, prediction_sheet, scene_sheet
 
 __all__ = [
     "MODALITY_COLOURS",

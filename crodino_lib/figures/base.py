@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from crodino_lib.data.sample import DatasetCard
-from crodino_lib.files import replacing
+from crodino_lib.io import atomic_write
 
 TWO_COLUMNS_MM = 183
 MODALITY_COLOURS = {
@@ -77,9 +77,9 @@ def save(figure: Figure, folder: Path, stem: str, data: pd.DataFrame) -> list[Pa
     """
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
     for suffix, metadata in undated.items():
-        with replacing(Path(folder) / f"{stem}.{suffix}") as path:
+        with atomic_write(Path(folder) / f"{stem}.{suffix}") as path:
             figure.savefig(path, metadata=metadata)
-    with replacing(Path(folder) / f"{stem}.csv") as path:
+    with atomic_write(Path(folder) / f"{stem}.csv") as path:
         data.to_csv(path, index=not isinstance(data.index, pd.RangeIndex))
     return [Path(folder) / f"{stem}.{suffix}" for suffix in (*undated, "csv")]
 

@@ -170,7 +170,7 @@ def manifold(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, embed
     """The latent manifolds: one row per model, one column per half; colour is the class, marker the sensor.
 
     Args:
-        points: from ``crodino_lib.latents.manifold.fit_manifolds``.
+        points: from ``crodino_lib.analysis.manifold.fit_manifolds``.
         table: from the same. A half without points, which has collapsed, is told in words.
         card: gives the classes' colours.
         embedding: ``UMAP``, or ``PCA`` for the second opinion.

@@ -20,10 +20,10 @@ from crodino_lib.losses.feature_imitation import feature_imitation
 from crodino_lib.losses.pixel_contrast import pixel_contrast, sample_pixels
 from crodino_lib.losses.pixel_distillation import pixel_distillation
 from crodino_lib.losses.regions import cover, nearest_labels
-from crodino_lib.methods.streamed import StreamedMethod
+from crodino_lib.methods.multi_stream import StreamedMethod
 from crodino_lib.models.bank import ClassBank
-from crodino_lib.models.exchange import FUSED, ExchangeForm, ExchangeRule
-from crodino_lib.models.gated_fusion import GatedFusion, GateForm
+from crodino_lib.models.cen import FUSED, ExchangeForm, ExchangeRule
+from crodino_lib.models.csk_net import GatedFusion, GateForm
 from crodino_lib.models.segnet import SegNet, SegOutput
 
 PROJECTED = 256  # width of the space in which pixels are contrasted

@@ -16,8 +16,8 @@ from crodino_lib.losses.cosine_overlap import cosine_overlap
 from crodino_lib.losses.domain import domain_cross_entropy, reverse_gradient
 from crodino_lib.losses.segmentation import segmentation_cross_entropy
 from crodino_lib.methods.base import Method
+from crodino_lib.models.discom_net import TwoEncoderNet
 from crodino_lib.models.segnet import conv_block
-from crodino_lib.models.two_encoders import TwoEncoderNet
 
 
 class DisCoMSettings(Strict):

@@ -29,8 +29,8 @@ from crodino_lib.losses.receptive_masks import mask_overlap, masked_distillation
 from crodino_lib.losses.regions import cover, nearest_labels, region_vectors
 from crodino_lib.losses.segmentation import segmentation_cross_entropy
 from crodino_lib.methods.base import Method
-from crodino_lib.models.adapter import adapter, at_size_of
 from crodino_lib.models.bank import ClassBank
+from crodino_lib.models.feature_adapter import adapter, at_size_of
 from crodino_lib.models.segnet import SegOutput, conv_block
 
 Loss = Literal[

@@ -11,8 +11,8 @@ from crodino_lib.augment import Batch
 from crodino_lib.config import Strict
 from crodino_lib.losses.segmentation import segmentation_cross_entropy
 from crodino_lib.methods.base import Method
-from crodino_lib.methods.streamed import StreamedMethod
-from crodino_lib.models.exchange import ExchangeForm, ExchangeFusion, ExchangeRule
+from crodino_lib.methods.multi_stream import StreamedMethod
+from crodino_lib.models.cen import ExchangeForm, ExchangeFusion, ExchangeRule
 from crodino_lib.models.fusion import LateFusion, fusion_net
 from crodino_lib.models.segnet import SegNet
 

@@ -23,12 +23,12 @@ class MethodEntry:
 
     Attributes:
         build: the method's class.
-        says: what it is, in one sentence.
+        description: what it is, in one sentence.
         settings: where this row departs from the class's defaults.
     """
 
     build: type[Method]
-    says: str
+    description: str
     settings: dict[str, Any] = field(default_factory=dict)
 
 

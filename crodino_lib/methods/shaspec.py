@@ -12,7 +12,7 @@ from crodino_lib.data.sample import DatasetCard
 from crodino_lib.losses.segmentation import segmentation_cross_entropy
 from crodino_lib.losses.shared_specific import modality_cross_entropy, shared_distance
 from crodino_lib.methods.base import Method
-from crodino_lib.models.shared_specific import SharedSpecificNet
+from crodino_lib.models.shaspec_net import SharedSpecificNet
 
 
 class ShaSpecSettings(Strict):

@@ -16,7 +16,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from crodino_lib.config import StudyConfig, home
-from crodino_lib.files import read_json, replacing
+from crodino_lib.io import atomic_write, read_json
 from crodino_lib.study.runs import source_hash
 
 LAST_LINES = 15
@@ -117,9 +117,9 @@ def execute(source: Path, folder: Path, config: StudyConfig, key: str, log: Text
             f"last lines of its log:\n{lines}\nexecuted so far: {executed.notebook}"
         ) from error
     body, _ = nbconvert.HTMLExporter(embed_images=True).from_filename(str(executed.notebook))
-    with replacing(executed.html) as path:
+    with atomic_write(executed.html) as path:
         path.write_text(body)
-    with replacing(executed.stamp) as path:
+    with atomic_write(executed.stamp) as path:
         path.write_text(json.dumps({"key": key}))
     return executed
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from crodino_lib.files import replacing
+from crodino_lib.io import atomic_write
 from crodino_lib.study.notebooks import Executed
 from crodino_lib.study.runs import Run, environment
 from crodino_lib.study.study import Study
@@ -48,13 +48,13 @@ def write_report(study: Study, runs: list[Run], comparison: pd.DataFrame, notebo
         "environment": environment(),
         "runs": [str(run.folder.relative_to(study.folder)) for run in runs],
     }
-    with replacing(page) as path:
+    with atomic_write(page) as path:
         path.write_text(
             _PAGE.format(
                 title=html.escape(f"crodino: {study.config.name}"),
-                says=html.escape(f"{study.card.title}. {study.says()}"),
+                says=html.escape(f"{study.card.title}. {study.caveat()}"),
                 table=as_text(comparison).to_html(index=False, border=0),
-                caption=html.escape(caption(comparison, study.says())),
+                caption=html.escape(caption(comparison, study.caveat())),
                 figures="\n".join(_figure(picture, page.parent) for picture in sorted(study.figures.glob("*.png"))),
                 notebooks="".join(_link(executed, page.parent) for executed in notebooks),
                 settings=html.escape(json.dumps(settings, indent=1)),

@@ -22,7 +22,7 @@ from crodino_lib.config import RunConfig
 from crodino_lib.cost import inference_cost, latency_ms
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.evaluate import evaluate, load_confusion, save_confusion, scores
-from crodino_lib.files import locked, read_json, replacing
+from crodino_lib.io import atomic_write, file_lock, read_json
 from crodino_lib.methods.base import Method
 from crodino_lib.methods.registry import build_method
 from crodino_lib.train import autocast, train
@@ -151,16 +151,16 @@ def fetch_run(config: RunConfig, runs: Path, fingerprint: str, card: DatasetCard
         method.load_teacher(parent.folder)
     for split in card.splits:
         _ = scenes[split]  # a damaged test picture is told before training, not after
-    with locked(folder):
+    with file_lock(folder):
         if run := finished_run(folder):  # another process finished it while this one waited
             return run
         resume_file = folder / "resume.pt"
         trained = train(method, scenes["train"], scenes["val"], config, resume_file, frames=folder / "frames")
         confusion = confusions(method, scenes, card, config, trained.cost["precision"])
         for name, weights in trained.students.items():
-            with replacing(folder / f"student-{name}.safetensors") as path:
+            with atomic_write(folder / f"student-{name}.safetensors") as path:
                 save_file(weights, path)
-        with replacing(folder / "history.csv") as path:
+        with atomic_write(folder / "history.csv") as path:
             trained.history.to_csv(path, index=False)
         save_confusion(folder / "confusion.npz", confusion)
         record = {
@@ -172,10 +172,10 @@ def fetch_run(config: RunConfig, runs: Path, fingerprint: str, card: DatasetCard
             "metrics": {key: metrics(matrix, card) for key, matrix in confusion.items()},
             "convention": CONVENTION,
             "cost": trained.cost | {"students": {name: deployed_cost(method, name) for name in method.students}},
-            "parent": told_of(parent) if parent else None,
+            "parent": teacher_record(parent) if parent else None,
             "environment": environment(),
         }
-        with replacing(folder / "run.json") as path:  # last: its presence says that the folder is complete
+        with atomic_write(folder / "run.json") as path:  # last: its presence says that the folder is complete
             path.write_text(json.dumps(record, indent=1))
         resume_file.unlink(missing_ok=True)
         return Run(folder, record)
@@ -220,7 +220,7 @@ def deployed_cost(method: Method, name: str) -> dict[str, float]:
     return inference_cost(student, images) | {"latency_ms": latency_ms(student, images)}
 
 
-def told_of(teacher: Run) -> dict:
+def teacher_record(teacher: Run) -> dict:
     """What a run's record says of its teacher's run: where it is, its score and its share of the cost."""
     name = "+".join(teacher.config.sensors)
     return {

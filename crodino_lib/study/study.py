@@ -12,10 +12,10 @@ import pandas as pd
 
 from crodino_lib.config import ENCODINGS, RunConfig, StudyConfig, choose, home, profiles
 from crodino_lib.data.encodings import encoded
-from crodino_lib.data.memory import load_scenes
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.data.sample import DatasetCard, SceneDataset, Scenes
-from crodino_lib.files import read_json, replacing
+from crodino_lib.data.scene_cache import load_scenes
+from crodino_lib.io import atomic_write, read_json
 from crodino_lib.methods.base import Method
 from crodino_lib.methods.registry import METHODS, build_method, check_run
 from crodino_lib.study.parameters import notebook_parameters
@@ -114,7 +114,7 @@ class Study:
             raise ValueError(
                 f"the results folder {self.folder} is not empty and holds no study.json; choose another name"
             )
-        with replacing(file) as path:
+        with atomic_write(file) as path:
             path.write_text(json.dumps(mine, indent=1))
 
     @cached_property
@@ -199,10 +199,10 @@ class Study:
 
     def save_table(self, table: pd.DataFrame, stem: str) -> None:
         """Write ``tables/<stem>.csv``, atomically."""
-        with replacing(self.folder / "tables" / f"{stem}.csv") as path:
+        with atomic_write(self.folder / "tables" / f"{stem}.csv") as path:
             table.to_csv(path, index=False, float_format="%.6g")
 
-    def says(self) -> str:
+    def caveat(self) -> str:
         """The warning that belongs on every page: what this profile's numbers are good for."""
         profile = profiles()[self.config.profile]
         given = {name: getattr(self.config, name) for name in profile if hasattr(self.config, name)}
@@ -215,7 +215,7 @@ class Study:
         ]
         if changed:  # whatever the profile promises, this is not it
             return f"Profile {self.config.profile}, changed: {', '.join(changed)}."
-        return f"Profile {self.config.profile}: {profile['says']}."
+        return f"Profile {self.config.profile}: {profile['description']}."
 
     def _folder_of(self, config: RunConfig) -> Path:
         return run_folder(self.folder / "runs", config, self.fingerprint)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crodino_lib.evaluate import interval, resampled_mious
-from crodino_lib.files import replacing
+from crodino_lib.io import atomic_write
 from crodino_lib.study.runs import Run
 
 
@@ -232,14 +232,14 @@ def save_tables(runs: list[Run], folder: Path, says: str, missing: Iterable[str]
     table = run_table(runs)
     comparison, costs = comparison_table(table), cost_table(table)
     for name, frame in {"runs": table, "comparison": comparison, "costs": costs, "classes": class_table(runs)}.items():
-        with replacing(folder / f"{name}.csv") as path:
+        with atomic_write(folder / f"{name}.csv") as path:
             frame.to_csv(path, index=False, float_format="%.4f")
     absent = "; ".join(missing)
-    with replacing(folder / "comparison.md") as path:
+    with atomic_write(folder / "comparison.md") as path:
         path.write_text(f"{to_markdown(as_text(comparison))}\n{caption(comparison, says)}\n")
         if absent:
             path.write_text(f"{path.read_text()}\nNot run: {absent}.\n")
-    with replacing(folder / "costs.md") as path:
+    with atomic_write(folder / "costs.md") as path:
         path.write_text(f"{to_markdown(costs.round(2))}\n{COST_CAPTION}\n")
     return comparison
 

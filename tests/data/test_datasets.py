@@ -7,9 +7,9 @@ from miniatures import kp, mfnet, midair, potsdam, pst900
 
 from crodino_lib.augment import augment
 from crodino_lib.config import DataConfig, RunConfig
-from crodino_lib.data.memory import load_scenes
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.data.sample import RGB, check_sample
+from crodino_lib.data.scene_cache import load_scenes
 from crodino_lib.methods.registry import build_method
 from crodino_lib.train import seeded
 

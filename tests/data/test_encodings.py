@@ -9,8 +9,8 @@ from crodino_lib.augment import augment, plain
 from crodino_lib.config import DataConfig
 from crodino_lib.data.encodings import EncodedSensor, encode, encoded, measured, nearest_valid, surface_normals
 from crodino_lib.data.folder import open_folder
-from crodino_lib.data.memory import load_scenes
 from crodino_lib.data.sample import RGB, DatasetCard, Scenes, Sensor
+from crodino_lib.data.scene_cache import load_scenes
 
 DEPTH = Sensor(1, "m", (4.0,), (1.0,), focal=0.7)
 CARD = DatasetCard(

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from crodino_lib.config import DataConfig
-from crodino_lib.data.export import write_folder
 from crodino_lib.data.folder import open_folder
-from crodino_lib.data.rooms.dataset import open_rooms
+from crodino_lib.datasets.export import write_folder
+from crodino_lib.rooms.dataset import open_rooms
 
 
 @pytest.fixture

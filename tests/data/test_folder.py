@@ -9,16 +9,24 @@ from pydantic import ValidationError
 
 from crodino_lib.config import DataConfig, RunConfig
 from crodino_lib.data.folder import PALETTE, FolderSpec, open_folder
+from crodino_lib.data.image_files import (
+    ImageFiles,
+    LabelFiles,
+    SensorFiles,
+    digest,
+    read_label,
+    read_pixels,
+    read_sensor,
+)
 from crodino_lib.data.layouts import DataWarning
-from crodino_lib.data.pictures import LabelFiles, Pictures, SensorFiles, digest, read_label, read_pixels, read_sensor
 from crodino_lib.data.sample import check_sample
 from crodino_lib.data.splits import consecutive_runs, hold_out, scene_ids
 from crodino_lib.methods.registry import METHODS, build_method
 
-RGB = Pictures(dir="RGB")
+RGB = ImageFiles(dir="RGB")
 
 
-def opened(root: Path):
+def load_npz(root: Path):
     return open_folder(DataConfig(dataset="folder", root=str(root)))
 
 
@@ -33,7 +41,7 @@ def edit(root: Path, old: str, new: str) -> None:
 
 
 def test_a_scene_is_read_as_stored_and_keeps_the_contract(mini):
-    dataset = opened(mini)
+    dataset = load_npz(mini)
     sample = dataset.read("0011")
     check_sample(sample, dataset.card)
     depth = np.asarray(Image.open(mini / "Depth/0011.png")).astype(np.float32)
@@ -45,7 +53,7 @@ def test_a_scene_is_read_as_stored_and_keeps_the_contract(mini):
 
 
 def test_the_card_says_what_the_settings_say(mini):
-    card = opened(mini).card
+    card = load_npz(mini).card
     assert card.splits == ("train", "val", "test")
     assert card.native_size == (48, 40)
     assert card.sensors["depth"].mean == (2.5,)
@@ -130,7 +138,7 @@ def test_suffixes_are_found_whatever_their_case_and_sub_folders_are_kept(mini):
             path.rename(mini / folder / "set00" / (path.stem + path.suffix.upper()))
     (mini / "test.txt").write_text("0005\nRGB/set00/0043.JPG\n")
     (mini / "train.txt").write_text((mini / "train.txt").read_text().replace("\n004", "\nset00/004"))
-    dataset = opened(mini)
+    dataset = load_npz(mini)
     assert dataset.ids("test") == ["0005", "set00/0043"]
     assert dataset.read("set00/0043")["label"].shape == (40, 48)
 
@@ -138,31 +146,31 @@ def test_suffixes_are_found_whatever_their_case_and_sub_folders_are_kept(mini):
 def test_two_files_that_fit_one_id_are_refused_until_ext_chooses(mini):
     shutil.copy(mini / "Label/0001.png", mini / "Label/0001.bmp")
     with pytest.raises(ValueError, match=r"0001\.(png|bmp) and .*0001\.(png|bmp) both fit the id '0001'.*ext"):
-        opened(mini)
+        load_npz(mini)
     edit(mini, '"Label"', '"Label", ext = ".png"')
-    opened(mini)
+    load_npz(mini)
 
 
 def test_the_root_must_be_given():
     with pytest.raises(ValueError, match="needs root"):
-        opened("")
+        load_npz("")
 
 
 def test_a_missing_root_proposes_its_neighbour(mini):
     with pytest.raises(FileNotFoundError, match="Did you mean 'mini'"):
-        opened(mini.parent / "mimi")
+        load_npz(mini.parent / "mimi")
 
 
 def test_a_sensor_folder_in_another_case_is_proposed(mini):
     edit(mini, 'dir = "Depth"', 'dir = "DEPTH"')
     with pytest.raises(FileNotFoundError, match="Did you mean 'Depth'"):
-        opened(mini)
+        load_npz(mini)
 
 
 def test_without_settings_an_example_is_shown(mini):
     (mini / "dataset.toml").unlink()
     with pytest.raises(FileNotFoundError, match=r"(?s)dataset\.toml is missing.*name = \"mine\""):
-        opened(mini)
+        load_npz(mini)
 
 
 def test_all_missing_files_are_counted_and_the_first_ten_named(mini):
@@ -170,14 +178,14 @@ def test_all_missing_files_are_counted_and_the_first_ten_named(mini):
         path.unlink()
     (mini / "Label/0001.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"18 file\(s\) of the 17 scenes.* and 8 more") as error:
-        opened(mini)
+        load_npz(mini)
     assert str(error.value).count("Depth/00") == 10
 
 
 def test_a_missing_list_proposes_another(mini):
     edit(mini, 'test = "test.txt"', 'test = "tests.txt"')
     with pytest.raises(FileNotFoundError, match=r"tests\.txt does not exist.*Did you mean 'test\.txt'"):
-        opened(mini)
+        load_npz(mini)
 
 
 # -- settings
@@ -200,7 +208,7 @@ def test_a_missing_list_proposes_another(mini):
 def test_wrong_settings_are_refused_by_name(mini, old, new, says):
     edit(mini, old, new)
     with pytest.raises(ValueError, match=says):
-        opened(mini)
+        load_npz(mini)
 
 
 def test_a_palette_must_fit_the_classes():
@@ -224,7 +232,7 @@ def test_a_sensor_without_normalisation_is_told_the_measured_one(mini):
         valid.append(raw[raw > 0] / 1000)
     mean = np.concatenate(valid).mean()
     with pytest.raises(ValueError, match=rf"needs mean and std in m.*mean = \[{round(float(mean), 4)}"):
-        opened(mini)
+        load_npz(mini)
 
 
 # -- broken files
@@ -232,14 +240,14 @@ def test_a_sensor_without_normalisation_is_told_the_measured_one(mini):
 
 @pytest.mark.parametrize("name", ["RGB/0003.jpg", "Depth/0003.png", "Label/0003.png"])
 def test_a_truncated_picture_is_named(mini, name):
-    path, dataset = mini / name, opened(mini)
+    path, dataset = mini / name, load_npz(mini)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=rf"{name}.*cannot be read"):
         dataset.read("0003")
 
 
 def test_a_file_that_went_away_is_named(mini):
-    dataset = opened(mini)
+    dataset = load_npz(mini)
     (mini / "Depth/0003.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"Depth/0003\.png"):
         dataset.read("0003")
@@ -248,14 +256,14 @@ def test_a_file_that_went_away_is_named(mini):
 def test_pictures_of_unequal_size_are_named_with_their_sizes(mini, save):
     save(mini / "Depth/0003.png", np.ones((20, 24), np.uint16))
     with pytest.raises(ValueError, match=r"Depth/0003\.png has 24x20 .*RGB/0003\.jpg has 48x40"):
-        opened(mini).read("0003")
+        load_npz(mini).read("0003")
 
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_a_label_in_colours_is_refused(mini, save, channels):
     save(mini / "Label/0003.png", np.zeros((40, 48, channels), np.uint8))
     with pytest.raises(ValueError, match=rf"Label/0003\.png holds {channels} channels, expected one"):
-        opened(mini).read("0003")
+        load_npz(mini).read("0003")
 
 
 def test_label_ids_outside_the_classes_are_named(mini, save):
@@ -263,11 +271,11 @@ def test_label_ids_outside_the_classes_are_named(mini, save):
     label[0, :2] = 4, 77
     save(mini / "Label/0003.png", label)
     with pytest.raises(ValueError, match=r"Label/0003\.png holds the ids \[4, 77\].*expected 1\.\.3"):
-        opened(mini).read("0003")
+        load_npz(mini).read("0003")
 
 
 def test_an_unknown_scene_or_split_proposes_the_nearest(mini):
-    dataset = opened(mini)
+    dataset = load_npz(mini)
     with pytest.raises(ValueError, match=r"no scene '00031'.*Did you mean '0031'"):
         dataset.read("00031")
     with pytest.raises(ValueError, match="Did you mean 'train'"):
@@ -296,14 +304,14 @@ def test_a_list_keeps_sub_folders_and_dots_that_are_no_suffix():
 
 
 def test_a_list_may_name_files_by_their_full_ending():
-    assert scene_ids("0001_rgb.png", Pictures(dir="RGB", ext="_rgb.png")) == ["0001"]
+    assert scene_ids("0001_rgb.png", ImageFiles(dir="RGB", ext="_rgb.png")) == ["0001"]
 
 
 def test_lists_with_windows_lines_open_as_others(mini):
-    before = opened(mini).ids("train")
+    before = load_npz(mini).ids("train")
     text = (mini / "train.txt").read_text()
     (mini / "train.txt").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
-    assert opened(mini).ids("train") == before
+    assert load_npz(mini).ids("train") == before
 
 
 @pytest.mark.parametrize(
@@ -318,14 +326,14 @@ def test_lists_with_windows_lines_open_as_others(mini):
 def test_a_list_that_cannot_be_meant_is_refused(mini, content, says):
     (mini / "test.txt").write_bytes(content)
     with pytest.raises(ValueError, match=says):
-        opened(mini)
+        load_npz(mini)
 
 
 def test_a_given_val_list_is_used(mini):
     (mini / "val.txt").write_text("0005\n")
     (mini / "test.txt").write_text("0006\n0043\n")
     edit(mini, 'test = "test.txt"', 'test = "test.txt", val = "val.txt"')
-    dataset = opened(mini)
+    dataset = load_npz(mini)
     assert (len(dataset.ids("train")), dataset.ids("val")) == (14, ["0005"])
 
 
@@ -357,10 +365,10 @@ def test_one_long_video_cannot_be_split_in_whole_runs():
 
 
 def test_the_fingerprint_is_of_the_files_not_of_where_they_lie(mini):
-    before = opened(mini).fingerprint()
+    before = load_npz(mini).fingerprint()
     moved = mini.parent / "elsewhere"
     shutil.copytree(mini, moved)
-    assert opened(moved).fingerprint() == before
+    assert load_npz(moved).fingerprint() == before
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "npy"])
@@ -381,7 +389,7 @@ def test_the_fingerprint_changes_with_files_settings_and_splits(mini, save, chan
     (mini / "val.txt").write_text("0005")
     (mini / "test.txt").write_text("0006\n0043")
     edit(mini, 'test = "test.txt"', 'val = "val.txt", test = "test.txt"')
-    before = opened(mini).fingerprint()
+    before = load_npz(mini).fingerprint()
     if change == "label":
         save(mini / "Label/0003.png", np.ones((40, 48), np.uint8))
     elif change == "settings":
@@ -391,7 +399,7 @@ def test_the_fingerprint_changes_with_files_settings_and_splits(mini, save, chan
     else:
         (mini / "val.txt").write_text("0005\n0006")
         (mini / "test.txt").write_text("0043")
-    assert opened(mini).fingerprint() != before
+    assert load_npz(mini).fingerprint() != before
 
 
 # -- two sensors of any kind
@@ -435,7 +443,7 @@ def farm(tmp_path, save):
 
 
 def test_two_sensors_without_rgb_are_a_dataset_and_split_by_scene(farm):
-    dataset = opened(farm)
+    dataset = load_npz(farm)
     assert list(dataset.card.sensors) == ["red", "nir"]
     sample = dataset.read("10")
     check_sample(sample, dataset.card)
@@ -449,7 +457,7 @@ def test_two_sensors_without_rgb_are_a_dataset_and_split_by_scene(farm):
 def test_a_scene_that_lacks_a_picture_is_left_out_and_named(farm):
     (farm / "nir/12.png").unlink()
     with pytest.warns(DataWarning, match=r"1 scene\(s\) are left out, as they have no nir: 12$"):
-        dataset = opened(farm)
+        dataset = load_npz(farm)
     assert "12" not in dataset.ids("train") + dataset.ids("val") + dataset.ids("test")
 
 
@@ -459,7 +467,7 @@ def test_folders_train_and_test_are_the_splits(farm):
             part = "test" if path.name.startswith("4") else "train"
             (farm / kind / part).mkdir(exist_ok=True)
             path.rename(farm / kind / part / path.name)
-    dataset = opened(farm)
+    dataset = load_npz(farm)
     assert dataset.ids("test") == [f"test/{i}" for i in (40, 41, 42, 43)]
 
 
@@ -467,22 +475,22 @@ def test_folders_of_different_names_share_no_scene(farm):
     for path in (farm / "nir").iterdir():
         path.rename(path.with_stem(f"{path.stem}_nir"))
     with pytest.raises(ValueError, match=r"no scene has all its files; found 16 of red, 16 of nir.*nir: 10_nir"):
-        opened(farm)
+        load_npz(farm)
     edit(farm, 'dir = "nir"', 'dir = "nir"\next = "_nir.png"')
-    assert opened(farm).read("10")["nir_valid"].all()
+    assert load_npz(farm).read("10")["nir_valid"].all()
 
 
 def test_one_sensor_is_no_study(farm):
     text = (farm / "dataset.toml").read_text()
     (farm / "dataset.toml").write_text(text[: text.index("[sensors.nir]")])
     with pytest.raises(ValueError, match="needs two sensors"):
-        opened(farm)
+        load_npz(farm)
 
 
 @pytest.mark.parametrize("method", ["baseline", "acnet", "csk-net", "discom-kd", "shaspec"])
 def test_rows_serve_sensors_of_any_name(farm, method):
     config = DataConfig(dataset="folder", root=str(farm), size="48x32")
-    dataset = opened(farm)
+    dataset = load_npz(farm)
     build = METHODS[method].build
     sensors = ("red", "nir")[: build.sensor_count]
     taught = {"teacher": "baseline", "teacher_sensors": ("red",)} if build.taught_by else {}
@@ -504,10 +512,10 @@ def test_rows_serve_sensors_of_any_name(farm, method):
 def test_a_split_that_is_measured_is_never_trained_on(mini, lists, says):
     edit(mini, 'test = "test.txt" }', f'test = "test.txt", {lists} }}')
     with pytest.raises(ValueError, match=says):
-        opened(mini)
+        load_npz(mini)
 
 
 def test_a_line_that_names_two_scenes_is_refused(mini):
     (mini / "test.txt").write_text("RGB/0005.jpg Label/0006.png\n")
     with pytest.raises(ValueError, match=r"names two scenes: 'RGB/0005\.jpg Label/0006\.png'"):
-        opened(mini)
+        load_npz(mini)

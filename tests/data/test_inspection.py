@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from crodino_lib.cli import main
-from crodino_lib.data import inspection
-from crodino_lib.data.inspection import contents, inspect_folder
+from crodino_lib.datasets import validate as inspection
+from crodino_lib.datasets.validate import contents, inspect_folder
 
 
 def test_a_known_folder_is_named_and_nothing_stands_against_it(mini):

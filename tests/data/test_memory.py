@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from crodino_lib.config import DataConfig, cache_dir
-from crodino_lib.data import cache, memory
+from crodino_lib.data import cache
+from crodino_lib.data import scene_cache as memory
 from crodino_lib.data.folder import open_folder
-from crodino_lib.data.memory import load_scenes, resize_sample
+from crodino_lib.data.scene_cache import load_scenes, resize_sample
 
 SENSORS = ("rgb", "depth")
 
@@ -314,7 +315,7 @@ def test_two_processes_build_it_once(mini):
     chosen = config(mini)
     code = (
         "import sys, json; from crodino_lib.config import DataConfig; from crodino_lib.data.folder import open_folder;"
-        "from crodino_lib.data.memory import load_scenes; c = DataConfig.parse(json.loads(sys.argv[1]));"
+        "from crodino_lib.data.scene_cache import load_scenes; c = DataConfig.parse(json.loads(sys.argv[1]));"
         "s = load_scenes(open_folder(c), 'train', c, ('rgb', 'depth')); print(int(s.images['rgb'].sum()))"
     )
     settings = chosen.model_dump(include={"dataset", "root", "size"})

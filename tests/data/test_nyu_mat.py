@@ -15,10 +15,11 @@ from miniatures.nyu import gradient, write, write_export
 from PIL import Image
 
 from crodino_lib.config import DataConfig, home
-from crodino_lib.data import nyu_mat
 from crodino_lib.data.layouts import DataWarning
-from crodino_lib.data.nyu_mat import NyuMatDataset, NyuOptions
-from crodino_lib.data.nyu_tables import (
+from crodino_lib.data.sample import check_sample
+from crodino_lib.datasets import nyu_mat
+from crodino_lib.datasets.nyu_mat import NyuMatDataset, NyuOptions
+from crodino_lib.datasets.nyu_tables import (
     FROM_40,
     FROM_894,
     OTHERFURNITURE,
@@ -29,8 +30,7 @@ from crodino_lib.data.nyu_tables import (
     forty_of_894,
     official_split,
 )
-from crodino_lib.data.nyuv2 import CLASSES, open_nyu13, open_nyu40
-from crodino_lib.data.sample import check_sample
+from crodino_lib.datasets.nyuv2 import CLASSES, open_nyu13, open_nyu40
 
 COPY = Path(os.environ.get("CRODINO_NYU_ROOT") or home().parent / "shared/data/nyuv2")
 needs_copy = pytest.mark.skipif(not COPY.is_dir(), reason="no copy of NYU Depth v2; set CRODINO_NYU_ROOT")
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::crodino_lib.data.layouts.DataWa
 OPENERS = {13: open_nyu13, 40: open_nyu40}
 
 
-def opened(root, count=40, **options):
+def load_npz(root, count=40, **options):
     config = DataConfig(dataset=f"nyu{count}", root=str(root)).model_copy(update={"options": options})
     return OPENERS[count](config)
 
@@ -119,7 +119,7 @@ def test_a_whole_file_has_the_official_scenes_and_warns_of_nothing(tmp_path):
     path = write(tmp_path, count=1449)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        dataset = opened(path)
+        dataset = load_npz(path)
     scenes, official = scenes_of(dataset), official_split()
     assert sorted(scenes["train"] + scenes["val"]) == official["train"]
     assert scenes["test"] == official["test"]
@@ -133,7 +133,7 @@ def test_a_whole_file_has_the_official_scenes_and_warns_of_nothing(tmp_path):
 
 @pytest.mark.parametrize("count", [13, 40])
 def test_a_scene_is_read_upright_in_metres_and_classes(tmp_path, count):
-    dataset = opened(write(tmp_path), count)
+    dataset = load_npz(write(tmp_path), count)
     sample, expected = dataset.read("0004"), gradient(4, (8, 6))
     check_sample(sample, dataset.card)
     for row in range(6):
@@ -151,17 +151,17 @@ def test_a_scene_is_read_upright_in_metres_and_classes(tmp_path, count):
 
 def test_raw_depth_has_holes_and_refined_depth_has_none(tmp_path):
     path = write(tmp_path)
-    sample, expected = opened(path, depth="raw").read("0004"), gradient(4, (8, 6))["rawDepths"]
+    sample, expected = load_npz(path, depth="raw").read("0004"), gradient(4, (8, 6))["rawDepths"]
     np.testing.assert_array_equal(sample["depth"][0], expected)
     np.testing.assert_array_equal(sample["depth_valid"][0], expected > 0)
     assert 0 < sample["depth_valid"].mean() < 1
-    card = opened(path, depth="raw").card
+    card = load_npz(path, depth="raw").card
     assert (card.sensors["depth"].mean, card.sensors["depth"].std) == ((2.769019,), (1.350417,))
     assert "raw" in card.notes
 
 
 def test_all_894_names_are_read_back(tmp_path):
-    dataset = opened(write(tmp_path))
+    dataset = load_npz(write(tmp_path))
     seen = {}
     for scene_id in (f"{number:04d}" for number in range(1, 28)):
         raw = gradient(int(scene_id), (8, 6))["labels"]
@@ -173,14 +173,14 @@ def test_depth_that_is_no_number_is_invalid(tmp_path):
     path = write(tmp_path)
     with h5py.File(path, "r+") as file:
         file["depths"][3, 2, 1] = np.nan
-    sample = opened(path).read("0004")
+    sample = load_npz(path).read("0004")
     assert np.argwhere(~sample["depth_valid"][0]).tolist() == [[1, 2]]
     assert sample["depth"][0, 1, 2] == 0
 
 
 def test_the_border_is_left_out_where_that_is_asked_for(tmp_path):
     path = write(tmp_path, size=(640, 480), numbers=[4])
-    whole, inside = opened(path), opened(path, crop_border=True)
+    whole, inside = load_npz(path), load_npz(path, crop_border=True)
     assert (whole.card.native_size, inside.card.native_size) == ((640, 480), (561, 427))
     assert "border" in inside.card.notes
     assert "border" not in whole.card.notes
@@ -194,11 +194,11 @@ def test_the_border_is_left_out_where_that_is_asked_for(tmp_path):
 
 def test_a_border_of_another_size_is_not_guessed(tmp_path):
     with pytest.raises(ValueError, match=r"nyu_depth.* has 8x6 pixels; crop_border"):
-        opened(write(tmp_path), crop_border=True)
+        load_npz(write(tmp_path), crop_border=True)
 
 
 def test_it_is_read_by_threads_and_copies_each_with_a_handle_of_its_own(tmp_path, monkeypatch):
-    dataset, opens = opened(write(tmp_path)), []
+    dataset, opens = load_npz(write(tmp_path)), []
     expected = [dataset.read(scene_id)["rgb"] for scene_id in dataset.ids("train")]
     original = nyu_mat.open_entries
     monkeypatch.setattr(nyu_mat, "open_entries", lambda *given: opens.append(given) or original(*given))
@@ -222,19 +222,19 @@ def test_the_fingerprint_is_that_of_content_and_choices(tmp_path):
         return gradient(number, size) | {"images": pixels}
 
     path = write(tmp_path / "one", size=(640, 480), numbers=[3], scene=noise)
-    first = opened(path).fingerprint()
+    first = load_npz(path).fingerprint()
     shutil.copy(path, tmp_path / "moved.mat")
-    assert opened(tmp_path / "moved.mat").fingerprint() == first
+    assert load_npz(tmp_path / "moved.mat").fingerprint() == first
     chosen = ((13, {}), (40, {"depth": "raw"}), (40, {"crop_border": True}))
-    others = [opened(path, count, **options).fingerprint() for count, options in chosen]
+    others = [load_npz(path, count, **options).fingerprint() for count, options in chosen]
     with h5py.File(path, "r+") as file:
         file["labels"][2, 0, 0] += 1  # which lies behind almost a megabyte of noise
-    others.append(opened(path).fingerprint())
+    others.append(load_npz(path).fingerprint())
     assert len({first, *others}) == 5
 
 
 def test_scenes_and_splits_that_do_not_exist_propose_the_nearest(tmp_path):
-    dataset = opened(write(tmp_path))
+    dataset = load_npz(write(tmp_path))
     with pytest.raises(ValueError, match=r"no scene '0028'. Did you mean '00"):
         dataset.read("0028")
     with pytest.raises(ValueError, match=r"'trian' does not exist.*Did you mean 'train'"):
@@ -245,14 +245,14 @@ def test_scenes_and_splits_that_do_not_exist_propose_the_nearest(tmp_path):
 def test_a_file_with_other_than_1449_scenes_warns_and_keeps_the_official_split(tmp_path, count, train):
     path = write(tmp_path, count=count, numbers=[3])
     with pytest.warns(DataWarning, match=rf"labeled\.mat holds {count} scenes, published 1449"):
-        scenes = scenes_of(opened(path))
+        scenes = scenes_of(load_npz(path))
     assert len(scenes["train"]) + len(scenes["val"]) == train
     assert not set(scenes["test"]) - set(official_split()["test"])
 
 
 def test_a_file_without_a_scene_to_train_on_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds 2 scene\(s\), expected 1449"):
-        opened(write(tmp_path, count=2))
+        load_npz(write(tmp_path, count=2))
 
 
 # -- bad files
@@ -277,7 +277,7 @@ def test_an_array_that_is_another_is_named(tmp_path, key, change, message):
     path = write(tmp_path)
     rewrite(path, key, change)
     with pytest.raises(ValueError, match=f"(?s)nyu_depth_v2_labeled.*{message}"):
-        opened(path)
+        load_npz(path)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_values_that_cannot_be_are_named_with_their_scene(tmp_path, key, change,
     path = write(tmp_path)
     rewrite(path, key, change)
     with pytest.raises(ValueError, match=f"labeled.mat, scene 0004: {message}"):
-        opened(path).read("0004")
+        load_npz(path).read("0004")
 
 
 def test_a_group_in_place_of_an_array_is_refused(tmp_path):
@@ -301,7 +301,7 @@ def test_a_group_in_place_of_an_array_is_refused(tmp_path):
         del file["labels"]
         file.create_group("labels")
     with pytest.raises(ValueError, match="no array 'labels'"):
-        opened(path)
+        load_npz(path)
 
 
 def save_as_version_5(path):
@@ -324,7 +324,7 @@ def test_a_file_that_is_not_the_original_is_refused(tmp_path, damage, message):
     damage(path)
     for root in (path, tmp_path):
         with pytest.raises(ValueError, match=f"(?s)nyu_depth_v2_labeled.mat .*{message}"):
-            opened(root)
+            load_npz(root)
 
 
 def test_damaged_pixels_are_an_error_that_names_the_scene(tmp_path):
@@ -335,14 +335,14 @@ def test_damaged_pixels_are_an_error_that_names_the_scene(tmp_path):
         file.seek(chunk.byte_offset)
         file.write(b"\xff" * chunk.size)
     with pytest.raises(ValueError, match=r"labeled.mat, scene 0004 cannot be read"):
-        opened(path).read("0004")
+        load_npz(path).read("0004")
 
 
 def test_without_h5py_the_error_says_what_to_install(tmp_path, monkeypatch):
     path = write(tmp_path)
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r"labeled.mat is read by h5py.*crodino\[nyu\]"):
-        opened(path)
+        load_npz(path)
 
 
 # -- which layout
@@ -350,19 +350,19 @@ def test_without_h5py_the_error_says_what_to_install(tmp_path, monkeypatch):
 
 def test_the_file_is_found_in_folders_and_whatever_its_case(tmp_path):
     path = write(tmp_path / "deep/er")
-    expected = opened(path).fingerprint()
-    assert opened(tmp_path).fingerprint() == opened(tmp_path / "deep").fingerprint() == expected
+    expected = load_npz(path).fingerprint()
+    assert load_npz(tmp_path).fingerprint() == load_npz(tmp_path / "deep").fingerprint() == expected
     path.rename(path.with_name("NYU_depth_v2_Labeled.mat"))
-    assert opened(tmp_path).fingerprint() == expected
+    assert load_npz(tmp_path).fingerprint() == expected
     path = path.with_name("NYU_depth_v2_Labeled.mat").rename(path.with_name("mine"))
-    assert opened(path).fingerprint() == expected
+    assert load_npz(path).fingerprint() == expected
 
 
 def test_of_two_files_one_must_be_named(tmp_path):
     write(tmp_path / "one")
     write(tmp_path / "two")
     with pytest.raises(ValueError, match=r"holds 2 files nyu_depth_v2_labeled.mat; give one as root: .*one/.*two/"):
-        opened(tmp_path)
+        load_npz(tmp_path)
 
 
 def test_a_misspelt_file_proposes_its_neighbour(tmp_path):
@@ -370,21 +370,21 @@ def test_a_misspelt_file_proposes_its_neighbour(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"labelled.mat does not exist.*Did you mean 'nyu_depth_v2_labeled.mat'"
     ):
-        opened(tmp_path / "nyu_depth_v2_labelled.mat")
+        load_npz(tmp_path / "nyu_depth_v2_labelled.mat")
 
 
 def test_an_archive_is_to_be_unpacked(tmp_path):
     (tmp_path / "nyu_depth_v2_labeled.mat.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(ValueError, match="is an archive; unpack it"):
-        opened(tmp_path / "nyu_depth_v2_labeled.mat.gz")
+        load_npz(tmp_path / "nyu_depth_v2_labeled.mat.gz")
     with pytest.raises(FileNotFoundError, match=r"Unpack nyu_depth_v2_labeled.mat.gz first"):
-        opened(tmp_path)
+        load_npz(tmp_path)
 
 
 def test_a_folder_of_no_layout_says_what_each_expects(tmp_path):
     (tmp_path / "pictures").mkdir()
     with pytest.raises(FileNotFoundError) as error:
-        opened(tmp_path)
+        load_npz(tmp_path)
     for part in (
         "pictures/",
         "label40, rgb",
@@ -397,21 +397,21 @@ def test_a_folder_of_no_layout_says_what_each_expects(tmp_path):
 def test_the_original_goes_before_a_tree(tmp_path):
     write(tmp_path)
     write_export(tmp_path)
-    assert isinstance(opened(tmp_path), NyuMatDataset)
+    assert isinstance(load_npz(tmp_path), NyuMatDataset)
 
 
 @pytest.mark.parametrize("options", [{"depth": "raw"}, {"crop_border": True}])
 def test_the_tree_of_8_bits_refuses_what_it_does_not_have(mini_nyu, options):
     with pytest.raises(ValueError, match=r"is a tree of 8 bits: it has no raw depth.*crop_border need"):
-        opened(mini_nyu, **options)
+        load_npz(mini_nyu, **options)
 
 
 def test_the_tree_of_8_bits_may_lie_deeper_and_needs_the_labels_that_are_asked_for(mini_nyu):
-    assert opened(mini_nyu.parent).fingerprint() == opened(mini_nyu).fingerprint()
+    assert load_npz(mini_nyu.parent).fingerprint() == load_npz(mini_nyu).fingerprint()
     shutil.rmtree(mini_nyu / "label13")
-    assert len(opened(mini_nyu, 40).ids("test")) == 2
+    assert len(load_npz(mini_nyu, 40).ids("test")) == 2
     with pytest.raises(FileNotFoundError, match="expected the folders label13, rgb"):
-        opened(mini_nyu, 13)
+        load_npz(mini_nyu, 13)
 
 
 def test_options_are_checked():
@@ -424,8 +424,8 @@ def test_options_are_checked():
 
 @pytest.mark.parametrize(("count", "depth"), [(13, "raw"), (40, "refined")])
 def test_the_export_reads_as_the_original_does_but_for_ids_and_millimetres(tmp_path, count, depth):
-    original = opened(write(tmp_path / "mat"), count, depth=depth)
-    export = opened(write_export(tmp_path / "export"), count, depth=depth)
+    original = load_npz(write(tmp_path / "mat"), count, depth=depth)
+    export = load_npz(write_export(tmp_path / "export"), count, depth=depth)
     assert export.card == original.card
     for split, ids in scenes_of(original).items():
         assert export.ids(split) == [f"{int(scene_id) - 1:04d}" for scene_id in ids]
@@ -439,18 +439,18 @@ def test_the_export_reads_as_the_original_does_but_for_ids_and_millimetres(tmp_p
 
 def test_a_small_export_warns_that_numbers_do_not_compare(tmp_path):
     with pytest.warns(DataWarning, match=r"train 18 \(published 795\), test 9 \(published 654\)"):
-        opened(write_export(tmp_path))
+        load_npz(write_export(tmp_path))
 
 
 def test_the_export_leaves_out_the_border_and_knows_it_for_full_size_only(tmp_path):
     write_export(tmp_path)
     with pytest.raises(ValueError, match=r"first scene of train, has 8x6 pixels; crop_border"):
-        opened(tmp_path, crop_border=True)
+        load_npz(tmp_path, crop_border=True)
     big = write_export(tmp_path / "big", count=3, size=(640, 480)) / "train"
     for folder in (path.name for path in big.iterdir()):
         shutil.copy(big / folder / "0002.png", tmp_path / "train" / folder / "0002.png")
     shutil.rmtree(tmp_path / "big")
-    whole, inside = opened(tmp_path), opened(tmp_path, crop_border=True)
+    whole, inside = load_npz(tmp_path), load_npz(tmp_path, crop_border=True)
     assert inside.card.native_size == (561, 427)
     assert inside.fingerprint() != whole.fingerprint()
     cut = inside.read("0002")
@@ -471,54 +471,54 @@ def test_the_export_leaves_out_the_border_and_knows_it_for_full_size_only(tmp_pa
 def test_depth_of_an_export_that_is_another_is_named(tmp_path, save, array, message):
     save(write_export(tmp_path) / "train/depth/0002.png", array)
     with pytest.raises(ValueError, match=message):
-        opened(tmp_path).read("0002")
+        load_npz(tmp_path).read("0002")
 
 
 def test_labels_of_an_export_outside_the_classes_are_named(tmp_path, save):
     save(write_export(tmp_path) / "train/semantic_40/0003.png", np.full((6, 8), 41, np.uint8))
     with pytest.raises(ValueError, match=r"semantic_40/0003.png holds the ids \[41\]"):
-        opened(tmp_path).read("0003")
+        load_npz(tmp_path).read("0003")
 
 
 def test_a_truncated_picture_of_an_export_is_named(tmp_path):
     path = write_export(tmp_path) / "test/rgb/0000.png"
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ValueError, match=r"test/rgb/0000.png \(50 bytes\) cannot be read"):
-        opened(tmp_path).read("0000")
+        load_npz(tmp_path).read("0000")
 
 
 def test_a_missing_picture_of_an_export_is_counted_with_its_sensor(tmp_path):
     (write_export(tmp_path) / "train/depth/0002.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 file\(s\) of the 27 scenes.*depth of 0002 \(named as \w+/depth/"):
-        opened(tmp_path)
-    assert len(opened(tmp_path, depth="raw").ids("test")) == 9
+        load_npz(tmp_path)
+    assert len(load_npz(tmp_path, depth="raw").ids("test")) == 9
 
 
 @pytest.mark.parametrize(("folder", "options"), [("test/depth_raw", {"depth": "raw"}), ("train/rgb", {})])
 def test_a_missing_folder_of_an_export_is_named(tmp_path, folder, options):
     shutil.rmtree(write_export(tmp_path) / folder)
     with pytest.raises(FileNotFoundError, match=folder):
-        opened(tmp_path, **options)
+        load_npz(tmp_path, **options)
 
 
 def test_folders_in_another_case_are_not_the_export(tmp_path):
     (write_export(tmp_path) / "train").rename(tmp_path / "Train")
     with pytest.raises(FileNotFoundError, match=r"(?s)Train/.*train/rgb"):
-        opened(tmp_path)
+        load_npz(tmp_path)
 
 
 def test_lists_with_carriage_returns_are_the_same_lists(tmp_path):
-    expected = scenes_of(opened(write_export(tmp_path)))
+    expected = scenes_of(load_npz(write_export(tmp_path)))
     for name in ("train.txt", "test.txt"):
         path = tmp_path / name
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    assert scenes_of(opened(tmp_path)) == expected
+    assert scenes_of(load_npz(tmp_path)) == expected
 
 
 def test_a_missing_list_of_an_export_is_named(tmp_path):
     (write_export(tmp_path) / "test.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"test\.txt does not exist"):
-        opened(tmp_path)
+        load_npz(tmp_path)
 
 
 def test_lists_that_count_from_one_or_are_swapped_are_refused(tmp_path):
@@ -530,17 +530,17 @@ def test_lists_that_count_from_one_or_are_swapped_are_refused(tmp_path):
         match=r"train.txt names \d+ scene\(s\) that are not in the official train, such as 0"
         r"|3 scene\(s\) are in both train and test",
     ):
-        opened(tmp_path)
+        load_npz(tmp_path)
     (tmp_path / "train.txt").write_text(lists["test"] * 2)
     (tmp_path / "test.txt").write_text(lists["train"])
     with pytest.raises(ValueError, match=r"train.txt names 9 scene\(s\) more than once"):
-        opened(tmp_path)
+        load_npz(tmp_path)
     (tmp_path / "train.txt").write_text(lists["train"].replace("0026\n", ""))
     (tmp_path / "test.txt").write_text(lists["test"] + "0026\n")
     with pytest.raises(
         ValueError, match=r"test.txt names 1 scene\(s\) that are not in the official test, such as 0026"
     ):
-        opened(tmp_path)
+        load_npz(tmp_path)
 
 
 # -- the copy
@@ -563,7 +563,7 @@ def test_the_copy_reads_alike_through_8_bits_and_through_the_original_file(tmp_p
     numbers = (1, 3, 1400)
     path = write(tmp_path, count=1449, size=(640, 480), numbers=numbers, scene=scene)
     for count in (13, 40):
-        original, copy = opened(path, count), opened(COPY, count)
+        original, copy = load_npz(path, count), load_npz(COPY, count)
         assert scenes_of(original) == scenes_of(copy)
         assert original.card.native_size == copy.card.native_size
         for scene_id in (f"{number:04d}" for number in numbers):

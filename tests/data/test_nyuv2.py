@@ -6,21 +6,21 @@ import pytest
 from PIL import Image
 
 from crodino_lib.config import DataConfig, home
-from crodino_lib.data.nyuv2 import open_nyu13, open_nyu40
 from crodino_lib.data.sample import check_sample
 from crodino_lib.data.splits import consecutive_runs
+from crodino_lib.datasets.nyuv2 import open_nyu13, open_nyu40
 
 COPY = Path(os.environ.get("CRODINO_NYU_ROOT") or home().parent / "shared/data/nyuv2")
 needs_copy = pytest.mark.skipif(not COPY.is_dir(), reason="no copy of NYU Depth v2; set CRODINO_NYU_ROOT")
 
 
-def opened(opener, name, root):
+def load_npz(opener, name, root):
     return opener(DataConfig(dataset=name, root=str(root)))
 
 
 @pytest.mark.parametrize(("opener", "count"), [(open_nyu13, 13), (open_nyu40, 40)])
 def test_the_layout_is_read_in_metres_and_classes(mini_nyu, opener, count):
-    dataset = opened(opener, f"nyu{count}", mini_nyu)
+    dataset = load_npz(opener, f"nyu{count}", mini_nyu)
     assert len(dataset.card.classes) == len(set(dataset.card.classes)) == len(set(dataset.card.palette)) == count
     for split, expected in (("train", 7), ("val", 1), ("test", 2)):
         assert len(dataset.ids(split)) == expected
@@ -33,18 +33,18 @@ def test_the_layout_is_read_in_metres_and_classes(mini_nyu, opener, count):
 
 def test_a_pixel_without_depth_is_invalid(mini_nyu, save):
     save(mini_nyu / "depth/0004.png", np.zeros((40, 48), np.uint8))
-    sample = opened(open_nyu13, "nyu13", mini_nyu).read("0004")
+    sample = load_npz(open_nyu13, "nyu13", mini_nyu).read("0004")
     assert not sample["depth_valid"].any()
 
 
 def test_a_copy_without_depth_is_refused(mini_nyu):
     (mini_nyu / "depth").rename(mini_nyu / "depths")
     with pytest.raises(FileNotFoundError, match="Did you mean 'depths'"):
-        opened(open_nyu13, "nyu13", mini_nyu)
+        load_npz(open_nyu13, "nyu13", mini_nyu)
 
 
 def test_the_card_says_that_numbers_are_not_comparable(mini_nyu):
-    card = opened(open_nyu13, "nyu13", mini_nyu).card
+    card = load_npz(open_nyu13, "nyu13", mini_nyu).card
     assert "not comparable" in card.notes
     assert "ECCV 2012" in card.citation
     assert card.licensed
@@ -52,7 +52,7 @@ def test_the_card_says_that_numbers_are_not_comparable(mini_nyu):
 
 @needs_copy
 def test_the_copy_has_the_official_split_and_its_size():
-    dataset = opened(open_nyu13, "nyu13", COPY)
+    dataset = load_npz(open_nyu13, "nyu13", COPY)
     train, val, test = (dataset.ids(split) for split in dataset.card.splits)
     assert (len(train) + len(val), len(test)) == (795, 654)
     assert sorted(train + val + test) == [f"{index:04d}" for index in range(1, 1450)]
@@ -65,7 +65,7 @@ def test_the_copy_has_the_official_split_and_its_size():
 @needs_copy
 @pytest.mark.parametrize(("opener", "count"), [(open_nyu13, 13), (open_nyu40, 39)])
 def test_scenes_of_the_copy_keep_the_contract(opener, count):
-    dataset = opened(opener, "nyu13" if count == 13 else "nyu40", COPY)
+    dataset = load_npz(opener, "nyu13" if count == 13 else "nyu40", COPY)
     seen = set()
     for scene_id in dataset.ids("train")[::25]:
         sample = dataset.read(scene_id)
@@ -78,7 +78,7 @@ def test_scenes_of_the_copy_keep_the_contract(opener, count):
 
 @needs_copy
 def test_the_normalisation_is_that_of_the_copy():
-    dataset = opened(open_nyu13, "nyu13", COPY)
+    dataset = load_npz(open_nyu13, "nyu13", COPY)
     values = np.concatenate([dataset.read(i)["depth"].ravel()[::50] for i in dataset.ids("train")[::10]])
     sensor = dataset.card.sensors["depth"]
     assert values.mean() == pytest.approx(sensor.mean[0], abs=0.15)

@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 import tifffile
 
+from crodino_lib.data.image_files import (
+    ImageFiles,
+    LabelFiles,
+    SensorFiles,
+    decode,
+    read_label,
+    read_pixels,
+    read_sensor,
+)
 from crodino_lib.data.layouts import LayoutError, choose_layout, nested_root
-from crodino_lib.data.pictures import LabelFiles, Pictures, SensorFiles, decode, read_label, read_pixels, read_sensor
 from crodino_lib.data.sample import RGB, DatasetCard, Sensor, check_sample
 from crodino_lib.data.splits import splits_by_folder
 
@@ -20,14 +28,14 @@ def test_groups_of_a_pattern_are_the_id_and_other_files_are_not_ours(tmp_path):
     for name in ("set00/V000/visible/I01.jpg", "set00/V000/lwir/I01.jpg", "set00/V001/visible/I01.JPG"):
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "images" / name).write_bytes(b"")
-    files = Pictures(dir="images", ext=".jpg", pattern=r"(set\d\d)/(V\d{3})/visible/(I\d+)")
+    files = ImageFiles(dir="images", ext=".jpg", pattern=r"(set\d\d)/(V\d{3})/visible/(I\d+)")
     assert sorted(files.index(tmp_path)) == ["set00/V000/I01", "set00/V001/I01"]
 
 
 @pytest.mark.parametrize(("pattern", "says"), [("(", "not a regular expression"), ("a+", "has no group")])
 def test_a_pattern_that_gives_no_id_is_refused(pattern, says):
     with pytest.raises(ValueError, match=rf"pattern.*{says}"):
-        Pictures.parse({"dir": "x", "pattern": pattern})
+        ImageFiles.parse({"dir": "x", "pattern": pattern})
 
 
 def test_bands_of_one_file_are_different_sensors(tmp_path, save):
@@ -113,7 +121,10 @@ def test_an_archive_that_was_not_unpacked_is_pointed_at(tmp_path):
 
 
 def test_every_layout_that_was_tried_is_told(tmp_path):
-    layouts = {"one": {"rgb": Pictures(dir="rgb")}, "two": {"rgb": Pictures(dir="RGB"), "label": Pictures(dir="L")}}
+    layouts = {
+        "one": {"rgb": ImageFiles(dir="rgb")},
+        "two": {"rgb": ImageFiles(dir="RGB"), "label": ImageFiles(dir="L")},
+    }
     with pytest.raises(LayoutError, match=r"x as 'one'.*folders rgb(.|\n)*x as 'two'.*folders L, RGB"):
         choose_layout(tmp_path, layouts, "x")
     (tmp_path / "RGB").mkdir()
@@ -206,7 +217,7 @@ def test_links_are_followed_and_loops_end(tmp_path):
     (tmp_path / "rgb").mkdir()
     (tmp_path / "rgb/part").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "rgb/loop").symlink_to(tmp_path / "rgb")
-    assert sorted(Pictures(dir="rgb").index(tmp_path)) == ["part/1"]
+    assert sorted(ImageFiles(dir="rgb").index(tmp_path)) == ["part/1"]
 
 
 def test_a_label_is_one_band_of_those_there_are(tmp_path, save):

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from crodino_lib.config import DataConfig
-from crodino_lib.data import mfnet
 from crodino_lib.data.folder import PRESETS, FolderSpec, open_folder
 from crodino_lib.data.layouts import DataWarning
-from crodino_lib.data.memory import load_scenes
 from crodino_lib.data.sample import check_sample
+from crodino_lib.data.scene_cache import load_scenes
 from crodino_lib.data.splits import hold_out
+from crodino_lib.datasets import mfnet
 
 HEIGHT, WIDTH = 36, 48
 TRAIN = [f"{number:05d}D" for number in (1, 2, 4, 6, 7, 9, 11, 13, 14, 16, 18, 20)]
@@ -83,7 +83,7 @@ def write(root, preset):
     return root
 
 
-def opened(root, preset):
+def load_npz(root, preset):
     return open_folder(DataConfig(dataset="folder", root=str(root), options={"preset": preset}))
 
 
@@ -97,7 +97,7 @@ def test_every_preset_has_a_copy_here():
 
 @pytest.mark.parametrize("preset", LAYOUTS)
 def test_a_preset_reads_the_layout_it_is_named_after(tmp_path, preset):
-    dataset = opened(write(tmp_path, preset), preset)
+    dataset = load_npz(write(tmp_path, preset), preset)
     sensor = next(name for name in dataset.card.sensors if name != "rgb")
     picture, other, _, _, last, _ = LAYOUTS[preset]
     shifted = preset in ("cmx-nyu", "dformer-nyu", "dformer-sunrgbd")
@@ -129,7 +129,7 @@ def test_a_preset_reads_the_layout_it_is_named_after(tmp_path, preset):
 @pytest.mark.parametrize("preset", LAYOUTS)
 def test_a_preset_is_found_one_folder_deeper(tmp_path, preset):
     write(tmp_path / "copy/unpacked", preset)
-    assert first(preset) in (dataset := opened(tmp_path / "copy", preset)).ids("train") + dataset.ids("val")
+    assert first(preset) in (dataset := load_npz(tmp_path / "copy", preset)).ids("train") + dataset.ids("val")
 
 
 @pytest.mark.parametrize("preset", LAYOUTS)
@@ -175,20 +175,20 @@ STYLES = {
 
 @pytest.mark.parametrize("preset", ["cmx-nyu", "dformer-nyu", "dformer-sunrgbd"])
 def test_every_style_of_list_names_the_same_scenes(tmp_path, preset):
-    before = opened(write(tmp_path, preset), preset).ids("test")
+    before = load_npz(write(tmp_path, preset), preset).ids("test")
     for name, line in STYLES.items():
         mark = b"\xef\xbb\xbf" if name == "byte-order mark" else b""
         (tmp_path / "test.txt").write_bytes(mark + "".join(map(line.format, TEST)).encode())
-        assert opened(tmp_path, preset).ids("test") == before == TEST
+        assert load_npz(tmp_path, preset).ids("test") == before == TEST
     mixed = "".join(line.format(stem) for stem, line in zip(TEST, STYLES.values(), strict=False))
     (tmp_path / "test.txt").write_text(mixed)
-    assert opened(tmp_path, preset).ids("test") == TEST
+    assert load_npz(tmp_path, preset).ids("test") == TEST
 
 
 def test_lists_of_cmnext_may_have_two_columns(tmp_path):
     write(tmp_path, "cmnext-mfnet")
     (tmp_path / "test.txt").write_text("".join(f"{stem} {stem}\n" for stem in TEST))
-    assert opened(tmp_path, "cmnext-mfnet").ids("test") == TEST
+    assert load_npz(tmp_path, "cmnext-mfnet").ids("test") == TEST
 
 
 def test_ids_that_are_numbered_through_leave_a_val_of_sun_in_runs():
@@ -208,7 +208,7 @@ def test_ids_that_are_numbered_through_leave_a_val_of_sun_in_runs():
 
 @pytest.mark.parametrize("preset", ["cmx-nyu", "dformer-nyu", "dformer-sunrgbd"])
 def test_the_label_that_wraps_equals_an_explicit_map(tmp_path, preset):
-    wrapped = opened(write(tmp_path, preset), preset)
+    wrapped = load_npz(write(tmp_path, preset), preset)
     values = KNOWN[preset] | {"name": "spelt"}
     last = len(values["classes"])
     values["label"] = {key: value for key, value in values["label"].items() if key != "offset"}
@@ -225,11 +225,11 @@ def test_an_id_beyond_the_classes_of_sun_is_refused(tmp_path):
     write(tmp_path, "dformer-sunrgbd")
     save(tmp_path / "labels/00002D.png", ids_up_to(38, 0))
     with pytest.raises(ValueError, match=r"labels/00002D\.png holds the ids \[38\]"):
-        opened(tmp_path, "dformer-sunrgbd").read("00002D")
+        load_npz(tmp_path, "dformer-sunrgbd").read("00002D")
 
 
 def test_depth_of_matplotlib_is_one_channel_from_near_to_far(tmp_path):
-    dataset = opened(write(tmp_path, "dformer-nyu"), "dformer-nyu")
+    dataset = load_npz(write(tmp_path, "dformer-nyu"), "dformer-nyu")
     stored = Image.open(tmp_path / "Depth/00001D.png")
     assert stored.mode == "RGBA"
     depth, metric = dataset.read("00001D")["depth"][0], grey(0)
@@ -244,7 +244,7 @@ def test_a_single_channel_sensor_reads_the_same_however_it_is_stored(tmp_path, p
     path, (name,) = tmp_path / LAYOUTS[preset][1].format("00001D"), KNOWN[preset]["sensors"]
     opaque = np.dstack([grey(0), grey(0), grey(0), np.full((HEIGHT, WIDTH), 255, np.uint8)])
     save(path, {"one channel": grey(0), "three equal": opaque[..., :3], "opaque": opaque}[mode])
-    np.testing.assert_array_equal(opened(tmp_path, preset).read("00001D")[name][0], grey(0))
+    np.testing.assert_array_equal(load_npz(tmp_path, preset).read("00001D")[name][0], grey(0))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_depth_of_another_kind_is_refused(tmp_path, pixels):
     write(tmp_path, "dformer-nyu")
     save(tmp_path / "Depth/00001D.png", pixels)
     with pytest.raises(ValueError, match=r"Depth/00001D\.png holds uint.*expected kind 'u8'"):
-        opened(tmp_path, "dformer-nyu").read("00001D")
+        load_npz(tmp_path, "dformer-nyu").read("00001D")
 
 
 def test_scenes_of_sun_may_differ_in_size_and_come_out_equally_large(tmp_path):
@@ -264,7 +264,7 @@ def test_scenes_of_sun_may_differ_in_size_and_come_out_equally_large(tmp_path):
     for folder in ("RGB", "Depth", "labels"):
         for path in (tmp_path / folder).glob("0000[1-4]D.*"):
             Image.open(path).resize((60, 44), Image.Resampling.NEAREST).save(path)
-    dataset = opened(tmp_path, "dformer-sunrgbd")
+    dataset = load_npz(tmp_path, "dformer-sunrgbd")
     assert dataset.read("00002D")["label"].shape == (44, 60)
     assert dataset.read("00006D")["label"].shape == (36, 48)
     assert dataset.card.native_size in ((60, 44), (48, 36))
@@ -279,14 +279,14 @@ def test_sensors_of_one_scene_may_not_differ_in_size(tmp_path):
     write(tmp_path, "dformer-sunrgbd")
     save(tmp_path / "Depth/00002D.png", grey(0)[::2, ::2])
     with pytest.raises(ValueError, match=r"Depth/00002D\.png has 24x18 .*RGB/00002D\.jpg has 48x36"):
-        opened(tmp_path, "dformer-sunrgbd").read("00002D")
+        load_npz(tmp_path, "dformer-sunrgbd").read("00002D")
 
 
 def test_holes_of_the_thermal_projection_are_invalid_in_pst900_only(tmp_path):
     for preset, folder in (("sigma-pst900", "thermal_resize"), ("sigma-mfnet", "Modal")):
         root = write(tmp_path / preset, preset)
         save(root / folder / "00001D.png", np.zeros((HEIGHT, WIDTH), np.uint8))
-        assert opened(root, preset).read("00001D")["thermal_valid"].all() == (preset == "sigma-mfnet")
+        assert load_npz(root, preset).read("00001D")["thermal_valid"].all() == (preset == "sigma-mfnet")
 
 
 # -- copies that are not right
@@ -298,20 +298,20 @@ def test_a_file_that_a_list_names_and_nobody_has_is_named(tmp_path, preset, entr
     path = write(tmp_path, preset) / LAYOUTS[preset][entry].format("00002D")
     path.unlink()
     with pytest.raises(FileNotFoundError, match=rf"1 file\(s\).* {re.escape(str(path.relative_to(tmp_path)))}"):
-        opened(tmp_path, preset)
+        load_npz(tmp_path, preset)
 
 
 def test_a_scene_of_msrs_that_lacks_a_sensor_is_told(tmp_path):
     (write(tmp_path, "msrs") / "train/ir/00002D.png").unlink()
     with pytest.warns(DataWarning, match=r"1 scene\(s\) are left out, as they have no thermal: train/00002D"):
-        dataset = opened(tmp_path, "msrs")
+        dataset = load_npz(tmp_path, "msrs")
     assert "train/00002D" not in dataset.ids("train") + dataset.ids("val")
 
 
 def test_a_copy_of_msrs_without_test_never_has_one_drawn(tmp_path):
     (write(tmp_path, "msrs") / "test").rename(tmp_path / "later")
     with pytest.raises(ValueError, match="scenes lie in train; expected the folders train and test"):
-        opened(tmp_path, "msrs")
+        load_npz(tmp_path, "msrs")
 
 
 @pytest.mark.filterwarnings("error")
@@ -319,7 +319,7 @@ def test_pictures_for_detection_in_msrs_are_no_scenes(tmp_path):
     write(tmp_path, "msrs")
     for name in ("detection/vi/1.png", "train/Segmentation_visualize/00001D.png"):
         save(tmp_path / name, rgb(0))
-    dataset = opened(tmp_path, "msrs")
+    dataset = load_npz(tmp_path, "msrs")
     assert len(dataset.ids("train") + dataset.ids("val")) == len(TRAIN)
 
 
@@ -329,12 +329,12 @@ def test_a_folder_that_is_something_else_is_refused(tmp_path, preset):
     with pytest.raises(
         (FileNotFoundError, ValueError), match=r"is not preset .*expected the folders|no scene has all|holds no picture"
     ):
-        opened(tmp_path, preset)
+        load_npz(tmp_path, preset)
 
 
 def test_an_unknown_preset_proposes_the_nearest(tmp_path):
     with pytest.raises(ValueError, match="Did you mean 'sigma-mfnet'"):
-        opened(tmp_path, "sigma-mfnett")
+        load_npz(tmp_path, "sigma-mfnett")
 
 
 @pytest.mark.parametrize("preset", ["sigma-mfnet", "cmnext-mfnet"])
@@ -345,14 +345,14 @@ def test_swapped_folders_are_refused(tmp_path, preset):
     (tmp_path / other).rename(tmp_path / one)
     (tmp_path / "x").rename(tmp_path / other)
     with pytest.raises(ValueError, match=r"00001D\.(png|jpg) holds .*expected kind '(rgb|u8)'"):
-        opened(tmp_path, preset).read("00001D")
+        load_npz(tmp_path, preset).read("00001D")
 
 
 @pytest.mark.parametrize("preset", LAYOUTS)
 def test_a_truncated_label_is_named(tmp_path, preset):
     place = first(preset).split("/")
     path = write(tmp_path, preset) / LAYOUTS[preset][3].format(*place)
-    dataset = opened(tmp_path, preset)
+    dataset = load_npz(tmp_path, preset)
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(ValueError, match=rf"{re.escape(str(path))} \(60 bytes\) cannot be read"):
         dataset.read(first(preset))
@@ -364,7 +364,7 @@ def test_labels_that_count_from_zero_already_are_refused(tmp_path, preset):
     for path in (tmp_path / LAYOUTS[preset][3]).parent.iterdir():
         save(path, np.asarray(Image.open(path)) - np.uint8(1))  # 0, which is ignored, becomes 255
     with pytest.raises(ValueError, match=r"holds the ids \[255\], which are no class"):
-        opened(tmp_path, preset).read(TRAIN[-1])
+        load_npz(tmp_path, preset).read(TRAIN[-1])
 
 
 def test_a_scene_in_both_folders_is_told(tmp_path):
@@ -373,11 +373,11 @@ def test_a_scene_in_both_folders_is_told(tmp_path):
         path = tmp_path / "test" / kind / "00022D.png"
         save(tmp_path / "train" / kind / path.name, np.asarray(Image.open(path)))
     with pytest.warns(DataWarning, match=r"1 name\(s\) occur in the folders .* both, such as 00022D: "):
-        opened(tmp_path, "msrs")
+        load_npz(tmp_path, "msrs")
 
 
 def test_lists_of_train_and_test_that_overlap_are_named(tmp_path):
     write(tmp_path, "cmx-nyu")
     (tmp_path / "train.txt").write_text("\n".join([*TRAIN, *TEST]))
     with pytest.raises(ValueError, match=r"3 scene\(s\) are in both train and test, such as 00022D"):
-        opened(tmp_path, "cmx-nyu")
+        load_npz(tmp_path, "cmx-nyu")

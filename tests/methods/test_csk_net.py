@@ -5,7 +5,7 @@ import torch
 
 from crodino_lib.augment import augment
 from crodino_lib.methods.registry import build_method
-from crodino_lib.models.exchange import StreamNorm
+from crodino_lib.models.cen import StreamNorm
 from crodino_lib.train import seeded
 from tests.methods.conftest import batch_for, images_of, run_of
 

@@ -15,7 +15,7 @@ from crodino_lib.losses.regions import cover
 from crodino_lib.losses.segmentation import segmentation_cross_entropy
 from crodino_lib.methods.distillation import Distillation
 from crodino_lib.methods.registry import METHODS, build_method
-from crodino_lib.models.adapter import adapter, at_size_of
+from crodino_lib.models.feature_adapter import adapter, at_size_of
 from crodino_lib.models.segnet import SegOutput
 from crodino_lib.train import seeded
 

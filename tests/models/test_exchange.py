@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from crodino_lib.config import ModelConfig
-from crodino_lib.models.exchange import ExchangeRule, StreamedNet, StreamNorm, exchange, give_streams
-from crodino_lib.models.gated_fusion import GatedFusion, GatedSpectralUnit
+from crodino_lib.models.cen import ExchangeRule, StreamedNet, StreamNorm, exchange, give_streams
+from crodino_lib.models.csk_net import GatedFusion, GatedSpectralUnit
 from crodino_lib.models.segnet import single_sensor_net
 
 SMALL = ModelConfig(block_channels=16, decoder_channels=16)

@@ -13,7 +13,6 @@ import pytest
 
 from crodino_lib.cli import main
 from crodino_lib.config import StudyConfig, home
-from crodino_lib.study.execute import run_study
 from crodino_lib.study.notebooks import NotebookFailed, execute
 from crodino_lib.study.parameters import (
     assigned_names,
@@ -22,6 +21,7 @@ from crodino_lib.study.parameters import (
     notebook_parameters,
     notebooks,
 )
+from crodino_lib.study.pipeline import run_study
 
 SERIES = notebooks()
 
@@ -150,7 +150,7 @@ class TestEndToEnd:
 
     def test_called_again_it_trains_and_executes_nothing(self, monkeypatch, capsys):
         monkeypatch.setattr("crodino_lib.study.runs.train", lambda *args: pytest.fail("trained again"))
-        monkeypatch.setattr("crodino_lib.study.execute.execute", lambda *args, **kw: pytest.fail("executed again"))
+        monkeypatch.setattr("crodino_lib.study.pipeline.execute", lambda *args, **kw: pytest.fail("executed again"))
         run_study(SMOKE)
         assert capsys.readouterr().out.count("is up to date") == len(SERIES)
 

@@ -216,7 +216,7 @@ class TestStudy:
             Study(StudyConfig(study="mine"), results=tmp_path)
 
     def test_a_changed_profile_promises_nothing(self, tmp_path):
-        says = Study(StudyConfig(study="mine", profile="cpu", epochs=1, seeds=3), results=tmp_path).says()
+        says = Study(StudyConfig(study="mine", profile="cpu", epochs=1, seeds=3), results=tmp_path).caveat()
         assert says == "Profile cpu, changed: epochs 1."
 
     def test_a_folder_of_something_else_is_refused(self, tmp_path):

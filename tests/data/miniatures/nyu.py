@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from crodino_lib.data.nyu_tables import FROM_40, forty_of_894, official_split
+from crodino_lib.datasets.nyu_tables import FROM_40, forty_of_894, official_split
 
 SIZE = (8, 6)  # width, height
 HEADER = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Fri Aug 17 16:29:09 2012 HDF5 schema 1.00 ."

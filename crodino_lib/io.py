@@ -1,0 +1,147 @@
+"""Write files atomically, read them with clear errors, lock folders, and show progress."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+SPARE_BYTES = 1 << 20  # a disk with less is full
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``path`` with its suffix; on success it becomes ``path``.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; says which folder and how to choose another.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _explained(error, path) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp makes files private
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _explained(error, path) from error
+    except Exception as error:  # torch and safetensors have errors of their own for a full disk
+        if shutil.disk_usage(path.parent).free > SPARE_BYTES:
+            raise
+        raise _explained(OSError(errno.ENOSPC, str(error)), path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _explained(error: OSError, path: Path) -> OSError:
+    reasons = {
+        errno.ENOSPC: "the disk is full",
+        errno.EROFS: "the disk is read-only",
+        errno.EACCES: "no permission to write",
+    }
+    if error.errno not in reasons:
+        return error
+    return OSError(
+        error.errno,
+        f"cannot write {path.name} into {path.parent}: {reasons[error.errno]}. Free some space or choose another "
+        "folder: CRODINO_HOME holds results, CRODINO_CACHE rendered and decoded data. What was finished before is kept",
+    )
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of ours says.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged; names it and what to do.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it, and what it stands for is made again") from error
+
+
+def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
+    """A CSV file of ours.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged, or lacks one of ``columns``; names it and what to do.
+    """
+    try:
+        found = pd.read_csv(path)
+    except ValueError as error:  # of an empty file, or of one cut in a line
+        raise ValueError(f"{path} is damaged ({error}); remove it, and it is made again") from error
+    if missing := set(columns) - set(found):
+        raise ValueError(f"{path} is damaged: it has no {', '.join(sorted(missing))}; remove it, and it is made again")
+    return found
+
+
+@contextlib.contextmanager
+def load_npz(path: Path) -> Iterator[Any]:
+    """The arrays of an ``.npz`` file of ours.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged; names it and what to do.
+    """
+    try:
+        found = np.load(path)
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            raise ValueError("a bare array, no archive of arrays")
+        with found as file:
+            yield file
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        if isinstance(error, FileNotFoundError) or str(path) in str(error):
+            raise
+        raise ValueError(f"{path} is damaged ({error}); remove it, and it is made again") from error
+
+
+@contextlib.contextmanager
+def file_lock(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` alone; another process that asks for it waits. The lock ends with the process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        raise _explained(error, folder / ".lock") from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def headless() -> bool:
+    """Whether output goes to a log: no terminal and no live notebook, or ``$CRODINO_HEADLESS`` is set."""
+    if os.environ.get("CRODINO_HEADLESS"):
+        return True
+    return "ipykernel" not in sys.modules and not sys.stderr.isatty()
+
+
+def bar(items: Iterable | None = None, *, total: int | None = None, label: str = "", unit: str = "it") -> tqdm:
+    """A progress bar that vanishes when done; silent when headless, where callers print lines instead."""
+    return tqdm(items, total=total, desc=label, unit=unit, leave=False, disable=headless(), dynamic_ncols=True)
+
+
+def say(line: str) -> None:
+    """Print a line without breaking a bar."""
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()

@@ -1,0 +1,114 @@
+"""CSK-Net's network: two streams of one trunk, and a fused one behind Gated Spectral Units."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from crodino_lib.models.cen import FUSED, ExchangeRule, StreamedNet
+from crodino_lib.models.segnet import SegNet, SegOutput
+
+GateForm = Literal["unit", "channel", "fourier", "none"]
+
+
+class GatedSpectralUnit(nn.Module):
+    """How much of each sensor a fused map takes, learned. "Spectral" is read as the sensing band.
+
+    ``unit`` is a gated multimodal unit, ``g tanh(W_a a) + (1 - g) tanh(W_b b)`` with a gate per position and channel;
+    ``channel`` a gate per channel; ``fourier`` mixes amplitudes and keeps b's phase, the other meaning of "spectral";
+    ``none`` is the mean. A reconstruction: no source gives CSK-Net's equations.
+
+    Source: the unit is Arevalo et al., Gated Multimodal Units, ICLR 2017 workshop. Explained in notebook 05.
+    """
+
+    def __init__(self, channels: int, form: GateForm = "unit"):
+        super().__init__()
+        self.form = form
+        if form == "unit":
+            self.view_a, self.view_b = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
+        if form == "channel":
+            narrow = max(8, channels // 4)
+            self.weigh = nn.Sequential(
+                nn.Conv2d(2 * channels, narrow, 1), nn.ReLU(inplace=True), nn.Conv2d(narrow, channels, 1)
+            )
+        if form in ("unit", "fourier"):
+            self.weigh = nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Fused map (B, C, h, w) of two."""
+        if self.form == "fourier":
+            with torch.autocast(a.device.type, enabled=False):  # there is no Fourier transform in bf16
+                return self._mix_amplitudes(a.float(), b.float())
+        return sum(self.contributions(a, b))
+
+    def contributions(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """What each sensor gives to the fused map, in all forms but ``fourier``, which adds up amplitudes."""
+        gate = self.gate(a, b)
+        if self.form == "unit":
+            a, b = self.view_a(a).tanh(), self.view_b(b).tanh()
+        return gate * a, (1 - gate) * b
+
+    def gate(self, a: Tensor, b: Tensor) -> Tensor:
+        """Share that a has in the fused map, in [0, 1], broadcastable to it; ``fourier``: in its spectrum."""
+        if self.form == "none":
+            return a.new_full((1, 1, 1, 1), 0.5)
+        if self.form == "fourier":
+            a, b = (_amplitude(torch.fft.rfft2(x.float(), norm="ortho")) for x in (a, b))
+        return self._open(a, b)
+
+    def _open(self, a: Tensor, b: Tensor) -> Tensor:
+        stacked = torch.cat([a, b], dim=1)
+        return self.weigh(stacked.mean(dim=(2, 3), keepdim=True) if self.form == "channel" else stacked).sigmoid()
+
+    def _mix_amplitudes(self, a: Tensor, b: Tensor) -> Tensor:
+        spectra = [torch.fft.rfft2(x, norm="ortho") for x in (a, b)]
+        first, second = (_amplitude(spectrum) for spectrum in spectra)
+        gate = self._open(first, second)
+        mixed = gate * first + (1 - gate) * second
+        return torch.fft.irfft2(mixed * spectra[1] / second, s=a.shape[-2:], norm="ortho")
+
+
+def _amplitude(spectrum: Tensor) -> Tensor:
+    return (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()  # its root has a gradient at 0
+
+
+class GatedFusion(nn.Module):
+    """CSK-Net's network: two streams that exchange deep channels, and a fused stream behind gates.
+
+    Gates stand where the decoder reads: at the end of the encoder and at the skip. The decoder's convolutions are
+    shared by all three streams, its BatchNorms are each stream's own.
+    """
+
+    def __init__(
+        self,
+        net: SegNet,
+        sensors: tuple[str, str],
+        rule: ExchangeRule,
+        where: Literal["deep", "all"],
+        gate: GateForm,
+    ):
+        super().__init__()
+        self.trunk = StreamedNet(net, sensors, rule, where, fused=True)
+        channels = net.encoder.feature_info.channels()
+        self.levels = (net.skip_index, len(channels) - 1)
+        self.gates = nn.ModuleList(GatedSpectralUnit(channels[level], gate) for level in self.levels)
+
+    def forward(self, *images: Tensor) -> SegOutput:
+        """The fused stream."""
+        pyramids = self.trunk.encode(dict(zip(self.trunk.sensors, images, strict=True)))
+        return self.trunk.decode({FUSED: self.fuse(pyramids)})[FUSED]
+
+    def each(self, *images: Tensor, exchanging: bool = True) -> dict[str, SegOutput]:
+        """What each sensor's stream and the fused one say."""
+        pyramids = self.trunk.encode(dict(zip(self.trunk.sensors, images, strict=True)), exchanging)
+        return self.trunk.decode(pyramids | {FUSED: self.fuse(pyramids)})
+
+    def fuse(self, pyramids: dict[str, list[Tensor]]) -> list[Tensor]:
+        """The fused pyramid: gated where the decoder reads it, the mean elsewhere."""
+        a, b = (pyramids[sensor] for sensor in self.trunk.sensors)
+        fused = [(x + y) / 2 for x, y in zip(a, b, strict=True)]
+        for level, gate in zip(self.levels, self.gates, strict=True):
+            fused[level] = gate(a[level], b[level])
+        return fused

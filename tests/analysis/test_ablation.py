@@ -1,0 +1,229 @@
+"""Students whose context is a picture of scores: 4 shared channels, then 4 private ones, each right or wrong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from crodino_lib.analysis.ablation import ablate, bottlenecks
+from crodino_lib.data.sample import Scenes
+from crodino_lib.evaluate import confusion_per_image, scores
+from crodino_lib.models.segnet import SegOutput
+
+K, CELL = 4, 16
+SENSORS = ("depth", "thermal")
+LEVELS = {"depth": (1.0, 1.5), "thermal": (1.25, 1.25)}  # class = gain * normalised value + offset
+RIGHT, WRONG = list(range(K)), list(reversed(range(K)))
+
+
+class Reader(nn.Module):
+    """A decoder that reads the channels from ``first`` on as scores of classes."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first = first
+
+    def forward(self, context, fine):
+        logits = context[:, self.first : self.first + K]
+        return logits.repeat_interleave(CELL, 2).repeat_interleave(CELL, 3), fine
+
+
+class Student(nn.Module):
+    """Knows the class of every cell; its halves hold scores in the order of ``shared`` and of ``private``."""
+
+    def __init__(self, sensor, shared=RIGHT, private=RIGHT, reads="shared", spare=0):
+        super().__init__()
+        self.gain, self.offset = LEVELS[sensor]
+        self.orders, self.spare = (shared, private), spare
+        self.decoder = Reader(0 if reads == "shared" else K)
+
+    def forward(self, image):
+        told = (self.gain * image[:, :, CELL // 2 :: CELL, CELL // 2 :: CELL] + self.offset).round()
+        score = torch.cat([-((told - k) ** 2) for k in range(K)], dim=1)
+        context = torch.cat([score[:, order] for order in self.orders] + [0 * score[:, : self.spare]], dim=1)
+        logits, decoded = self.decoder(context, torch.zeros(len(image), 1, 1, 1))
+        return SegOutput(logits, [], context, None, None, decoded)
+
+
+@pytest.fixture(scope="module")
+def clean():
+    """Seven scenes of cells of 16 pixels, without noise; a row of cells in the first is not labelled."""
+    found = scenes_of(np.random.default_rng(2).integers(K, size=(7, 3, 4)))
+    found.labels[0, :CELL] = 255
+    return found
+
+
+def scenes_of(coarse):
+    """Scenes of the cells' classes (N, 3, 4), as depth and as temperature."""
+    labels = coarse.repeat(CELL, axis=1).repeat(CELL, axis=2).astype(np.uint8)
+    planes = {"depth": 1.5 + labels[:, None], "thermal": 15.0 + 4 * labels[:, None]}
+    images = {sensor: plane.astype(np.float16) for sensor, plane in planes.items()}
+    valid = {sensor: np.ones_like(labels[:, None], dtype=bool) for sensor in SENSORS}
+    return Scenes(images, valid, labels, [str(i) for i in range(len(labels))])
+
+
+@pytest.fixture
+def lose(clean, toy_card):
+    """The losses of two students, as ``ablate`` finds them."""
+
+    def of(depth, thermal, batch_size=16, n=100, **how):
+        students = {"depth": Student("depth", **depth).eval(), "thermal": Student("thermal", **thermal).eval()}
+        batches = bottlenecks(students, clean, toy_card, n, np.random.default_rng(0), batch_size)
+        return ablate(students, batches, K, **how)
+
+    return of
+
+
+def score(guessed, labels):
+    """Oracle: mIoU of cell-wise guesses, by the evaluation everybody uses."""
+    whole = torch.from_numpy(np.asarray(guessed)).repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+    return scores(confusion_per_image(whole, torch.from_numpy(labels).long(), K).numpy())["miou"]
+
+
+def cells(scenes):
+    return (scenes.images["depth"][:, 0, ::CELL, ::CELL].astype(float) - 1.5).round().astype(int)
+
+
+def constant(scenes):
+    """The class that the mean scores prefer, everywhere."""
+    told = cells(scenes)
+    means = [np.mean(-((told - k) ** 2.0)) for k in range(K)]
+    return np.full(told.shape, int(np.argmax(means)))
+
+
+def test_students_that_know_every_class_are_perfect_while_nothing_is_taken(lose):
+    found = lose({}, {"reads": "private"})
+    assert found["miou depth"] == found["miou thermal"] == 1
+    assert found["scenes"] == 7
+
+
+def test_a_decoder_that_reads_the_shared_half_loses_nothing_with_the_private_one(lose, clean):
+    found = lose({"reads": "shared"}, {"reads": "shared"})
+    for sensor in SENSORS:
+        assert found[f"miou_mean_private {sensor}"] == 1
+        assert found[f"miou_swap_private {sensor}"] == 1
+        assert found[f"miou_mean_shared {sensor}"] == pytest.approx(score(constant(clean), clean.labels))
+        assert found[f"miou_mean_shared {sensor}"] < 0.2
+
+
+def test_a_decoder_that_reads_the_private_half_loses_nothing_with_the_shared_one(lose, clean):
+    found = lose({"reads": "private"}, {"reads": "private"})
+    for sensor in SENSORS:
+        assert found[f"miou_mean_shared {sensor}"] == 1
+        assert found[f"miou_swap_shared {sensor}"] == 1
+        assert found[f"miou_mean_private {sensor}"] == pytest.approx(score(constant(clean), clean.labels))
+
+
+def test_a_swap_between_sensors_that_see_the_same_changes_nothing(lose):
+    found = lose({"private": WRONG}, {"private": WRONG})
+    for sensor in SENSORS:
+        assert found[f"miou_swap_shared {sensor}"] == found[f"miou_swap_private {sensor}"] == 1
+
+
+def test_a_swap_brings_in_what_the_other_sensor_knows(lose, clean):
+    """Depth's shared scores are right, thermal's are in reverse: each decoder then says what the other's would."""
+    found = lose({"shared": RIGHT}, {"shared": WRONG})
+    wrong = score(K - 1 - cells(clean), clean.labels)
+    assert found["miou depth"] == 1
+    assert found["miou thermal"] == pytest.approx(wrong)
+    assert found["miou_swap_shared depth"] == pytest.approx(wrong)
+    assert found["miou_swap_shared thermal"] == 1
+    assert found["miou_swap_private depth"] == 1
+    assert found["miou_swap_private thermal"] == pytest.approx(wrong)
+
+
+def test_a_private_swap_brings_in_the_other_sensors_private_half(lose, clean):
+    found = lose({"reads": "private"}, {"reads": "private", "private": WRONG})
+    assert found["miou_swap_private depth"] == pytest.approx(score(K - 1 - cells(clean), clean.labels))
+    assert found["miou_swap_private thermal"] == 1
+    assert found["miou_swap_shared depth"] == 1
+
+
+def test_from_elsewhere_comes_the_next_scenes_half_and_means_stay(lose, clean):
+    here, there = lose({}, {}), lose({}, {}, elsewhere=True)
+    rolled = score(np.roll(cells(clean), 1, axis=0), clean.labels)
+    for sensor in SENSORS:
+        assert there[f"miou_swap_shared {sensor}"] == pytest.approx(rolled)
+        assert rolled < 0.5
+        for name in ("miou", "miou_mean_shared", "miou_mean_private", "miou_swap_private"):
+            assert there[f"{name} {sensor}"] == here[f"{name} {sensor}"]
+
+
+def test_halves_dealt_anew_are_the_channels_of_the_mask(lose):
+    plain, turned = lose({}, {"shared": WRONG}), lose({}, {"shared": WRONG}, shared=np.arange(2 * K) >= K)
+    for sensor in SENSORS:
+        assert turned[f"miou {sensor}"] == plain[f"miou {sensor}"]
+        for how in ("mean", "swap"):
+            assert turned[f"miou_{how}_shared {sensor}"] == plain[f"miou_{how}_private {sensor}"]
+            assert turned[f"miou_{how}_private {sensor}"] == plain[f"miou_{how}_shared {sensor}"]
+
+
+def test_an_uneven_deal_takes_exactly_its_channels(lose):
+    """With one score of four exchanged for its mean, the other three still tell most scenes."""
+    found = lose({}, {}, shared=np.arange(2 * K) == 0)
+    assert found["miou_mean_private depth"] < 0.5  # three scores of four are means
+    assert found["miou_mean_private depth"] < found["miou_mean_shared depth"] < 1
+
+
+def test_batches_decide_nothing(lose):
+    assert lose({}, {"shared": WRONG}, batch_size=2) == pytest.approx(lose({}, {"shared": WRONG}, batch_size=7))
+
+
+def test_a_half_is_replaced_by_its_mean_over_all_scenes(toy_card):
+    """Four scenes of the first class and one of the last: their mean scores prefer the second class, nobody's."""
+    scenes = scenes_of(np.repeat([0, 0, 0, 0, 3], 12).reshape(5, 3, 4))
+    students = {sensor: Student(sensor).eval() for sensor in SENSORS}
+    batches = bottlenecks(students, scenes, toy_card, 5, np.random.default_rng(0), batch_size=4)
+    found = ablate(students, batches, K)
+    assert found["miou depth"] == 1
+    assert found["miou_mean_shared depth"] == 0
+
+
+def test_the_contexts_are_those_that_the_decoder_was_given(clean, toy_card):
+    students = {sensor: Student(sensor, private=WRONG).eval() for sensor in SENSORS}
+    (seen,) = bottlenecks(students, clean, toy_card, 100, np.random.default_rng(0))
+    context, fine = seen.contexts["thermal"]
+    assert context.shape == (7, 2 * K, 3, 4)
+    assert fine.shape == (7, 1, 1, 1)
+    np.testing.assert_array_equal(context[:, :K].argmax(dim=1), cells(clean))
+    np.testing.assert_array_equal(context[:, K:].argmax(dim=1), K - 1 - cells(clean))
+    np.testing.assert_array_equal(seen.labels, clean.labels)
+    assert not students["depth"].decoder._forward_pre_hooks  # nobody listens any more
+
+
+def test_at_most_n_scenes_are_seen_and_the_generator_chooses_them(clean, toy_card):
+    students = {sensor: Student(sensor).eval() for sensor in SENSORS}
+    drawn = [
+        torch.cat([seen.labels for seen in bottlenecks(students, clean, toy_card, 4, np.random.default_rng(seed), 3)])
+        for seed in (0, 0, 1)
+    ]
+    assert [len(labels) for labels in drawn] == [4, 4, 4]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert len(torch.unique(drawn[0].flatten(1), dim=0)) == 4
+
+
+def test_one_student_or_three_are_refused(clean, toy_card):
+    for sensors in (("depth",), ("depth", "thermal", "rgb")):
+        students = dict.fromkeys(sensors, Student("depth"))
+        with pytest.raises(ValueError, match=f"ablation compares two sensors, found {', '.join(sensors)}"):
+            bottlenecks(students, clean, toy_card, 4, np.random.default_rng(0))
+
+
+def test_a_decoder_that_sees_other_channels_than_the_halves_is_refused(clean, toy_card):
+    class Narrow(Student):
+        def forward(self, image):
+            out = super().forward(image)
+            return replace(out, context=out.context[:, :K])
+
+    students = {"depth": Narrow("depth"), "thermal": Student("thermal")}
+    with pytest.raises(ValueError, match="decoder of Narrow sees 8 channels that are not its two halves"):
+        bottlenecks(students, clean, toy_card, 4, np.random.default_rng(0))
+
+
+def test_bottlenecks_of_other_widths_are_refused(clean, toy_card):
+    students = {"depth": Student("depth", spare=2), "thermal": Student("thermal")}
+    with pytest.raises(ValueError, match=r"bottlenecks have \{'depth': 10, 'thermal': 8\} channels"):
+        bottlenecks(students, clean, toy_card, 4, np.random.default_rng(0))
