@@ -14,7 +14,7 @@ from torch import Tensor
 
 from crodino_lib.config import Strict, choose
 from crodino_lib.data.encodings import encode, is_normals, metric, mirrored, raw_sensor
-from crodino_lib.data.sample import IGNORE, DatasetCard, Scenes, Sensor
+from crodino_lib.data.sample import IGNORE, Batch, DatasetCard, Scenes, Sensor
 
 Regime = Literal["paired", "decoupled"]
 # NTSC: luma and two chroma axes, in which hue is an angle and grey is the origin
@@ -42,26 +42,6 @@ class AugmentConfig(Strict):
 
 
 RECIPE = AugmentConfig()
-
-
-@dataclass
-class Batch:
-    """A batch that networks see; every sensor has its own geometry, so its own labels.
-
-    Attributes:
-        images: sensor -> (B, C, H, W) float32, normalised as the card says, 0 where invalid.
-        valid: sensor -> (B, 1, H, W) bool: inside the scene, and measured or filled.
-        labels: sensor -> (B, H, W) int64 in [0, K) or 255, which is also everything outside the scene.
-        warps: sensor -> (B, 2, 3) float32: normalised output coordinates (x, y in [-1, 1]) to the scene's, as in
-            ``torch.nn.functional.affine_grid`` with ``align_corners=False``.
-        ids: scene ids.
-    """
-
-    images: dict[str, Tensor]
-    valid: dict[str, Tensor]
-    labels: dict[str, Tensor]
-    warps: dict[str, Tensor]
-    ids: list[str]
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,24 @@
-"""What a run and a study are: strict settings, and errors that name the parameter and the nearest right value."""
+"""Define the settings of runs and studies: strict, and with errors that name the parameter and the nearest value."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
-Precision = Literal["auto", "bf16", "fp32"]
-DepthEncoding = Literal["raw", "inverse", "log", "normals"]
-DepthHoles = Literal["none", "nearest", "constant"]
-ThermalEncoding = Literal["raw", "contrast"]
-ENCODINGS = ("depth_encoding", "depth_holes", "thermal_encoding")  # of a run: how networks are shown its sensors
-# rows of a study that names none: one or two of each kind
-TOUR = (
-    "baseline",
-    "acnet",
-    "kd-v2",
-    "crodino-kd",
-    "crodino-kd-rec",
-    "discom-kd",
-    "shaspec",
-    "csk-net",
-)
+TRAINING_VERSION = 2  # raise it when training, augmentation or the reading of scenes computes something else
+TOUR = ("baseline", "acnet", "kd", "crodino-kd", "csk-net")  # methods of a study that names none
 
 
 def home() -> Path:
-    """The folder that holds ``notebooks`` and ``results``: ``$CRODINO_HOME``, else the checkout, else here."""
+    """Return the folder that holds ``notebooks`` and ``results``: ``$CRODINO_HOME``, else the checkout, else here."""
     if chosen := os.environ.get("CRODINO_HOME"):
         return Path(chosen).expanduser().resolve()
     checkout = Path(__file__).resolve().parent.parent
@@ -38,12 +26,12 @@ def home() -> Path:
 
 
 def cache_dir() -> Path:
-    """Where rendered and decoded data is kept: ``$CRODINO_CACHE``, else ``.cache`` in ``home()``."""
+    """Return the folder of rendered and decoded data: ``$CRODINO_CACHE``, else ``.cache`` in ``home()``."""
     return Path(os.environ.get("CRODINO_CACHE") or home() / ".cache").expanduser().resolve()
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """A sentence that proposes the allowed name most like ``name``; empty where none is alike."""
+    """Return a sentence that proposes the allowed name most like ``name``; empty where none is alike."""
     match = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
     return f" Did you mean {match[0]!r}?" if match else ""
 
@@ -60,6 +48,12 @@ def choose(name: str, allowed: Iterable[str], what: str) -> str:
             f"{what} {name!r} does not exist; it must be one of {', '.join(allowed)}.{nearest(name, allowed)}"
         )
     return name
+
+
+def load_object(path: str) -> Any:
+    """Import and return ``module:name``: registries name what is imported only when it is needed."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 class Strict(BaseModel):
@@ -111,7 +105,7 @@ class Strict(BaseModel):
 
 
 def parse_size(size: str) -> tuple[int, int]:
-    """(width, height) of ``"128x96"``.
+    """Return (width, height) of ``"128x96"``.
 
     Raises:
         ValueError: not two positive multiples of 16 with an x between.
@@ -136,27 +130,24 @@ Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_lis
 
 
 class DataConfig(Strict):
-    """Which scenes a run sees, and at which size."""
+    """Settings that choose the scenes of a run and their size."""
 
     dataset: str = Field("rooms", description="name of the dataset: `crodino list datasets`")
     root: str = Field("", description="folder of your copy of the dataset; empty for the built-in one")
     size: str = Field("128x96", description="WIDTHxHEIGHT in pixels that networks see and metrics are computed at")
     scenes: Counts = Field((200, 30, 70), description="scenes for train, val and test")
     limit: bool = Field(False, description="take at most that many scenes per split of a dataset on disk")
-    seed: int = Field(0, ge=0, description="seed that rooms are rendered from")
-    options: dict[str, Any] = Field(default_factory=dict, description="the dataset's own: `crodino list datasets`")
-    depth_encoding: DepthEncoding = Field("raw", description="what networks see of depth, computed from metres")
-    depth_holes: DepthHoles = Field(
-        "none", description="what they see in its holes: the mean, the nearest value, or 0 m"
+    scene_seed: int = Field(0, ge=0, description="seed that rooms are rendered from")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the dataset, as NAME=VALUE,...")
+    depth_encoding: Literal["raw", "inverse", "log", "normals"] = Field(
+        "raw", description="what networks see of depth, computed from metres"
     )
-    thermal_encoding: ThermalEncoding = Field("raw", description="as measured, or the contrast of each picture")
-
-    @field_validator("dataset")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        from crodino_lib.data.registry import DATASETS  # imports every reader
-
-        return choose(name, DATASETS, "dataset")
+    depth_holes: Literal["none", "nearest", "constant"] = Field(
+        "none", description="fill value for missing depth: the mean, the nearest value, or 0 m"
+    )
+    thermal_encoding: Literal["raw", "contrast"] = Field(
+        "raw", description="thermal as measured, or relative to the mean and deviation of each picture"
+    )
 
     @field_validator("size")
     @classmethod
@@ -164,15 +155,6 @@ class DataConfig(Strict):
         if size != "native":
             parse_size(size)
         return size
-
-    @field_validator("options")
-    @classmethod
-    def _options(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        from crodino_lib.data.registry import DATASETS  # imports every reader
-
-        if dataset := info.data.get("dataset"):
-            DATASETS[dataset].options.parse(options, f"options of {dataset}")
-        return options
 
     @field_validator("scenes")
     @classmethod
@@ -182,7 +164,7 @@ class DataConfig(Strict):
         return scenes
 
     def pixels(self, native_size: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) that networks see; a native size is cut to multiples of 16."""
+        """Return (width, height) that networks see; a native size is cut to multiples of 16."""
         if self.size != "native":
             return parse_size(self.size)
         width, height = (side // 16 * 16 for side in native_size)
@@ -190,7 +172,7 @@ class DataConfig(Strict):
 
 
 class ModelConfig(Strict):
-    """The one network that every row of a study uses."""
+    """Settings of the one network that every method of a study uses."""
 
     encoder: str = Field("tf_efficientnet_lite0", description="any timm encoder with a convolutional feature pyramid")
     weights: str = Field("packaged", description="packaged, hub, none, or the path of a .safetensors file")
@@ -203,37 +185,32 @@ class ModelConfig(Strict):
 
 
 class TrainConfig(Strict):
-    """One optimiser, one schedule, one budget for every row."""
+    """Settings of the one optimiser, schedule and budget of every method."""
 
     epochs: int = Field(5, ge=1, description="passes over the training split")
     batch_size: int = Field(16, ge=2, description="scenes per step")
     learning_rate: float = Field(1e-3, gt=0, description="peak of the one-cycle schedule, AdamW")
-    weight_decay: float = Field(1e-2, ge=0, description="AdamW's")
+    weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW")
     warmup: float = Field(0.1, gt=0, lt=1, description="fraction of the steps over which the learning rate rises")
     clip_norm: float = Field(5.0, gt=0, description="largest gradient norm")
-    precision: Precision = Field("auto", description="auto takes bf16 where the device computes in it")
-    frames: int = Field(6, ge=0, description="moments of the training whose latents are kept for the film; 0 for none")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="auto takes bf16 where the device has bf16 arithmetic"
+    )
+    frames: int = Field(6, ge=0, description="epochs whose latents are kept for the film; 0 for none")
 
 
 class RunConfig(Strict):
-    """One run: a dataset, a method, its sensors, a seed."""
+    """Settings of one run: a dataset, a method, its sensors, a seed."""
 
-    method: str = Field(description="row of the table: `crodino list methods`")
+    method: str = Field(description="name of the method: `crodino list methods`")
     sensors: Names = Field(("rgb", "depth"), description="sensors it trains with")
     seed: int = Field(0, ge=0, description="seed of weights, order and augmentation")
-    settings: dict[str, Any] = Field(default_factory=dict, description="the method's own settings, where not default")
-    teacher: str = Field("", description="row its teacher is, with that row's default settings; empty for none")
+    settings: dict[str, Any] = Field(default_factory=dict, description="settings of the method that are not default")
+    teacher: str = Field("", description="method of its teacher, with default settings; empty for none")
     teacher_sensors: Names = Field((), description="sensors its teacher sees")
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
-
-    @field_validator("method")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        from crodino_lib.methods.registry import METHODS  # imports every method
-
-        return choose(name, METHODS, "method")
 
     @property
     def parent(self) -> RunConfig | None:
@@ -245,75 +222,87 @@ class RunConfig(Strict):
 
 
 class AnalysisConfig(Strict):
-    """How much the laboratory of latents looks at; printed with every result."""
+    """How many rows, permutations and steps the analysis of latents uses; printed with every result."""
 
     rows: int = Field(1000, ge=20, description="most rows of any metric; those of kernels cost its square")
     permutations: int = Field(
         200, ge=1, description="permutations of images behind every p-value, at least 1 / (N + 1)"
     )
     shuffles: int = Field(20, ge=1, description="shuffles of factors over scenes behind the chance level of probes")
-    steps: int = Field(400, ge=0, description="steps of every perceptron that probes; 0 asks linear probes alone")
+    steps: int = Field(400, ge=0, description="training steps of every perceptron probe; 0 for linear probes only")
     scenes: int = Field(100, ge=2, description="most scenes that are segmented with a half replaced")
-    seed: int = Field(0, ge=0, description="seed of samples and shuffles; a model and its nulls see the same rows")
+    seed: int = Field(0, ge=0, description="seed of samples and shuffles, the same for null models")
 
 
 def profiles() -> dict[str, dict[str, Any]]:
-    """The profiles, as data: name -> settings."""
+    """Return the profiles: name -> settings."""
     return tomllib.loads((Path(__file__).parent / "profiles.toml").read_text())
 
 
 class StudyConfig(Strict):
-    """A study: what the parameters cell of every notebook sets. ``None`` means the profile's value or the default."""
+    """Settings of a study: its own, and those that all its runs share.
+
+    Users give flat settings (``epochs = 20``), in a notebook's parameters cell, by papermill or on the command line;
+    ``parse`` takes what is not given, or None, from the profile and then from the defaults.
+    """
 
     study: str = Field(
         "", pattern=r"^(\w[\w.-]*)?$", description="name of its results folder; empty: <dataset>-<profile>"
     )
-    profile: str = Field("quick", description="how large: `crodino list profiles`")
-    dataset: str = Field("rooms", description="name of the dataset: `crodino list datasets`")
-    root: str = Field("", description="folder of your copy of the dataset")
-    options: dict[str, Any] = Field(default_factory=dict, description="the dataset's own: `crodino list datasets`")
-    depth_encoding: DepthEncoding = Field("raw", description="what networks see of depth, computed from metres")
-    depth_holes: DepthHoles = Field(
-        "none", description="what they see in its holes: the mean, the nearest value, or 0 m"
-    )
-    thermal_encoding: ThermalEncoding = Field("raw", description="as measured, or the contrast of each picture")
+    profile: str = Field("quick", description="size of the study: `crodino list profiles`")
     sensors: Names = Field(("rgb", "depth"), description="the two sensors of the study")
-    methods: Names = Field(TOUR, description="rows: `crodino list methods`")
-    teacher: str = Field("acnet", description="row that rows with a teacher learn from; baseline: the other sensor's")
-    seeds: int | None = Field(None, ge=1, description="independent repetitions of every run")
-    epochs: int | None = Field(None, ge=1, description="passes over the training split")
-    size: str | None = Field(None, description="WIDTHxHEIGHT in pixels")
-    scenes: Counts | None = Field(None, description="scenes for train, val and test")
-    batch_size: int | None = Field(None, ge=2, description="scenes per step")
-    encoder: str | None = Field(None, description="any timm encoder with a convolutional feature pyramid")
-    weights: str | None = Field(None, description="packaged, hub, none, or the path of a .safetensors file")
-    output_stride: Literal[8, 16, 32] | None = Field(None, description="pixels per cell of the bottleneck")
-    precision: Precision | None = Field(None, description="auto takes bf16 where the device computes in it")
-    frames: int | None = Field(None, ge=0, description="moments of the training kept for the film of the latents")
+    methods: Names = Field(TOUR, description="methods, as NAME or NAME:VARIANT: `crodino list methods`")
+    teacher: str = Field("acnet", description="method of the teachers; baseline: the other sensor's baseline")
+    seeds: int = Field(1, ge=1, description="independent repetitions of every run")
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    given: dict[str, Any] = Field(default_factory=dict, description="the flat settings as they were given")
 
-    @field_validator("profile")
     @classmethod
-    def _profile(cls, name: str) -> str:
-        return choose(name, profiles(), "profile")
+    def settings(cls) -> dict[str, FieldInfo]:
+        """Return every flat setting: name -> its pydantic field."""
+        own = {name: field for name, field in cls.model_fields.items() if name not in (*_PARTS, "given")}
+        return own | {name: field for part in _PARTS.values() for name, field in part.model_fields.items()}
 
-    @field_validator("dataset")
     @classmethod
-    def _dataset(cls, name: str) -> str:
-        return DataConfig._known(name)
+    def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Validate flat settings; see ``Strict.parse``."""
+        known, wrong = cls.settings(), []
+        given = {name: _listed(value) for name, value in values.items() if value is not None}
+        for name in [name for name in given if name not in known]:
+            hint = f"{nearest(name, known)} Known: {', '.join(known)}."
+            wrong.append(f"there is no parameter {name!r} (given {given.pop(name)!r}).{hint}")
+        profile = profiles().get(given.get("profile", "quick"), {})
+        if not profile:
+            name = given.pop("profile")
+            allowed = f"it must be one of {', '.join(profiles())}.{nearest(name, profiles())}"
+            wrong.append(f"profile {name!r} does not exist; {allowed}")
+        usual = {
+            name: _listed(profile.get(name, field.get_default(call_default_factory=True)))
+            for name, field in known.items()
+        }
+        chosen, parts = usual | given, {}
+        for part, model in _PARTS.items():
+            try:
+                parts[part] = model.parse({name: chosen.pop(name) for name in model.model_fields})
+            except ValueError as error:
+                wrong.append(str(error))
+        changed = {name: value for name, value in given.items() if value != usual[name]}
+        try:
+            config = super().parse({**chosen, **parts, "given": changed})
+        except ValueError as error:
+            wrong.append(str(error))
+        if wrong:
+            raise ValueError(f"{where + ': ' if where else ''}" + "\n".join(wrong))
+        return config
 
     @field_validator("methods")
     @classmethod
     def _methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names or len(set(names)) != len(names):
-            raise ValueError("name at least one row, and none twice")
-        return tuple(RunConfig._known(name) for name in names)
-
-    @field_validator("teacher")
-    @classmethod
-    def _teacher(cls, name: str) -> str:
-        from crodino_lib.methods.registry import teachers
-
-        return choose(name, teachers(), "teacher")
+            raise ValueError("name at least one method, and none twice")
+        return names
 
     @field_validator("sensors")
     @classmethod
@@ -322,65 +311,38 @@ class StudyConfig(Strict):
             raise ValueError("a study compares two different sensors")
         return names
 
-    @field_validator("size")
-    @classmethod
-    def _size(cls, size: str | None) -> str | None:
-        return size if size is None else DataConfig._size(size)
-
-    def _settings(self, model: type[Strict]) -> dict[str, Any]:
-        """Values for ``model``: this study's own where given, else the profile's, else the model's default."""
-        chosen = {**profiles()[self.profile], **{k: v for k, v in self.model_dump().items() if v is not None}}
-        return {name: chosen[name] for name in model.model_fields if name in chosen}
-
-    def data_config(self) -> DataConfig:
-        """The scenes that every run of the study sees."""
-        return DataConfig.parse(self._settings(DataConfig))
-
-    def run_config(self, method: str, sensors: Iterable[str], seed: int, settings: dict | None = None) -> RunConfig:
-        """One run of the study."""
-        sensors = tuple(sensors)
-        teacher, seen = self._teacher_of(method, sensors)
-        return RunConfig.parse(
-            {
-                "method": method,
-                "sensors": sensors,
-                "seed": seed,
-                "settings": settings or {},
-                "teacher": teacher,
-                "teacher_sensors": seen,
-                "data": self.data_config(),
-                "model": ModelConfig.parse(self._settings(ModelConfig)),
-                "train": TrainConfig.parse(self._settings(TrainConfig)),
-            }
-        )
-
-    def _teacher_of(self, method: str, sensors: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-        """The row that teaches ``method`` in this study, and what it sees: one of one sensor sees the other sensor."""
-        from crodino_lib.methods.registry import METHODS
-
-        taught_by = METHODS[RunConfig._known(method)].build.taught_by
-        if taught_by != "fusion":
-            return ("baseline", self.sensors[:1]) if taught_by else ("", ())
-        if METHODS[self.teacher].build.sensor_count == 2:
-            return self.teacher, self.sensors
-        return self.teacher, tuple(sensor for sensor in self.sensors if sensor not in sensors)
-
     def identity(self) -> dict[str, Any]:
-        """What makes it this study and no other: every resolved setting but its rows, its seeds and where data lies."""
-        parts = [model.parse(self._settings(model)).model_dump() for model in (DataConfig, ModelConfig, TrainConfig)]
-        settings = {name: value for part in parts for name, value in part.items() if name != "root"}
-        return {"profile": self.profile, "sensors": self.sensors} | settings
+        """Return every setting that makes it this study: all but its methods, its seeds and where data lies."""
+        shared = {name: value for part in _PARTS for name, value in getattr(self, part).model_dump().items()}
+        del shared["root"]
+        return {"profile": self.profile, "sensors": self.sensors} | shared
+
+    def flat(self) -> dict[str, Any]:
+        """Return the flat settings that ``parse`` makes this study from."""
+        own = {"study": self.study, "profile": self.profile}
+        return own | {name: list(value) if isinstance(value, tuple) else value for name, value in self.given.items()}
 
     @property
     def name(self) -> str:
         """Name of the results folder."""
-        return self.study or f"{self.dataset}-{self.profile}"
-
-    def budget(self, **given: int) -> AnalysisConfig:
-        """What the laboratory of latents looks at: as ``given``, else as the profile has it, else the default."""
-        return AnalysisConfig.parse(profiles()[self.profile].get("laboratory", {}) | given)
+        return self.study or f"{self.data.dataset}-{self.profile}"
 
     @property
     def seed_list(self) -> range:
-        """Seeds of every row."""
-        return range(self.seeds or profiles()[self.profile]["seeds"])
+        """Seeds of every method."""
+        return range(self.seeds)
+
+    def caveat(self) -> str:
+        """Return the sentence about the profile that is printed with every result."""
+        own = ("study", "profile", "dataset", "root", "sensors", "methods", "teacher")
+        changed = [f"{name} {value}" for name, value in self.given.items() if name not in own]
+        if changed:  # whatever the profile promises, this is not it
+            return f"Profile {self.profile}, changed: {', '.join(changed)}."
+        return f"Profile {self.profile}: {profiles()[self.profile]['description']}."
+
+    def budget(self, **given: int) -> AnalysisConfig:
+        """Return how much the analysis of latents looks at: as given, else as the profile has it."""
+        return AnalysisConfig.parse(profiles()[self.profile].get("analysis", {}) | given)
+
+
+_PARTS = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig}

@@ -1,24 +1,22 @@
-"""What a row costs: parameters, operations, time and memory, measured."""
+"""Measure what a method costs: parameters, operations, time and memory."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import resource
 import statistics
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-LATENCY_PASSES = 9
+LATENCY_PASSES = 5
 
 
 def inference_cost(network: nn.Module, images: list[Tensor]) -> dict[str, int]:
-    """Parameters and floating-point operations of an exported network on one image per sensor."""
+    """Return parameters and floating-point operations of an exported network on one image per sensor."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network.eval()(*images)
     return {"parameters": sum(p.numel() for p in network.parameters()), "flops": counter.get_total_flops()}
@@ -26,7 +24,7 @@ def inference_cost(network: nn.Module, images: list[Tensor]) -> dict[str, int]:
 
 @torch.inference_mode()
 def latency_ms(network: nn.Module, images: list[Tensor]) -> float:
-    """Median milliseconds of a forward pass of one scene, after three to warm up; other work on the machine counts."""
+    """Return the median milliseconds of a forward pass of one scene, after three to warm up."""
     network.eval()
     times = []
     for _ in range(3 + LATENCY_PASSES):
@@ -37,27 +35,21 @@ def latency_ms(network: nn.Module, images: list[Tensor]) -> float:
 
 
 @contextlib.contextmanager
-def counted_flops(into: dict[str, int] | None, method: nn.Module) -> Iterator[None]:
-    """Add the operations of the block to ``into``: ``total``, and ``teacher`` for those inside ``method.teacher``.
+def counted_flops(method: nn.Module) -> Iterator[dict[str, int]]:
+    """Count the operations of the block: ``total``, and ``teacher`` for those inside ``method.teacher``.
 
-    Args:
-        into: where to; None counts nothing.
-        method: the method whose step runs in the block.
+    The counts are there after the block.
     """
-    if into is None:
-        yield
-        return
-    with FlopCounterMode(
-        display=False, custom_mapping={torch.ops.aten.convolution_backward: _backward_flops}
-    ) as counter:
-        yield
+    counts: dict[str, int] = {}
+    mapping = {torch.ops.aten.convolution_backward: _backward_flops}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        yield counts
     of_teacher = counter.flop_counts.get(f"{type(method).__name__}.teacher", {})
-    into["total"] = into.get("total", 0) + counter.get_total_flops()
-    into["teacher"] = into.get("teacher", 0) + sum(of_teacher.values())
+    counts |= {"total": counter.get_total_flops(), "teacher": sum(of_teacher.values())}
 
 
 def _backward_flops(gradient: torch.Size, image: torch.Size, weight: torch.Size, *rest: object, **_: object) -> int:
-    """Operations of a convolution's backward pass: the forward's for the input's gradient, and for the weight's.
+    """Return the operations of a convolution's backward pass: those of the forward pass per gradient asked for.
 
     torch's own formula takes a grouped convolution's weight gradient for a dense one's: hundreds of times too much for
     a depthwise one.
@@ -65,30 +57,3 @@ def _backward_flops(gradient: torch.Size, image: torch.Size, weight: torch.Size,
     wanted = rest[-1]  # gradients of input, weight, bias
     forward = 2 * gradient[0] * math.prod(gradient[2:]) * math.prod(weight)
     return forward * (bool(wanted[0]) + bool(wanted[1]))
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """Forget the peak so far, so that a second run in one process is not charged with the first one's."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    with contextlib.suppress(OSError):  # not Linux, or not allowed: then the peak is the process's
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes held since the last reset: on the accelerator, or by this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.exists():
-        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(peak.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def describe(device: torch.device) -> str:
-    """The device in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"

@@ -1,9 +1,7 @@
-"""Scores of a segmentation: one confusion matrix per image, mIoU over the whole split."""
+"""Score a segmentation: one confusion matrix per image, mIoU over the whole split."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +12,11 @@ from torch import Tensor
 
 from crodino_lib.augment import plain
 from crodino_lib.data.sample import IGNORE, DatasetCard, Scenes
-from crodino_lib.io import atomic_write
+from crodino_lib.io import atomic_write, load_npz
 
 
 def confusion_per_image(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
-    """Pixels of every image by true and predicted class.
+    """Count the pixels of every image by true and predicted class.
 
     Args:
         prediction: (B, H, W) int64 in [0, K).
@@ -44,7 +42,7 @@ def confusion_per_image(prediction: Tensor, label: Tensor, classes: int) -> Tens
 
 
 def scores(confusion: np.ndarray) -> dict[str, float | np.ndarray]:
-    """Scores of one confusion matrix over a whole split.
+    """Return the scores of one confusion matrix over a whole split.
 
     Args:
         confusion: (K, K), or (N, K, K) which is summed; rows are the truth.
@@ -58,15 +56,15 @@ def scores(confusion: np.ndarray) -> dict[str, float | np.ndarray]:
     right, truth = np.diag(counts), counts.sum(axis=1)
     iou = class_iou(counts)
     return {
-        "miou": float(_mean_present(iou)),
+        "miou": float(mean_present(iou)),
         "class_iou": iou,
-        "class_accuracy": float(_mean_present(_share(right, truth))),
+        "class_accuracy": float(mean_present(_share(right, truth))),
         "pixel_accuracy": float(_share(right.sum(), truth.sum())),
     }
 
 
 def class_iou(counts: np.ndarray) -> np.ndarray:
-    """Intersection over union: (..., K, K) counts -> (..., K), NaN where in neither truth nor prediction."""
+    """Return the intersection over union: (..., K, K) counts -> (..., K), NaN where in neither truth nor prediction."""
     right = np.diagonal(counts, axis1=-2, axis2=-1)
     return _share(right, counts.sum(axis=-1) + counts.sum(axis=-2) - right)
 
@@ -76,41 +74,9 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
-def _mean_present(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN."""
+def mean_present(values: np.ndarray) -> np.ndarray:
+    """Return the mean over the last axis of the values that are not NaN."""
     return _share(np.nansum(values, axis=-1), (~np.isnan(values)).sum(axis=-1))
-
-
-def bootstrap_miou(confusion: np.ndarray, seed: int, draws: int = 1000, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of the mIoU under resampling of images.
-
-    Args:
-        confusion: (N, K, K) counts per image.
-        seed: of the resampling.
-        draws: how many resampled splits.
-        level: share of the draws inside the interval.
-
-    Returns:
-        Low and high, in 0..1. Draws without a labelled pixel are left out; NaN where all are.
-    """
-    return interval(resampled_mious(confusion, seed, draws), level)
-
-
-def resampled_mious(confusion: np.ndarray, seed: int, draws: int = 1000) -> np.ndarray:
-    """mIoU of ``draws`` resampled splits (draws,); equal seeds draw equal images, so two methods' are paired."""
-    images, classes = confusion.shape[:2]
-    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
-    totals = weights.astype(np.float64) @ confusion.reshape(images, -1)  # float64: integers take no fast product
-    return _mean_present(class_iou(totals.reshape(draws, classes, classes)))
-
-
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval that holds ``level`` of the values that are not NaN; NaN where all are."""
-    values = values[~np.isnan(values)]
-    if not values.size:
-        return float("nan"), float("nan")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 @torch.inference_mode()
@@ -122,7 +88,7 @@ def evaluate(
     batch_size: int,
     device: torch.device,
 ) -> np.ndarray:
-    """Confusion of every image of a split, unaugmented.
+    """Return the confusion of every image of a split, unaugmented.
 
     Args:
         predict: images per sensor -> logits (B, K, h, w), enlarged to the label's size.
@@ -147,25 +113,20 @@ def evaluate(
     return torch.cat(parts).numpy()
 
 
-def save_confusion(path: Path, confusion: dict[str, np.ndarray]) -> None:
-    """Write ``<split>/<sensors>`` -> (N, K, K) as one compressed file, atomically."""
+def save_confusion(path: Path, confusion: dict[tuple[str, str], np.ndarray]) -> None:
+    """Write (split, sensors) -> (N, K, K) as one compressed file, atomically."""
     with atomic_write(path) as temporary:
-        np.savez_compressed(temporary, **confusion)
+        np.savez_compressed(
+            temporary, **{f"{split}/{sensors}": counts for (split, sensors), counts in confusion.items()}
+        )
 
 
-def load_confusion(path: Path) -> dict[str, np.ndarray]:
+def load_confusion(path: Path) -> dict[tuple[str, str], np.ndarray]:
     """Read what ``save_confusion`` wrote.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is damaged.
     """
-    try:
-        with np.load(path) as file:
-            return dict(file)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is not a file of confusion matrices ({error}); remove its folder to run again"
-        ) from error
+    with load_npz(path) as file:
+        return {tuple(name.split("/")): file[name] for name in file.files}

@@ -68,7 +68,7 @@ def _explained(error: OSError, path: Path) -> OSError:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file of ours says.
+    """Read a JSON file of this project.
 
     Raises:
         FileNotFoundError: no such file.
@@ -77,11 +77,11 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it, and what it stands for is made again") from error
+        raise ValueError(f"{path} is damaged ({error}); delete it; it will be regenerated") from error
 
 
 def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
-    """A CSV file of ours.
+    """Read a CSV file of this project.
 
     Raises:
         FileNotFoundError: no such file.
@@ -90,15 +90,17 @@ def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     try:
         found = pd.read_csv(path)
     except ValueError as error:  # of an empty file, or of one cut in a line
-        raise ValueError(f"{path} is damaged ({error}); remove it, and it is made again") from error
+        raise ValueError(f"{path} is damaged ({error}); delete it; it will be regenerated") from error
     if missing := set(columns) - set(found):
-        raise ValueError(f"{path} is damaged: it has no {', '.join(sorted(missing))}; remove it, and it is made again")
+        raise ValueError(
+            f"{path} is damaged: it has no {', '.join(sorted(missing))}; delete it; it will be regenerated"
+        )
     return found
 
 
 @contextlib.contextmanager
 def load_npz(path: Path) -> Iterator[Any]:
-    """The arrays of an ``.npz`` file of ours.
+    """Open an ``.npz`` file of this project.
 
     Raises:
         FileNotFoundError: no such file.
@@ -113,7 +115,7 @@ def load_npz(path: Path) -> Iterator[Any]:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         if isinstance(error, FileNotFoundError) or str(path) in str(error):
             raise
-        raise ValueError(f"{path} is damaged ({error}); remove it, and it is made again") from error
+        raise ValueError(f"{path} is damaged ({error}); delete it; it will be regenerated") from error
 
 
 @contextlib.contextmanager
@@ -130,15 +132,18 @@ def file_lock(folder: Path) -> Iterator[None]:
 
 
 def headless() -> bool:
-    """Whether output goes to a log: no terminal and no live notebook, or ``$CRODINO_HEADLESS`` is set."""
+    """Return whether output goes to a log: no terminal and no live notebook, or ``$CRODINO_HEADLESS`` is set."""
     if os.environ.get("CRODINO_HEADLESS"):
         return True
     return "ipykernel" not in sys.modules and not sys.stderr.isatty()
 
 
-def bar(items: Iterable | None = None, *, total: int | None = None, label: str = "", unit: str = "it") -> tqdm:
-    """A progress bar that vanishes when done; silent when headless, where callers print lines instead."""
-    return tqdm(items, total=total, desc=label, unit=unit, leave=False, disable=headless(), dynamic_ncols=True)
+def bar(
+    items: Iterable | None = None, *, total: int | None = None, label: str = "", unit: str = "it", initial: int = 0
+):
+    """Return a progress bar that vanishes when done; silent when headless, where callers print lines instead."""
+    options = {"leave": False, "disable": headless(), "dynamic_ncols": True, "initial": initial}
+    return tqdm(items, total=total, desc=label, unit=unit, **options)
 
 
 def say(line: str) -> None:

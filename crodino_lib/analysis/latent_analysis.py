@@ -21,10 +21,10 @@ from crodino_lib.analysis.null_comparison import beside_nulls
 from crodino_lib.analysis.null_models import strangers
 from crodino_lib.analysis.suite import ALL, ROW_KEYS, questions
 from crodino_lib.analysis.trained_models import TrainedModel, find_models
-from crodino_lib.config import AnalysisConfig, choose
+from crodino_lib.config import TRAINING_VERSION, AnalysisConfig, choose
 from crodino_lib.io import atomic_write, bar, read_table, say
 from crodino_lib.methods.registry import build_method
-from crodino_lib.study.runs import Run, source_hash
+from crodino_lib.study.runs import Run
 from crodino_lib.study.study import Study
 
 BATCH = 16
@@ -83,7 +83,7 @@ class Laboratory:
         return {unit: strangers(*(part[unit] for part in parts)) for unit in ALL}
 
     def _of_run(self, run: Run, sensors: tuple[str, ...], trained: bool) -> dict[Unit, Latents]:
-        told = [self.study.fingerprint, run.record, source_hash(*EXTRACTING)]
+        told = [self.study.fingerprint, run.record, TRAINING_VERSION]
         stem = f"{self.split}-{'trained' if trained else 'untrained'}-{_digest(told)}"
         files = {unit: run.folder / "latents" / f"{stem}-{unit}.npz" for unit in ALL}
         if all(file.exists() for file in files.values()):
@@ -231,7 +231,7 @@ class Laboratory:
 
     def _file(self, subject: TrainedModel, what: str) -> Path:
         """Where answers about a model are kept."""
-        return self.kept(subject, f"{what}.csv", self.budget.model_dump(), source_hash(*ANSWERING))
+        return self.kept(subject, f"{what}.csv", self.budget.model_dump(), TRAINING_VERSION)
 
 
 def _digest(told: object) -> str:

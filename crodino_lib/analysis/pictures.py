@@ -9,8 +9,8 @@ import pandas as pd
 from crodino_lib.analysis.latent_analysis import EXTRACTING, Laboratory
 from crodino_lib.analysis.manifold import Manifolds, fit_manifolds, sweep
 from crodino_lib.analysis.trained_models import TrainedModel
+from crodino_lib.config import TRAINING_VERSION
 from crodino_lib.io import atomic_write, bar, read_table, say
-from crodino_lib.study.runs import source_hash
 
 DRAWING = [  # the source that decides what is drawn
     *EXTRACTING,
@@ -35,7 +35,7 @@ def pictures(
     parts, seeds, sample_seed = {}, list(seeds), laboratory.budget.seed
     for name, (subject, trained) in bar(models.items(), label="pictures", unit="model"):
         stem = "picture" if trained else "picture-untrained"
-        file = laboratory.kept(subject, f"{stem}.npz", seeds, n, sample_seed, source_hash(*DRAWING))
+        file = laboratory.kept(subject, f"{stem}.npz", seeds, n, sample_seed, TRAINING_VERSION)
         if not file.exists():
             latents = laboratory.latents(subject, trained)["region"]
             fit_manifolds({name: latents}, seeds, n, sample_seed=sample_seed).save(file.parent, file.stem)
@@ -56,7 +56,7 @@ def swept(laboratory: Laboratory, subjects: Iterable[TrainedModel], half: str, n
     """
     tables = {}
     for subject in subjects:
-        file = laboratory.kept(subject, f"sweep-{half}.csv", n, source_hash(*DRAWING))
+        file = laboratory.kept(subject, f"sweep-{half}.csv", n, TRAINING_VERSION)
         if not file.exists():
             try:
                 found = sweep(laboratory.latents(subject)["region"], half, range(5), n=n)

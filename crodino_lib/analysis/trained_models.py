@@ -64,7 +64,7 @@ def find_models(study: Study, methods: Iterable[str] = (), seeds: Iterable[int] 
     """
     wanted, seeds = [choose(method, METHODS, "method") for method in methods], set(seeds)
     found: dict[tuple, dict[tuple[str, ...], Run]] = {}
-    folders = (study.folder / "runs" / study.config.dataset).glob("*/*")
+    folders = (study.folder / "runs" / study.config.data.dataset).glob("*/*")
     looked_at = [folder for folder in folders if not wanted or folder.parent.name in {*wanted, "baseline"}]
     finished = [run for run in map(finished_run, looked_at) if run]
     same = [run for run in finished if run.record["dataset_fingerprint"] == study.fingerprint]

@@ -1,16 +1,14 @@
-"""What a scene is, and what a dataset says about itself."""
+"""Define scenes, batches, sensors and datasets: the types that everything else passes around."""
 
 from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Self
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from torch import Tensor
 
 IGNORE = 255
 
@@ -20,6 +18,20 @@ Sample = dict[str, np.ndarray | str]
 ``rgb`` uint8 (3, H, W) in R, G, B order; every other sensor float32 (C, H, W) in its stated unit; ``<sensor>_valid``
 bool (1, H, W) for every sensor but rgb; ``label`` int64 (H, W) in ``0..K-1`` or 255 = ignore; ``id`` str.
 """
+
+
+class SensorSet(tuple):
+    """Names of the sensors that a student is given; ``rgb+depth`` in file names, records and tables."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "+".join(self)
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Return the set that ``str`` wrote."""
+        return cls(name.split("+"))
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ class SceneDataset(abc.ABC):
 
     @abc.abstractmethod
     def ids(self, split: str) -> list[str]:
-        """Scene ids of a split, in a fixed order."""
+        """Return the scene ids of a split, in a fixed order."""
 
     @abc.abstractmethod
     def read(self, scene_id: str) -> Sample:
@@ -88,18 +100,10 @@ class SceneDataset(abc.ABC):
 
     @abc.abstractmethod
     def fingerprint(self) -> str:
-        """A hash that changes when the files or the way they are read change."""
-
-    def plot(self, sample: Sample) -> Figure:
-        """A figure of one scene: every sensor in its unit, and the label."""
-        from crodino_lib.figures.image_grids import (
-            sample_sheet,  # figures are drawn of datasets, not the other way round
-        )
-
-        return sample_sheet([sample], self.card)
+        """Return a hash that changes when the files or their meaning change."""
 
     def factors(self, split: str) -> pd.DataFrame | None:
-        """Recorded generative factors, one row per scene indexed by id; None where a dataset records none."""
+        """Return the recorded factors, one row per scene indexed by id; None where a dataset records none."""
         return None
 
 
@@ -108,7 +112,7 @@ class Scenes:
     """One split held in memory at the size that networks see.
 
     Attributes:
-        images: sensor -> (N, C, H, W); uint8 for rgb, float16 in the sensor's unit for the others.
+        images: sensor -> (N, C, H, W); uint8 for rgb, float32 in the sensor's unit for the others.
         valid: sensor -> (N, 1, H, W) bool, for every sensor but rgb.
         labels: (N, H, W) uint8 in ``0..K-1`` or 255.
         ids: N scene ids.
@@ -123,6 +127,26 @@ class Scenes:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass
+class Batch:
+    """Input of networks; every sensor has its own geometry, so its own labels.
+
+    Attributes:
+        images: sensor -> (B, C, H, W) float32, normalised as the card says, 0 where invalid.
+        valid: sensor -> (B, 1, H, W) bool: inside the scene, and measured or filled.
+        labels: sensor -> (B, H, W) int64 in [0, K) or 255, which is also everything outside the scene.
+        warps: sensor -> (B, 2, 3) float32: normalised output coordinates (x, y in [-1, 1]) to the scene's, as in
+            ``torch.nn.functional.affine_grid`` with ``align_corners=False``.
+        ids: scene ids.
+    """
+
+    images: dict[str, Tensor]
+    valid: dict[str, Tensor]
+    labels: dict[str, Tensor]
+    warps: dict[str, Tensor]
+    ids: list[str]
 
 
 def check_sample(sample: Sample, card: DatasetCard) -> None:

@@ -20,7 +20,7 @@ from crodino_lib.config import DataConfig
 from crodino_lib.data.folder import PRESETS
 from crodino_lib.data.image_files import SUFFIXES, decode
 from crodino_lib.data.layouts import LayoutError
-from crodino_lib.data.registry import DATASETS
+from crodino_lib.data.registry import DATASETS, open_dataset
 from crodino_lib.data.sample import IGNORE, Sample, SceneDataset, Sensor, check_sample
 from crodino_lib.data.scene_cache import checked_range
 from crodino_lib.io import bar
@@ -82,7 +82,7 @@ def inspect_folder(
             config = DataConfig.parse({"dataset": chosen[0], "root": str(root), "options": chosen[1]})
             before = len(told)
             try:
-                dataset = DATASETS[config.dataset].open(config, progress=False)
+                dataset = open_dataset(config)
             except (ValueError, OSError, ImportError) as error:
                 found.readings[candidate] = str(error)
                 if name or not isinstance(error, LayoutError):

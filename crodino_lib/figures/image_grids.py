@@ -10,9 +10,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from crodino_lib.augment import Batch
 from crodino_lib.data.encodings import measured
-from crodino_lib.data.sample import DatasetCard, Sample, Scenes
+from crodino_lib.data.sample import Batch, DatasetCard, Sample, Scenes
 from crodino_lib.data.scene_cache import resize_sample
 from crodino_lib.figures.base import MISSING_COLOUR, TWO_COLUMNS_MM, StudyFigure, class_colours, count, styled
 

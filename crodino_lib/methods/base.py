@@ -1,4 +1,4 @@
-"""What every row of the table is."""
+"""Define what every method is: deployable students, and whatever trains them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crodino_lib.augment import Batch
 from crodino_lib.config import RunConfig, Strict
-from crodino_lib.data.sample import DatasetCard
+from crodino_lib.data.sample import Batch, DatasetCard, SensorSet
 from crodino_lib.models.encoder import load_weights
 from crodino_lib.models.segnet import SegNet, SegOutput, single_sensor_net
 
 
 class Teacher(nn.Module):
-    """A trained network that only answers: always in evaluation mode, never with gradients.
+    """A trained network, always in evaluation mode and never with gradients.
 
     Args:
         network: the network.
@@ -39,23 +38,22 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: dict[str, Tensor]) -> SegOutput:
-        """What it says of a batch of images per sensor."""
+        """Return the output for a batch of images per sensor."""
         return self.network(*[images[sensor] for sensor in self.sensors])
 
 
 class Method(nn.Module, abc.ABC):
-    """A row of the table: deployable students, and whatever trains them.
+    """A method: deployable students, and whatever trains them.
 
     Attributes:
         Settings: the method's own settings; each departure from its paper is one of them.
         sensor_count: how many sensors its students are of.
-        taught_by: ``fusion``: by a network that sees both sensors of the study; ``first``: by the first sensor's
-            baseline; None: by nobody.
-        can_teach: whether rows with a teacher may name it.
+        taught_by: ``fusion``: a network that sees both sensors of the study; ``first``: the baseline of the first
+            sensor; None: no teacher.
+        can_teach: whether it may be the teacher of other methods.
         augmentation: ``paired`` draws geometry once per scene, ``decoupled`` once per sensor.
         split: whether its students' bottleneck is read as a shared and a private half.
-        students: served set of sensors, joined by ``+`` -> network. What is in no student is dropped at export and
-            never counted.
+        students: name of a ``SensorSet`` -> network. What is in no student is dropped at export and never counted.
         teacher: the trained network it learns from, or None.
     """
 
@@ -70,7 +68,7 @@ class Method(nn.Module, abc.ABC):
         super().__init__()
         self.card = card
         self.config = config
-        self.sensors = config.sensors
+        self.sensors = SensorSet(config.sensors)
         self.settings = settings
         self.num_classes = len(card.classes)
         self.students = nn.ModuleDict(self.build_students())
@@ -78,11 +76,11 @@ class Method(nn.Module, abc.ABC):
         torch.manual_seed(_seed(config.seed, "rest"))  # whatever a subclass adds
 
     def build_students(self) -> dict[str, nn.Module]:
-        """One network per sensor; methods that serve other sets of sensors build others."""
+        """Build one network per sensor; methods that serve other sets of sensors build others."""
         return {sensor: self.build_student(sensor) for sensor in self.sensors}
 
     def build_student(self, sensor: str) -> SegNet:
-        """A sensor's own network; equal seeds give every method of a study the same start."""
+        """Build the network of one sensor; equal seeds give every method of a study the same start."""
         self.seed_for(sensor)
         return single_sensor_net(self.card.sensors[sensor].channels, self.num_classes, self.config.model, self.split)
 
@@ -92,12 +90,12 @@ class Method(nn.Module, abc.ABC):
 
     @property
     def batch_sensors(self) -> tuple[str, ...]:
-        """Every sensor its batches need: its own and its teacher's."""
+        """Every sensor of its batches: its own and those of its teacher."""
         return tuple(dict.fromkeys(self.sensors + (self.teacher.sensors if self.teacher else ())))
 
     @abc.abstractmethod
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Weighted loss terms of one batch; their sum is minimised. Cross-entropies are named ``segmentation/...``.
+        """Return the weighted loss terms of one batch; cross-entropies are named ``segmentation/...``.
 
         Args:
             batch: augmented images, labels and warps per sensor.
@@ -112,40 +110,40 @@ class Method(nn.Module, abc.ABC):
         """Bring the students up to date, where they are cut from weights that are trained in another form."""
 
     def diagnostics(self) -> dict[str, float]:
-        """What the history should say of an epoch beside losses and scores."""
+        """Return extra scalars of an epoch for history.csv."""
         return {}
 
     @property
-    def serves(self) -> tuple[tuple[str, ...], ...]:
-        """The sets of sensors it answers, each sorted as in the run."""
-        return tuple(tuple(name.split("+")) for name in self.students)
+    def serves(self) -> tuple[SensorSet, ...]:
+        """The sets of sensors that have a student, each sorted as in the run."""
+        return tuple(SensorSet.parse(name) for name in self.students)
 
     def predict(self, images: dict[str, Tensor]) -> Tensor:
-        """Logits (B, K, H, W) for one of the sets of sensors that the method serves.
+        """Return the logits (B, K, H, W) for one of the sets of sensors that the method serves.
 
         Raises:
             ValueError: the method does not serve this set.
         """
         served = self.require_served(images)
-        student = self.students["+".join(served)]
+        student = self.students[str(served)]
         return upsample(student(*[images[sensor] for sensor in served]).logits, images[served[0]])
 
-    def require_served(self, images: Iterable[str]) -> tuple[str, ...]:
-        """The set of sensors given, if it is served."""
-        given = tuple(sensor for sensor in self.sensors if sensor in images)
+    def require_served(self, images: Iterable[str]) -> SensorSet:
+        """Return the set of sensors given, if it is served."""
+        given = SensorSet(sensor for sensor in self.sensors if sensor in images)
         if given not in self.serves or set(images) - set(given):
             served = " or ".join("{" + ", ".join(subset) + "}" for subset in self.serves)
-            raise ValueError(f"this {type(self).__name__} answers {served}, not {{{', '.join(images)}}}")
+            raise ValueError(f"this {type(self).__name__} serves {served}, not {{{', '.join(images)}}}")
         return given
 
     def latents(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Bottleneck blocks ``<student>/shared`` and ``<student>/private`` (B, C, h, w) of every student it can feed.
+        """Return the blocks ``<student>/shared`` and ``<student>/private`` (B, C, h, w) of every student it can feed.
 
-        A method without a split is cut in the same two halves, which then mean nothing: that is a null model.
+        A method without a split is cut in the same two blocks, which then mean nothing: that is a null model.
         """
         blocks = {}
         for name, student in self.students.items():
-            sensors = name.split("+")
+            sensors = SensorSet.parse(name)
             if set(sensors) <= set(images):
                 out: SegOutput = student(*[images[sensor] for sensor in sensors])
                 shared, private = out.context.chunk(2, dim=1)
@@ -159,12 +157,12 @@ class Method(nn.Module, abc.ABC):
 
     def load_teacher(self, folder: Path) -> None:
         """Load the teacher from the folder of its finished run."""
-        name = "+".join(self.teacher.sensors)
+        name = SensorSet(self.teacher.sensors)
         self.teacher.network.load_state_dict(load_weights(folder / f"student-{name}.safetensors"))
 
 
 def upsample(logits: Tensor, like: Tensor) -> Tensor:
-    """Logits enlarged to the height and width of ``like``."""
+    """Return logits enlarged to the height and width of ``like``."""
     return F.interpolate(logits.float(), size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 

@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from crodino_lib.augment import Batch
 from crodino_lib.config import RunConfig, Strict
-from crodino_lib.data.sample import DatasetCard
+from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.losses.cosine_overlap import cosine_overlap
 from crodino_lib.losses.dependence import debiased_cka
 from crodino_lib.losses.frobenius_overlap import frobenius_overlap

@@ -13,9 +13,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from crodino_lib.augment import Batch
 from crodino_lib.config import RunConfig, Strict
-from crodino_lib.data.sample import DatasetCard
+from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.losses.feature_imitation import feature_imitation
 from crodino_lib.losses.pixel_contrast import pixel_contrast, sample_pixels
 from crodino_lib.losses.pixel_distillation import pixel_distillation

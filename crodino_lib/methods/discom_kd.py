@@ -9,9 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from crodino_lib.augment import Batch
 from crodino_lib.config import RunConfig, Strict
-from crodino_lib.data.sample import DatasetCard
+from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.losses.cosine_overlap import cosine_overlap
 from crodino_lib.losses.domain import domain_cross_entropy, reverse_gradient
 from crodino_lib.losses.segmentation import segmentation_cross_entropy

@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from crodino_lib.augment import Batch
 from crodino_lib.config import RunConfig, Strict
-from crodino_lib.data.sample import DatasetCard
+from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.losses.channel_distillation import channel_distillation
 from crodino_lib.losses.cross_image import cross_image_similarity, memory_similarity
 from crodino_lib.losses.decoupled_distillation import decoupled_distillation

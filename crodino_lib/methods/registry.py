@@ -1,20 +1,18 @@
-"""The rows a study can name. A new one is its file, its test, one line here and one row of prose."""
+"""List the methods a study can name. A new one is its file, its test, one line here and one row of prose."""
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from crodino_lib.config import RunConfig, choose
-from crodino_lib.data.sample import DatasetCard
-from crodino_lib.methods.base import Method
-from crodino_lib.methods.baseline import Baseline
-from crodino_lib.methods.crodino_kd import CroDiNoKD
-from crodino_lib.methods.csk_net import CSKNet
-from crodino_lib.methods.discom_kd import DisCoMKD
-from crodino_lib.methods.distillation import Distillation
-from crodino_lib.methods.fusion import CEN, Fusion
-from crodino_lib.methods.shaspec import ShaSpec
+from crodino_lib.config import RunConfig, choose, load_object
+
+if TYPE_CHECKING:  # torch is imported when a method is built, not when its name is checked
+    from crodino_lib.data.sample import DatasetCard
+    from crodino_lib.methods.base import Method
 
 
 @dataclass(frozen=True)
@@ -22,127 +20,163 @@ class MethodEntry:
     """One line of ``crodino list methods``.
 
     Attributes:
-        build: the method's class.
-        description: what it is, in one sentence.
-        settings: where this row departs from the class's defaults.
+        path: module and class of the method below ``crodino_lib.methods``.
+        description: the method in one sentence.
+        settings: settings that differ from the defaults of the class.
     """
 
-    build: type[Method]
+    path: str
     description: str
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def build(self) -> type[Method]:
+        """The class of the method."""
+        return load_object(f"crodino_lib.methods.{self.path}")
 
+
+_KD, _FUSION, _CRODINO, _DISCOM = (
+    "distillation:Distillation",
+    "fusion:Fusion",
+    "crodino_kd:CroDiNoKD",
+    "discom_kd:DisCoMKD",
+)
 METHODS: dict[str, MethodEntry] = {
-    "baseline": MethodEntry(Baseline, "one network, one sensor, cross-entropy"),
-    "early": MethodEntry(Fusion, "fusion teacher: sensors stacked before one encoder"),
-    "acnet": MethodEntry(Fusion, "fusion teacher: ACNet's attention, three encoders", {"fusion": "middle"}),
-    "late": MethodEntry(Fusion, "fusion teacher: learned weights of two networks' logits", {"fusion": "late"}),
-    "kd": MethodEntry(Distillation, "distillation of every pixel's probabilities at temperature 1, beside the labels"),
-    "kd-v1": MethodEntry(
-        Distillation, "the same at temperature 4, without labels", {"temperature": 4.0, "cross_entropy_weight": 0.0}
-    ),
+    "baseline": MethodEntry("baseline:Baseline", "one network, one sensor, cross-entropy"),
+    "early": MethodEntry(_FUSION, "fusion teacher: sensors stacked before one encoder"),
+    "acnet": MethodEntry(_FUSION, "fusion teacher: attention of ACNet, three encoders", {"fusion": "middle"}),
+    "late": MethodEntry(_FUSION, "fusion teacher: learned weights of the logits of two networks", {"fusion": "late"}),
+    "kd": MethodEntry(_KD, "distillation of the probabilities of every pixel at temperature 1, beside the labels"),
+    "kd-v1": MethodEntry(_KD, "kd at temperature 4, without labels", {"temperature": 4.0, "cross_entropy_weight": 0.0}),
     "kd-v2": MethodEntry(
-        Distillation,
-        "the same at temperature 4, labels and teacher by halves",
+        _KD,
+        "kd at temperature 4, labels and teacher by halves",
         {"temperature": 4.0, "cross_entropy_weight": 0.5, "weight": 0.5},
     ),
     "dkd": MethodEntry(
-        Distillation,
-        "DKD: the right class and the ranking of the wrong ones apart",
-        {"loss": "decoupled", "temperature": 4.0},
+        _KD, "DKD: right class and ranking of the wrong ones apart", {"loss": "decoupled", "temperature": 4.0}
     ),
     "cwd-logits": MethodEntry(
-        Distillation,
-        "CWD: where each class's logit is high",
-        {"loss": "channels", "temperature": 4.0, "weight": 3.0},
+        _KD, "CWD: where each class's logit is high", {"loss": "channels", "temperature": 4.0, "weight": 3.0}
     ),
     "cwd-features": MethodEntry(
-        Distillation,
+        _KD,
         "CWD: where each channel before the classifier is high",
-        {"loss": "features", "temperature": 4.0, "weight": 5.0},  # CIRKD's for SegFormer; at 50 it is 13 times as loud
+        {"loss": "features", "temperature": 4.0, "weight": 5.0},  # of CIRKD for SegFormer; at 50 its gradient is 13 CE
     ),
     "cirkd": MethodEntry(
-        Distillation,
-        "CIRKD: likeness of positions across images and to memories",
+        _KD,
+        "CIRKD: similarity of positions across images and to memories",
         {"loss": "relations", "pixel_weight": 1.0, "memory_weight": 0.1},
     ),
     "protokd": MethodEntry(
-        Distillation,
-        "ProtoKD: likeness of positions to the classes' means",
+        _KD,
+        "ProtoKD: similarity of positions to the means of the classes",
         {"loss": "prototypes", "weight": 0.1, "pixel_weight": 0.025, "temperature": 10.0},
     ),
-    "maskd": MethodEntry(Distillation, "MasKD: logits under masks learned on the teacher", {"loss": "masks"}),
+    "maskd": MethodEntry(_KD, "MasKD: logits under masks learned on the teacher", {"loss": "masks"}),
     "mgd": MethodEntry(
-        Distillation,
-        "MGD: the teacher's features generated from masked ones",
-        {"loss": "generation", "weight": 0.001},  # published 1: hundreds of times as loud as cross-entropy here
+        _KD,
+        "MGD: features of the teacher generated from masked ones",
+        {"loss": "generation", "weight": 0.001},  # published 1: a gradient of hundreds of times cross-entropy's here
     ),
     "mgd-cwd": MethodEntry(
-        Distillation,
-        "the same and CWD on the logits, as its official code",
+        _KD,
+        "MGD and CWD on the logits, as in its official code",
         {"loss": "generation", "weight": 0.001, "channel_weight": 3.0, "temperature": 4.0},
     ),
-    "cen": MethodEntry(CEN, "fusion teacher: CEN, one trunk, channels exchanged by BatchNorm scale"),
-    "crodino-kd": MethodEntry(CroDiNoKD, "teacher-free, disentangled; auxiliary decoder segments (reconstruction)"),
+    "cen": MethodEntry("fusion:CEN", "fusion teacher: CEN, one trunk, channels exchanged by BatchNorm scale"),
+    "crodino-kd": MethodEntry(_CRODINO, "teacher-free, disentangled; auxiliary decoder segments (reconstruction)"),
     "crodino-kd-rec": MethodEntry(
-        CroDiNoKD, "the same; auxiliary decoder rebuilds the input (reconstruction)", {"auxiliary": "reconstruction"}
+        _CRODINO,
+        "crodino-kd whose auxiliary decoder rebuilds the input (reconstruction)",
+        {"auxiliary": "reconstruction"},
     ),
-    "crodino-c1lin": MethodEntry(
-        CroDiNoKD, "crodino-kd; a sensor's private vectors are one class (C1-lin)", {"contrast": "class-pseudo"}
-    ),
-    "crodino-c1mk": MethodEntry(
-        CroDiNoKD, "crodino-kd; private vectors are classes by sensor and label (C1-mk)", {"contrast": "class-private"}
-    ),
-    "crodino-c2": MethodEntry(CroDiNoKD, "crodino-kd; contrast of whole images (C2)", {"contrast": "image"}),
-    "crodino-c3": MethodEntry(CroDiNoKD, "crodino-kd; contrast of tracked points (C3)", {"contrast": "pixel"}),
-    "crodino-x2": MethodEntry(
-        CroDiNoKD,
-        "crodino-kd; auxiliary decoder segments swapped halves, geometry per scene (X2)",
-        {"auxiliary": "swap", "augmentation": "paired"},
-    ),
-    "crodino-d2": MethodEntry(
-        CroDiNoKD, "crodino-kd; halves uncorrelated over positions (D2)", {"disentanglement": "frobenius"}
-    ),
-    "crodino-d3": MethodEntry(CroDiNoKD, "crodino-kd; halves independent by CKA (D3)", {"disentanglement": "cka"}),
-    "crodino-paired": MethodEntry(CroDiNoKD, "crodino-kd; geometry per scene", {"augmentation": "paired"}),
-    "crodino-noskip": MethodEntry(CroDiNoKD, "crodino-kd; students without skips", {"skip": False}),
-    "crodino-queue": MethodEntry(CroDiNoKD, "crodino-kd; regions of earlier batches join the contrast", {"queue": 64}),
-    "crodino-plain": MethodEntry(
-        CroDiNoKD,
-        "crodino-kd without contrast and disentanglement: joint training",
-        {"contrast_weight": 0.0, "overlap_weight": 0.0},
-    ),
-    "crodino-nodis": MethodEntry(CroDiNoKD, "crodino-kd without disentanglement", {"overlap_weight": 0.0}),
-    "discom-kd": MethodEntry(DisCoMKD, "teacher-free, disentangled by domain classifiers; two encoders per sensor"),
+    "discom-kd": MethodEntry(_DISCOM, "teacher-free, disentangled by domain classifiers; two encoders per sensor"),
     "discom-kd-released": MethodEntry(
-        DisCoMKD,
-        "the same as released: domain targets that do not tell the sensors apart",
+        _DISCOM,
+        "discom-kd as released: domain targets that do not tell the sensors apart",
         {"domain_labels": "released", "reversal": "constant", "adversarial_weight": 1.0},
     ),
-    "discom-kd-1enc": MethodEntry(DisCoMKD, "the same with one encoder per sensor, cut in parts", {"encoders": "one"}),
-    "csk-net": MethodEntry(CSKNet, "one network for both sensors or either; shared convolutions (reconstruction)"),
-    "csk-hard": MethodEntry(CSKNet, "the same; channels that give way are replaced, as in CEN", {"exchange": "hard"}),
-    "csk-noexchange": MethodEntry(CSKNet, "the same without exchange", {"exchange": "none", "sparsity_weight": 0.0}),
-    "csk-nogate": MethodEntry(CSKNet, "the same; the fused maps are means", {"gate": "none"}),
-    "csk-channelgate": MethodEntry(CSKNet, "the same; a gate per channel", {"gate": "channel"}),
-    "csk-fourier": MethodEntry(CSKNet, "the same; a gate on Fourier amplitudes", {"gate": "fourier"}),
-    "csk-nocontrast": MethodEntry(CSKNet, "the same without contrast", {"contrast_weight": 0.0}),
-    "shaspec": MethodEntry(ShaSpec, "ShaSpec: a shared and a specific encoder per sensor, sensors missing at random"),
+    "discom-kd-1enc": MethodEntry(_DISCOM, "discom-kd with one encoder per sensor, cut in parts", {"encoders": "one"}),
+    "csk-net": MethodEntry(
+        "csk_net:CSKNet", "one network for both sensors or either; shared convolutions (reconstruction)"
+    ),
+    "shaspec": MethodEntry(
+        "shaspec:ShaSpec", "ShaSpec: a shared and a specific encoder per sensor, sensors missing at random"
+    ),
 }
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = tomllib.loads(Path(__file__).with_name("variants.toml").read_text())
+"""Method -> variant -> its ``description`` and ``settings``."""
+
+
+def parse_method(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the method and the settings that ``METHOD`` or ``METHOD:VARIANT`` names.
+
+    Raises:
+        ValueError: no such method or variant; proposes the nearest.
+    """
+    method, _, variant = name.partition(":")
+    choose(method, METHODS, "method")
+    if not variant:
+        return method, {}
+    known = VARIANTS.get(method, {})
+    if not known:
+        raise ValueError(f"method {method!r} has no variants, given {variant!r}; {', '.join(VARIANTS)} have")
+    return method, known[choose(variant, known, f"variant of {method}")]["settings"]
+
+
+def method_name(method: str, settings: dict[str, Any]) -> str:
+    """Return the name of a method with its settings in tables: ``crodino-kd:c2``, or ``crodino-kd (queue=8)``."""
+    if not settings:
+        return method
+    for variant, entry in VARIANTS.get(method, {}).items():
+        if entry["settings"] == settings:
+            return f"{method}:{variant}"
+    return f"{method} ({', '.join(f'{name}={value}' for name, value in sorted(settings.items()))})"
 
 
 def teachers() -> list[str]:
-    """Rows that can teach: those that need no teacher themselves and answer the sensors they train with together."""
+    """Return the methods that can teach: without a teacher themselves, with one student of all their sensors."""
     return [name for name, entry in METHODS.items() if entry.build.can_teach]
 
 
+def teacher_of(method: str, sensors: tuple[str, ...], both: tuple[str, ...], chosen: str) -> tuple[str, tuple]:
+    """Return the method of a run's teacher and the sensors it sees; empty where the method has none.
+
+    Args:
+        method: method of the run.
+        sensors: sensors of the run.
+        both: the two sensors of the study.
+        chosen: method of the study's teachers; one of a single sensor sees the sensor that the student lacks.
+    """
+    taught_by = METHODS[method].build.taught_by
+    if taught_by != "fusion":
+        return ("baseline", both[:1]) if taught_by else ("", ())
+    if METHODS[chosen].build.sensor_count == 2:
+        return chosen, both
+    return chosen, tuple(sensor for sensor in both if sensor not in sensors)
+
+
+def check_methods(names: Iterable[str], teacher: str) -> None:
+    """Check the names of a study's methods, variants and teacher, without importing torch.
+
+    Raises:
+        ValueError: an unknown name; proposes the nearest.
+    """
+    for name in names:
+        parse_method(name)
+    choose(teacher, METHODS, "teacher")
+
+
 def check_run(config: RunConfig, card: DatasetCard) -> None:
-    """Check what only method and dataset together can tell.
+    """Check what depends on method and dataset together.
 
     Raises:
         ValueError: a sensor the dataset lacks, the wrong number of sensors for the method, a teacher that is missing,
             not wanted, or does not suit.
     """
+    choose(config.method, METHODS, "method")
     for sensor in (*config.sensors, *config.teacher_sensors):
         choose(sensor, card.sensors, f"sensor of {card.name}")
     _check_count(config.method, config.sensors, "trains with")
@@ -172,8 +206,12 @@ def build_method(config: RunConfig, card: DatasetCard) -> Method:
     Raises:
         ValueError: settings the method does not have, or sensors that do not suit it.
     """
+    from crodino_lib.data.sample import SensorSet
+
     check_run(config, card)
     entry = METHODS[config.method]
     settings = entry.build.Settings.parse({**entry.settings, **config.settings}, where=config.method)
-    teacher = build_method(config.parent, card).students["+".join(config.teacher_sensors)] if config.parent else None
+    teacher = None
+    if config.parent:
+        teacher = build_method(config.parent, card).students[str(SensorSet(config.teacher_sensors))]
     return entry.build(card, config, settings, teacher)

@@ -55,8 +55,8 @@ class Store:
         """Where the scenes of ``config`` are, or will be."""
         width, height = parse_size(NATIVE if config.size == "native" else config.size)
         version = renderer_version()
-        folder = cache_dir() / "rooms" / f"{version}-{config.seed}-{width}x{height}"
-        return cls(folder, config.seed, width, height, version)
+        folder = cache_dir() / "rooms" / f"{version}-{config.scene_seed}-{width}x{height}"
+        return cls(folder, config.scene_seed, width, height, version)
 
     def path(self, job: Job) -> Path:
         """The file of one scene."""

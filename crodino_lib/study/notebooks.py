@@ -1,25 +1,25 @@
-"""Notebooks executed headlessly: skipped while nothing they depend on has changed, and told apart when they fail."""
+"""Execute notebooks headlessly, and read the parameters that a notebook sets."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
+import re
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 from unittest import mock
 
-import nbconvert
-import papermill
-from papermill.exceptions import PapermillExecutionError
-
+import crodino_lib
 from crodino_lib.config import StudyConfig, home
 from crodino_lib.io import atomic_write, read_json
-from crodino_lib.study.runs import source_hash
 
 LAST_LINES = 15
+_OURS = re.compile(r"^\s*# Parameters:")
+_PARAMETERS_CELL = re.compile(r"^\s*# Parameters")  # ours, and the one papermill injects after it
 
 
 class NotebookFailed(RuntimeError):
@@ -27,17 +27,18 @@ class NotebookFailed(RuntimeError):
 
 
 class Tail:
-    """A text stream that keeps the last lines and passes everything on."""
+    """A text stream that keeps the last lines, and passes every line on with a label before it."""
 
-    def __init__(self, onward: TextIO | None):
-        self.onward = onward
+    def __init__(self, onward: TextIO | None, label: str = ""):
+        self.onward, self.label = onward, label
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def write(self, text: str) -> int:
-        """Keep and pass on."""
-        self.lines.extend(line for line in text.splitlines() if line.strip())
+        """Keep the lines of the text and pass them on."""
+        lines = [line for line in text.splitlines() if line.strip()]
+        self.lines.extend(lines)
         if self.onward:
-            self.onward.write(text)
+            self.onward.writelines(f"{self.label}{line}\n" for line in lines)
         return len(text)
 
     def flush(self) -> None:
@@ -65,19 +66,62 @@ class Executed:
 
     @property
     def stamp(self) -> Path:
-        """Holds the hash of everything the copy was made from."""
+        """File with the hash of everything the copy was made from."""
         return self.folder / f".{self.source.stem}.json"
 
     def is_current(self, key: str) -> bool:
-        """Whether the copy was made from exactly this."""
+        """Return whether the copy was made from exactly what ``key`` is the hash of."""
         return self.html.exists() and self.stamp.exists() and read_json(self.stamp)["key"] == key
 
 
-def notebook_key(source: Path, parameters: dict, runs: list[str]) -> str:
-    """Hash of a notebook's cells, its parameters, the library and the runs it may show."""
+def notebooks() -> list[Path]:
+    """Return the notebooks of the series, in order.
+
+    Raises:
+        FileNotFoundError: there is no folder of notebooks here.
+    """
+    folder = home() / "notebooks"
+    series = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not series:
+        raise FileNotFoundError(f"no notebooks in {folder}; set CRODINO_HOME to the checkout of crodino")
+    return series
+
+
+def notebook_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
+    """Return names and values that the parameters cell, and the cell papermill injects after it, have set.
+
+    papermill only warns of a parameter that a notebook does not have, and injects it all the same: so the names come
+    from the source of the cells that ran, not from the names a study knows.
+
+    Args:
+        namespace: the notebook's ``globals()``.
+
+    Raises:
+        ValueError: no parameters cell has run.
+    """
+    cells = [source for source in namespace.get("In", []) if _PARAMETERS_CELL.match(source)]
+    latest = max((i for i, source in enumerate(cells) if _OURS.match(source)), default=0)
+    cells = cells[latest:]  # a cell that was edited and run again replaces what it set before
+    names = dict.fromkeys(name for source in cells for name in assigned_names(source))
+    if not names:
+        raise ValueError("no parameters cell has run; run the notebook from its top")
+    return {name: namespace[name] for name in names}
+
+
+def assigned_names(source: str) -> list[str]:
+    """Return the names that a cell of plain assignments sets."""
+    nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return [target.id for node in nodes for target in node.targets if isinstance(target, ast.Name)]
+
+
+def notebook_key(source: Path, config: StudyConfig, runs: list[str]) -> str:
+    """Return a hash of a notebook's cells, its parameters, the library and the hashes of the study's runs."""
     cells = [(cell["cell_type"], cell["source"]) for cell in json.loads(source.read_text())["cells"]]
-    text = json.dumps([cells, parameters, source_hash("."), sorted(runs)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([cells, config.model_dump(mode="json"), sorted(runs)]).encode())
+    library = Path(crodino_lib.__file__).parent
+    for file in sorted(library.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def execute(source: Path, folder: Path, config: StudyConfig, key: str, log: TextIO | None = None) -> Executed:
@@ -93,16 +137,20 @@ def execute(source: Path, folder: Path, config: StudyConfig, key: str, log: Text
     Raises:
         NotebookFailed: a cell raised; the copy executed so far is kept.
     """
+    import nbconvert  # with papermill, a second of imports that no training needs
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
     executed = Executed(source, folder)
     folder.mkdir(parents=True, exist_ok=True)
     executed.stamp.unlink(missing_ok=True)
-    tail = Tail(log)
+    tail = Tail(log, f"{source.stem} | ")
     try:
         with mock.patch.dict(os.environ, CRODINO_HEADLESS="1"):  # the kernel inherits it: lines, not bars
             papermill.execute_notebook(
                 str(source),
                 str(executed.notebook),
-                parameters=injected(config),
+                parameters=config.flat(),
                 cwd=str(home()),
                 progress_bar=False,
                 stdout_file=tail,
@@ -122,9 +170,3 @@ def execute(source: Path, folder: Path, config: StudyConfig, key: str, log: Text
     with atomic_write(executed.stamp) as path:
         path.write_text(json.dumps({"key": key}))
     return executed
-
-
-def injected(config: StudyConfig) -> dict:
-    """The study's settings as papermill parameters: plain literals, and only those that are not the default."""
-    settings = config.model_dump(mode="json", exclude_defaults=True)
-    return {**settings, "study": config.name, "profile": config.profile}

@@ -1,75 +1,125 @@
-"""`crodino study`: data, runs, notebooks, report, each skipped where it is already there."""
+"""Run a whole study: data, runs, notebooks, tables, report; whatever is finished is skipped."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from crodino_lib.config import ENCODINGS, RunConfig, StudyConfig
-from crodino_lib.io import bar, headless, say
-from crodino_lib.study.notebooks import Executed, execute, notebook_key
-from crodino_lib.study.parameters import notebooks
+import torch
+from joblib import Parallel, delayed
+
+from crodino_lib.config import RunConfig, StudyConfig
+from crodino_lib.data.sample import SensorSet
+from crodino_lib.io import bar, say
+from crodino_lib.methods.registry import method_name
+from crodino_lib.study.notebooks import Executed, execute, notebook_key, notebooks
 from crodino_lib.study.report import write_report
 from crodino_lib.study.runs import Run
 from crodino_lib.study.study import Study
 from crodino_lib.study.tables import save_tables
 
+MOST_WORKERS = 4  # processes at a time: each holds a network and a kernel
+
 
 def run_study(config: StudyConfig) -> Path:
-    """Run a whole study, or go on with it, and return the path of its report.
+    """Run a study, or continue it, and return the path of its report.
 
     Raises:
         NotebookFailed: a notebook's cell raised; everything finished before is kept and not done again.
     """
     started = time.monotonic()
     study = Study(config)
-    say(f"study {config.name} on {config.dataset}. {study.caveat()}")
+    say(f"study {config.name} on {config.data.dataset}. {study.caveat()}")
+    for split in study.scenes:
+        _ = study.scenes[split]  # rendered and decoded once, before several processes ask for them
     runs = train_grid(study)
-    pages = execute_notebooks(study, runs)
     comparison = save_tables(runs, study.folder / "tables", study.caveat())
+    pages = execute_notebooks(study, runs)
     report = write_report(study, runs, comparison, pages)
     say(f"done in {(time.monotonic() - started) / 60:.1f} minutes. The report: {report}")
     return report
 
 
 def train_grid(study: Study) -> list[Run]:
-    """Every run of the study's grid, trained where missing."""
+    """Return every run of the study's grid, trained where missing: teachers first, several at a time."""
     grid = study.grid()
     missing = [config for config in grid if not study.is_finished(config)]
-    say(f"runs: {len(grid)} in all, {len(missing)} to train")
-    for number, config in enumerate(bar(missing, label="runs", unit="run"), 1):
-        say(f"run {number}/{len(missing)}: {describe_run(config)}")
-        run = study.fetch(config)
-        scores = ", ".join(f"{key} {100 * metric['miou']:.1f}" for key, metric in run.record["metrics"].items())
-        say(f"  mIoU {scores} in {run.record['cost']['train_seconds']:.0f} s")
+    parents = [config.parent for config in missing if config.parent and not study.is_finished(config.parent)]
+    tasks = []
+    for config in sorted([*parents, *missing], key=lambda config: bool(config.teacher)):
+        if config not in tasks:
+            tasks.append(config)
+    say(f"runs: {len(grid)} in all, {len(tasks)} to train")
+    calls = [(train_run, study.config, study.folder.parent, config) for config in tasks]
+    for line in in_parallel(calls, "runs"):
+        say(f"  {line}")
     return [study.fetch(config) for config in grid]
 
 
+def train_run(config: StudyConfig, results: Path, run_config: RunConfig) -> str:
+    """Train one run of a study, and return a line about it."""
+    say(f"training {describe_run(run_config)}")
+    run = Study(config, results).fetch(run_config)
+    mious = ", ".join(f"{row['sensors']} {row['split']} {100 * row['miou']:.1f}" for row in run.record["metrics"])
+    return f"{describe_run(run_config)}: mIoU {mious} in {run.record['cost']['train_seconds']:.0f} s"
+
+
 def execute_notebooks(study: Study, runs: list[Run]) -> list[Executed]:
-    """Every notebook of the series, executed where it or what it shows has changed."""
-    series = notebooks()
-    folder = study.folder / "notebooks"
-    hashes = [run.record["hash"] for run in runs]
-    pages = []
-    for number, source in enumerate(bar(series, label="notebooks", unit="notebook"), 1):
-        key = notebook_key(source, study.config.model_dump(mode="json"), hashes)
-        executed = Executed(source, folder)
-        if executed.is_current(key):
-            say(f"notebook {number}/{len(series)}: {source.stem} is up to date")
-        else:
-            begun = time.monotonic()
-            say(f"notebook {number}/{len(series)}: {source.stem} ...")
-            execute(source, folder, study.config, key, log=sys.stdout if headless() else None)
-            say(f"  done in {time.monotonic() - begun:.0f} s")
-        pages.append(executed)
+    """Execute every notebook of the series where it or what it shows has changed, several at a time."""
+    folder, hashes = study.folder / "notebooks", [run.record["hash"] for run in runs]
+    pages = [Executed(source, folder) for source in notebooks()]
+    keys = {page: notebook_key(page.source, study.config, hashes) for page in pages}
+    changed = [page for page in pages if not page.is_current(keys[page])]
+    say(f"notebooks: {len(pages)} in all, {len(changed)} to execute")
+    longest_first = sorted(changed, key=lambda page: -page.source.stat().st_size)
+    calls = [(execute_one, page.source, folder, study.config, keys[page]) for page in longest_first]
+    for line in in_parallel(calls, "notebooks"):
+        say(f"  {line}")
     return pages
 
 
+def execute_one(source: Path, folder: Path, config: StudyConfig, key: str) -> str:
+    """Execute one notebook, and return a line about it."""
+    begun = time.monotonic()
+    execute(source, folder, config, key, log=sys.stdout)
+    return f"{source.stem}: {time.monotonic() - begun:.0f} s"
+
+
+def in_parallel(calls: Iterable[tuple[Callable, Any]], label: str) -> Iterator[str]:
+    """Yield the results of calls as they end, with the time left; without a GPU in several processes.
+
+    Two processes of one thread train faster than one of two.
+    """
+    calls = list(calls)
+    workers = 1 if torch.cuda.is_available() else min(len(calls), os.cpu_count() or 1, MOST_WORKERS)
+    if workers > 1:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        results = Parallel(n_jobs=workers, return_as="generator_unordered")(
+            delayed(_in_worker)(threads, *call) for call in calls
+        )
+    else:
+        results = (function(*arguments) for function, *arguments in calls)
+    started = time.monotonic()
+    for done, result in enumerate(bar(results, total=len(calls), label=label, unit=label.removesuffix("s")), 1):
+        left = (time.monotonic() - started) / done * (len(calls) - done) / 60
+        yield f"{result} | {done} of {len(calls)} {label}" + (f", about {left:.1f} min left" if left else "")
+
+
+def _in_worker(threads: int, function: Callable, *arguments: Any) -> str:
+    os.environ |= {"CRODINO_HEADLESS": "1", "OMP_NUM_THREADS": str(threads)}  # the kernels of notebooks inherit them
+    torch.set_num_threads(threads)
+    return function(*arguments)
+
+
 def describe_run(config: RunConfig) -> str:
-    """A run in words."""
-    taught = f", taught by {config.teacher} of {'+'.join(config.teacher_sensors)}" if config.teacher else ""
-    data = config.data.model_dump(include=set(ENCODINGS))
-    shown = "".join(f", {name} {value}" for name, value in data.items() if value not in ("raw", "none"))
-    epochs = f"{config.train.epochs} epochs"
-    return f"{config.method} on {'+'.join(config.sensors)}{taught}{shown}, seed {config.seed}, {epochs}"
+    """Return a run in words."""
+    taught = f", taught by {config.teacher} of {SensorSet(config.teacher_sensors)}" if config.teacher else ""
+    data = config.data
+    encodings = {"depth": data.depth_encoding, "holes": data.depth_holes, "thermal": data.thermal_encoding}
+    shown = "".join(f", {name} as {value}" for name, value in encodings.items() if value not in ("raw", "none"))
+    name = method_name(config.method, config.settings)
+    return f"{name} on {SensorSet(config.sensors)}{taught}{shown}, seed {config.seed}, {config.train.epochs} epochs"

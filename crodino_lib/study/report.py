@@ -1,4 +1,4 @@
-"""The page a study ends with: the table, the manifolds, every executed notebook, settings and versions."""
+"""Write the page a study ends with: gains, manifolds, table, notebooks, settings."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from crodino_lib.study.runs import Run, environment
 from crodino_lib.study.study import Study
 from crodino_lib.study.tables import as_text, caption
 
+FIRST_FIGURES = ("gains", "latent_manifolds")  # what is seen before anything else
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
@@ -26,15 +27,16 @@ th, td {{ padding: 0.3rem 0.6rem; border-bottom: 1px solid #ddd; text-align: lef
 img {{ max-width: 100%; height: auto }} pre {{ background: #f5f5f5; padding: 0.8rem; overflow-x: auto }}
 </style></head><body>
 <h1>{title}</h1>
-<p class="warning">{says}</p>
+<p class="warning">{caveat}</p>
 <h2>Which method helps?</h2>
+{first}
 <div class="scroll">{table}</div>
 <p>{caption}</p>
-{figures}
+<details><summary>All columns of the table</summary><div class="scroll">{full}</div></details>
 <h2>Notebooks</h2>
 <ul>{notebooks}</ul>
-<h2>Settings and versions</h2>
-<pre>{settings}</pre>
+<details><summary>Other figures</summary>{figures}</details>
+<details><summary>Settings and versions</summary><pre>{settings}</pre></details>
 </body></html>
 """
 
@@ -42,21 +44,27 @@ img {{ max-width: 100%; height: auto }} pre {{ background: #f5f5f5; padding: 0.8
 def write_report(study: Study, runs: list[Run], comparison: pd.DataFrame, notebooks: list[Executed]) -> Path:
     """Write ``index.html`` into the study's folder and return its path."""
     page = study.folder / "index.html"
+    pictures = {picture.stem: picture for picture in sorted(study.figures.glob("*.png"))}
+    first = [pictures.pop(stem) for stem in FIRST_FIGURES if stem in pictures]
     settings = {
-        "study": study.config.identity() | {"methods": study.config.methods, "seeds": list(study.config.seed_list)},
+        "study": study.config.identity() | {"methods": study.config.methods, "seeds": study.config.seeds},
         "dataset fingerprint": study.fingerprint,
         "environment": environment(),
         "runs": [str(run.folder.relative_to(study.folder)) for run in runs],
     }
+    links = [(one.source.stem, os.path.relpath(one.html, page.parent)) for one in notebooks]
+    items = [f'<li><a href="{html.escape(to)}">{html.escape(name)}</a></li>' for name, to in links]
     with atomic_write(page) as path:
         path.write_text(
             _PAGE.format(
                 title=html.escape(f"crodino: {study.config.name}"),
-                says=html.escape(f"{study.card.title}. {study.caveat()}"),
+                caveat=html.escape(f"{study.card.title}. {study.caveat()}"),
+                first="\n".join(_figure(picture, page.parent) for picture in first),
                 table=as_text(comparison).to_html(index=False, border=0),
                 caption=html.escape(caption(comparison, study.caveat())),
-                figures="\n".join(_figure(picture, page.parent) for picture in sorted(study.figures.glob("*.png"))),
-                notebooks="".join(_link(executed, page.parent) for executed in notebooks),
+                full=comparison.round(3).to_html(index=False, border=0),
+                notebooks="".join(items),
+                figures="\n".join(_figure(picture, page.parent) for picture in pictures.values()),
                 settings=html.escape(json.dumps(settings, indent=1)),
             )
         )
@@ -64,10 +72,5 @@ def write_report(study: Study, runs: list[Run], comparison: pd.DataFrame, notebo
 
 
 def _figure(picture: Path, folder: Path) -> str:
-    source = os.path.relpath(picture, folder)
-    title = html.escape(picture.stem.replace("_", " "))
-    return f'<h2>{title}</h2><a href="{source}"><img src="{source}" alt="{title}"></a>'
-
-
-def _link(executed: Executed, folder: Path) -> str:
-    return f'<li><a href="{os.path.relpath(executed.html, folder)}">{html.escape(executed.source.stem)}</a></li>'
+    source, title = os.path.relpath(picture, folder), html.escape(picture.stem.replace("_", " "))
+    return f'<p><a href="{source}"><img src="{source}" alt="{title}"></a></p>'

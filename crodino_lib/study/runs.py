@@ -1,15 +1,15 @@
-"""Runs: trained once, recorded whole, found again by everything that decided their result."""
+"""Train each run once, record it whole, and find it again by everything that decided its result."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +18,24 @@ import torch
 from safetensors.torch import save_file
 
 import crodino_lib
-from crodino_lib.config import RunConfig
+from crodino_lib.callbacks import CountOperations, MeasureGradients
+from crodino_lib.config import TRAINING_VERSION, RunConfig, load_object
 from crodino_lib.cost import inference_cost, latency_ms
-from crodino_lib.data.sample import DatasetCard, Scenes
+from crodino_lib.data.sample import DatasetCard, Scenes, SensorSet
+from crodino_lib.device import autocast
 from crodino_lib.evaluate import evaluate, load_confusion, save_confusion, scores
-from crodino_lib.io import atomic_write, file_lock, read_json
+from crodino_lib.io import atomic_write, file_lock, read_json, read_table
 from crodino_lib.methods.base import Method
-from crodino_lib.methods.registry import build_method
-from crodino_lib.train import autocast, train
+from crodino_lib.methods.registry import build_method, method_name
+from crodino_lib.train import train
 
-TRAINING_CODE = ("data", "augment.py", "models", "losses", "methods", "train.py", "evaluate.py")
+FRAME_RECORDER = "crodino_lib.analysis.extraction:RecordLatents"  # an optional package: imported where frames are kept
+RECORDED = {"hash", "training_version", "config", "cost", "metrics", "dataset_fingerprint"}
 CONVENTION = (
     "mIoU from one confusion matrix over the whole split at the size networks see; pixels labelled 255 left out; "
     "classes absent from both truth and prediction left out of the mean"
 )
-RECORDED_VERSIONS = ("torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "umap-learn", "mitsuba")
+VERSIONS = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "umap-learn", "mitsuba")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Run:
 
     Attributes:
         folder: holds ``run.json``, ``history.csv``, ``confusion.npz`` and a ``student-<sensors>.safetensors`` each.
-        record: what ``run.json`` says.
+        record: the content of ``run.json``.
     """
 
     folder: Path
@@ -52,16 +55,30 @@ class Run:
         """The settings it was trained with."""
         return RunConfig.parse(self.record["config"])
 
-    def history(self) -> pd.DataFrame:
-        """One row per epoch: loss terms, learning rate, validation mIoU per sensor, seconds."""
-        return pd.read_csv(self.folder / "history.csv")
+    @property
+    def name(self) -> str:
+        """Its method with the settings that are not default, as tables print it."""
+        return method_name(self.record["config"]["method"], self.record["config"]["settings"])
 
-    def confusion(self) -> dict[str, np.ndarray]:
-        """``<split>/<sensors>`` -> (N, K, K) counts per image; rows are the truth."""
+    def history(self) -> pd.DataFrame:
+        """Return one row per epoch: loss terms, learning rate, validation mIoU per student, seconds."""
+        return read_table(self.folder / "history.csv", ("epoch",))
+
+    def metrics(self) -> pd.DataFrame:
+        """Return ``split``, ``sensors``, ``miou``, ``pixel_accuracy`` and ``images``, a row per split and sensors."""
+        return pd.DataFrame(self.record["metrics"]).drop(columns="class_iou")
+
+    def miou(self, sensors: str, split: str = "test") -> float:
+        """Return the mIoU in 0..1 of one student, such as ``rgb`` or ``rgb+depth``, on one split."""
+        rows = [row for row in self.record["metrics"] if (row["split"], row["sensors"]) == (split, str(sensors))]
+        return rows[0]["miou"]
+
+    def confusion(self) -> dict[tuple[str, str], np.ndarray]:
+        """Return (split, sensors) -> (N, K, K) counts per image; rows are the truth."""
         return load_confusion(self.folder / "confusion.npz")
 
     def method(self, card: DatasetCard) -> Method:
-        """The method with its trained students, in evaluation mode; with its teacher, where that run is still there."""
+        """Return the method with its trained students, in evaluation mode; with its teacher where that run is kept."""
         method = build_method(self.config, card)
         method.load_students(self.folder)
         if teacher := self.record["parent"]:
@@ -74,70 +91,58 @@ class Run:
 
 
 def run_hash(config: RunConfig, fingerprint: str) -> str:
-    """Hash of everything that decides a run's result: settings, data, and the source of the code that trains."""
+    """Return a hash of everything that decides a run's result: settings, data, and the version of the training."""
     settings = config.model_dump(mode="json")
     del settings["data"]["root"]  # where the copy lies decides nothing; its fingerprint does
-    text = json.dumps([settings, fingerprint, training_code_hash()], sort_keys=True)
+    text = json.dumps([settings, fingerprint, TRAINING_VERSION], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@cache
-def training_code_hash() -> str:
-    """Hash of the source files that decide a training's result."""
-    return source_hash(*TRAINING_CODE)
-
-
-def source_hash(*parts: str) -> str:
-    """Hash of the library's source below the given files and folders."""
-    library = Path(crodino_lib.__file__).parent
-    files = [
-        file
-        for part in parts
-        for file in ([library / part] if part.endswith(".py") else (library / part).rglob("*.py"))
-    ]
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(f"{file.relative_to(library)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
 def run_folder(runs: Path, config: RunConfig, fingerprint: str) -> Path:
-    """``runs/<dataset>/<method>/<seed>-<hash>``."""
+    """Return ``runs/<dataset>/<method>/<seed>-<hash>``."""
     return runs / config.data.dataset / config.method / f"{config.seed}-{run_hash(config, fingerprint)[:8]}"
 
 
-def finished_run(folder: Path) -> Run | None:
-    """The run in ``folder`` if it is finished.
+def finished_run(folder: Path, students: bool = True) -> Run | None:
+    """Return the run in ``folder`` if it is finished.
+
+    Args:
+        folder: of one run.
+        students: whether the weights of its students must be there; tables need only the record.
 
     Raises:
-        FileNotFoundError: it says that it is finished, but a file of it is gone.
-        ValueError: its record is damaged.
+        FileNotFoundError: the record is there, but another file of the run is missing.
+        ValueError: its record is damaged, or another version of the training made it.
     """
-    if not (folder / "run.json").exists():
+    file = folder / "run.json"
+    if not file.exists():
         return None
-    run = Run(folder, read_json(folder / "run.json"))
-    if missing := {"hash", "config", "cost", "metrics", "dataset_fingerprint"} - set(run.record):
+    run = Run(folder, read_json(file))
+    if (made_by := run.record.get("training_version")) != TRAINING_VERSION:
         raise ValueError(
-            f"{folder / 'run.json'} is damaged: it has no {', '.join(sorted(missing))}; remove the folder to train the "
-            "run again"
+            f"{folder} was trained by version {made_by or 'before 2'} of the training, which computes something else "
+            f"than version {TRAINING_VERSION}: their results do not compare. Move the folder away to train it again"
         )
-    students = [f"student-{name}.safetensors" for name in run.record["cost"]["students"]]
-    if gone := [name for name in ("confusion.npz", "history.csv", *students) if not (folder / name).exists()]:
+    if missing := RECORDED - set(run.record):
+        raise ValueError(f"{file} is damaged: it has no {', '.join(sorted(missing))}; delete the folder to train again")
+    needed = ["confusion.npz", "history.csv"]
+    needed += [f"student-{name}.safetensors" for name in run.record["cost"]["students"]] if students else []
+    if gone := [name for name in needed if not (folder / name).exists()]:
         raise FileNotFoundError(
-            f"the finished run {folder} has lost {', '.join(gone)}; remove the folder to train it again"
+            f"the finished run {folder} has lost {', '.join(gone)}; delete the folder to train it again"
         )
     (folder / "resume.pt").unlink(missing_ok=True)  # left where a process died between its last two steps
     return run
 
 
 def fetch_run(config: RunConfig, runs: Path, fingerprint: str, card: DatasetCard, scenes: Mapping[str, Scenes]) -> Run:
-    """The finished run of ``config``: from its folder, else trained, resumed where it was interrupted.
+    """Return the finished run of ``config``: from its folder, else trained, resumed where it was interrupted.
 
-    A run with a teacher fetches the teacher's first, so that all rows of a seed share one.
+    A run with a teacher fetches the teacher's first, so that all methods of a seed share one.
 
     Args:
         config: the run.
-        runs: where runs lie.
+        runs: folder of all runs.
         fingerprint: of the dataset.
         card: of the dataset.
         scenes: split -> scenes, loaded when asked for.
@@ -150,92 +155,102 @@ def fetch_run(config: RunConfig, runs: Path, fingerprint: str, card: DatasetCard
     if parent:
         method.load_teacher(parent.folder)
     for split in card.splits:
-        _ = scenes[split]  # a damaged test picture is told before training, not after
+        _ = scenes[split]  # a damaged test picture is an error before training, not after
     with file_lock(folder):
         if run := finished_run(folder):  # another process finished it while this one waited
             return run
-        resume_file = folder / "resume.pt"
-        trained = train(method, scenes["train"], scenes["val"], config, resume_file, frames=folder / "frames")
-        confusion = confusions(method, scenes, card, config, trained.cost["precision"])
-        for name, weights in trained.students.items():
-            with atomic_write(folder / f"student-{name}.safetensors") as path:
-                save_file(weights, path)
-        with atomic_write(folder / "history.csv") as path:
-            trained.history.to_csv(path, index=False)
-        save_confusion(folder / "confusion.npz", confusion)
-        record = {
-            "finished": True,
-            "config": config.model_dump(mode="json", exclude={"data": {"root"}}),
-            "hash": run_hash(config, fingerprint),
-            "dataset_fingerprint": fingerprint,
-            "training_images": len(scenes["train"]),
-            "metrics": {key: metrics(matrix, card) for key, matrix in confusion.items()},
-            "convention": CONVENTION,
-            "cost": trained.cost | {"students": {name: deployed_cost(method, name) for name in method.students}},
-            "parent": teacher_record(parent) if parent else None,
-            "environment": environment(),
-        }
-        with atomic_write(folder / "run.json") as path:  # last: its presence says that the folder is complete
-            path.write_text(json.dumps(record, indent=1))
-        resume_file.unlink(missing_ok=True)
-        return Run(folder, record)
+        return _train_and_record(config, folder, fingerprint, method, parent, scenes)
 
 
-def confusions(
-    method: Method, scenes: Mapping[str, Scenes], card: DatasetCard, config: RunConfig, precision: str
-) -> dict[str, np.ndarray]:
-    """Confusion per image of every test split and every set of sensors the method serves."""
-    device = next(method.parameters()).device
-    found = {}
-    for split in card.splits:
-        if split in ("train", "val"):
-            continue
+def _train_and_record(
+    config: RunConfig, folder: Path, fingerprint: str, method: Method, parent: Run | None, scenes: Mapping[str, Scenes]
+) -> Run:
+    operations, resume_file = CountOperations(), folder / "resume.pt"
+    callbacks = [operations, MeasureGradients()]
+    if config.train.frames:
+        with contextlib.suppress(AttributeError):  # TODO the recorder
+            callbacks.append(load_object(FRAME_RECORDER)(folder / "frames", config.train.frames))
+    trained = train(method, scenes["train"], scenes["val"], config, resume_file, callbacks)
+    confusion = confusions(method, scenes, trained.cost["precision"])
+    for name, weights in trained.students.items():
+        with atomic_write(folder / f"student-{name}.safetensors") as path:
+            save_file(weights, path)
+    with atomic_write(folder / "history.csv") as path:
+        trained.history.to_csv(path, index=False)
+    save_confusion(folder / "confusion.npz", confusion)
+    costs = operations.cost(trained.cost["steps"]) | {
+        "students": {name: deployed_cost(method, name) for name in method.students}
+    }
+    record = {
+        "config": config.model_dump(mode="json", exclude={"data": {"root"}}),
+        "hash": run_hash(config, fingerprint),
+        "training_version": TRAINING_VERSION,
+        "dataset_fingerprint": fingerprint,
+        "training_images": len(scenes["train"]),
+        "metrics": [metrics(*key, counts, method.card) for key, counts in confusion.items()],
+        "convention": CONVENTION,
+        "cost": trained.cost | costs,
+        "parent": teacher_record(parent) if parent else None,
+        "environment": environment(),
+    }
+    with atomic_write(folder / "run.json") as path:  # last: its presence means that the folder is complete
+        path.write_text(json.dumps(record, indent=1))
+    resume_file.unlink(missing_ok=True)
+    return Run(folder, record)
+
+
+def confusions(method: Method, scenes: Mapping[str, Scenes], precision: str) -> dict[tuple[str, str], np.ndarray]:
+    """Return the confusion per image of every test split and every set of sensors the method serves."""
+    device, batch_size = next(method.parameters()).device, method.config.train.batch_size
+    results = {}
+    for split in [name for name in method.card.splits if name not in ("train", "val")]:
         for sensors in method.serves:
             with autocast(device, precision):
-                matrix = evaluate(method.eval().predict, scenes[split], card, sensors, config.train.batch_size, device)
-            found[f"{split}/{'+'.join(sensors)}"] = matrix
-    return found
+                counts = evaluate(method.eval().predict, scenes[split], method.card, sensors, batch_size, device)
+            results[split, str(sensors)] = counts
+    return results
 
 
-def metrics(confusion: np.ndarray, card: DatasetCard) -> dict:
-    """Scores of one split, as they stand in the record."""
-    found = scores(confusion)
+def metrics(split: str, sensors: str, confusion: np.ndarray, card: DatasetCard) -> dict:
+    """Return the scores of one split and set of sensors, as they stand in the record."""
+    values = scores(confusion)
+    classes = zip(card.classes, values["class_iou"], strict=True)
     return {
-        "miou": found["miou"],
-        "pixel_accuracy": found["pixel_accuracy"],
-        "class_iou": {
-            name: None if np.isnan(iou) else iou for name, iou in zip(card.classes, found["class_iou"], strict=True)
-        },
+        "split": split,
+        "sensors": sensors,
+        "miou": values["miou"],
+        "pixel_accuracy": values["pixel_accuracy"],
         "images": len(confusion),
+        "class_iou": {name: None if np.isnan(iou) else iou for name, iou in classes},
     }
 
 
 def deployed_cost(method: Method, name: str) -> dict[str, float]:
-    """Parameters, operations and latency of one exported student on one scene at the run's size."""
+    """Return parameters, operations and latency of one exported student on one scene at the run's size."""
     student = method.students[name]
     device = next(student.parameters()).device
     width, height = method.config.data.pixels(method.card.native_size)
-    channels = [method.card.sensors[sensor].channels for sensor in name.split("+")]
+    channels = [method.card.sensors[sensor].channels for sensor in SensorSet.parse(name)]
     images = [torch.zeros(1, count, height, width, device=device) for count in channels]
     return inference_cost(student, images) | {"latency_ms": latency_ms(student, images)}
 
 
 def teacher_record(teacher: Run) -> dict:
-    """What a run's record says of its teacher's run: where it is, its score and its share of the cost."""
-    name = "+".join(teacher.config.sensors)
+    """Return the teacher's entry of run.json: which run it is, its scores and its share of the cost."""
+    name = str(SensorSet(teacher.config.sensors))
     return {
         "method": teacher.config.method,
         "sensors": name,
         "run": teacher.folder.name,
         "hash": teacher.record["hash"],
-        "miou": {key: metric["miou"] for key, metric in teacher.record["metrics"].items() if key.endswith(f"/{name}")},
+        "miou": {row["split"]: row["miou"] for row in teacher.record["metrics"] if row["sensors"] == name},
         "train_seconds": teacher.record["cost"]["train_seconds"],
         "train_flops": teacher.record["cost"]["train_flops"],
     }
 
 
 def environment() -> dict[str, str]:
-    """Versions, platform and commit a result was made with."""
+    """Return versions, platform and commit a result was made with."""
     git = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=Path(crodino_lib.__file__).parent, capture_output=True, text=True, check=False
     )
@@ -244,5 +259,12 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
         "commit": git.stdout.strip() or "unknown",
-        **{name: version(name) for name in RECORDED_VERSIONS},
+        **{name: _version(name) for name in VERSIONS},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # training needs neither the renderer nor UMAP
+        return "not installed"

@@ -1,4 +1,4 @@
-"""A study in use: its data, its runs, its folder. What every notebook's set-up cell makes."""
+"""Open a study: its data, its runs, its folder. Every notebook's set-up cell makes one."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 
 import pandas as pd
 
-from crodino_lib.config import ENCODINGS, RunConfig, StudyConfig, choose, home, profiles
+from crodino_lib.config import TRAINING_VERSION, DataConfig, RunConfig, StudyConfig, choose, home
 from crodino_lib.data.encodings import encoded
-from crodino_lib.data.registry import DATASETS
+from crodino_lib.data.registry import check_data, open_dataset
 from crodino_lib.data.sample import DatasetCard, SceneDataset, Scenes
 from crodino_lib.data.scene_cache import load_scenes
 from crodino_lib.io import atomic_write, read_json
 from crodino_lib.methods.base import Method
-from crodino_lib.methods.registry import METHODS, build_method, check_run
-from crodino_lib.study.parameters import notebook_parameters
+from crodino_lib.methods.registry import METHODS, build_method, check_methods, check_run, parse_method, teacher_of
+from crodino_lib.study.notebooks import notebook_parameters
 from crodino_lib.study.runs import Run, fetch_run, finished_run, run_folder
 
 
 class LazyScenes(Mapping):
     """Split -> scenes, each loaded when first asked for."""
 
-    def __init__(self, dataset: SceneDataset, config: StudyConfig, sensors: tuple[str, ...]):
-        self._dataset, self._config, self._sensors = dataset, config.data_config(), sensors
+    def __init__(self, dataset: SceneDataset, config: DataConfig, sensors: tuple[str, ...]):
+        self._dataset, self._config, self._sensors = dataset, config, sensors
         self._loaded: dict[str, Scenes] = {}
 
     def __getitem__(self, split: str) -> Scenes:
@@ -50,17 +50,19 @@ class Study:
         results: folder that holds study folders; ``results/local`` where none is given.
 
     Raises:
-        ValueError: the results folder belongs to a study with other settings.
+        ValueError: an unknown method, dataset or option, or the results folder belongs to a study with other settings.
     """
 
     def __init__(self, config: StudyConfig, results: Path | None = None):
+        check_methods(config.methods, config.teacher)
+        check_data(config.data)
         self.config = config
         self.folder = (results or home() / "results" / "local") / config.name
         self._claim_folder()
 
     @classmethod
     def from_notebook(cls, namespace: dict[str, Any]) -> Study:
-        """The study that a notebook's parameters describe. Call it with ``globals()`` in the set-up cell.
+        """Return the study that a notebook's parameters describe. Call it with ``globals()`` in the set-up cell.
 
         Raises:
             ValueError: a parameter, typed in the cell or injected by papermill, that does not exist or is not allowed.
@@ -69,48 +71,48 @@ class Study:
 
     @classmethod
     def open(cls, name: str, root: str = "") -> Study:
-        """A study that was begun before, by the name of its folder in ``results/local``.
+        """Return a study that was begun before.
 
         Args:
-            name: the folder's name.
-            root: where the copy of its dataset lies, which a study does not remember; empty for the built-in one.
+            name: its folder in ``results/local``, or the path of a folder with a ``study.json``.
+            root: folder of your copy of its dataset, which a study does not store; empty for the built-in one.
 
         Raises:
             ValueError: no such study; proposes the nearest.
         """
         results = home() / "results" / "local"
+        if (Path(name) / "study.json").is_file():
+            results, name = Path(name).resolve().parent, Path(name).resolve().name
         begun = sorted(file.parent.name for file in results.glob("*/study.json"))
         if not begun:
             raise ValueError(f"there is no study in {results} yet; begin one: crodino study")
         stored = read_json(results / choose(name, begun, "study") / "study.json")
-        if root and not DATASETS[stored["dataset"]].needs_root:
-            raise ValueError(f"root {root!r}: study {name} is on the built-in {stored['dataset']}, which has no folder")
-        given = profiles()[stored["profile"]]  # what the profile says already was not changed
-        settings = {k: v for k, v in stored.items() if k in StudyConfig.model_fields and given.get(k) != v}
-        return cls(StudyConfig.parse({**settings, "study": name, "root": root}))
+        settings = {key: value for key, value in stored.items() if key in StudyConfig.settings()}
+        return cls(StudyConfig.parse({**settings, "study": name, "root": root}), results)
 
     def on(self, dataset: str, root: str, options: dict[str, Any] | None = None) -> Study:
-        """The same settings on other data, in a folder of its own beside this study's."""
+        """Return a study with the same settings on other data, in a folder of its own beside this study's."""
         data = {"dataset": dataset, "root": root, "options": options or {}, "study": f"{self.config.name}-{dataset}"}
-        return Study(StudyConfig.parse({**self.config.model_dump(), **data}), self.folder.parent)
+        return Study(StudyConfig.parse({**self.config.flat(), **data}), self.folder.parent)
 
     def _claim_folder(self) -> None:
-        mine = json.loads(json.dumps(self.config.identity()))  # as it reads back: lists, not tuples
+        identity = {"training_version": TRAINING_VERSION} | self.config.identity()
+        mine = json.loads(json.dumps(identity))  # as it reads back: lists, not tuples
         file = self.folder / "study.json"
-        # What starts with a dot is half a file: another process claims the folder too, or one was killed at it.
-        found = {path.name for path in self.folder.glob("[!.]*")}
+        # A name that starts with a dot is half a file: another process claims the folder too, or one was killed at it.
+        present = {path.name for path in self.folder.glob("[!.]*")}
         if file.exists():
             theirs = read_json(file)
             differing = {k: (theirs.get(k), mine.get(k)) for k in mine | theirs if theirs.get(k) != mine.get(k)}
-            if differing and found - {file.name}:
-                told = "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in differing.items())
+            if differing and present - {file.name}:
+                changes = "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in differing.items())
                 raise ValueError(
-                    f"the results folder {self.folder} belongs to another study: {told}. "
-                    "Give this one a name of its own (study = 'my-study'), go back to them, or remove the folder"
+                    f"the results folder {self.folder} belongs to another study: {changes}. "
+                    "Give this study a name of its own (study = 'my-study'), restore the settings, or move the folder"
                 )
             if not differing:
                 return
-        elif found:
+        elif present:
             raise ValueError(
                 f"the results folder {self.folder} is not empty and holds no study.json; choose another name"
             )
@@ -120,77 +122,98 @@ class Study:
     @cached_property
     def dataset(self) -> SceneDataset:
         """The dataset, opened: rendered where it is the built-in one, every file resolved where it lies on disk."""
-        entry = DATASETS[self.config.dataset]
-        if entry.needs_root and not self.config.root:
-            raise ValueError(f"dataset {self.config.dataset!r} needs root: the folder of your copy of it")
-        return entry.open(self.config.data_config())
+        return open_dataset(self.config.data)
 
     @property
     def card(self) -> DatasetCard:
-        """What the dataset says about itself, its sensors as networks see them."""
-        return encoded(self.dataset.card, self.config.data_config())
+        """The dataset's card, its sensors as networks see them."""
+        return encoded(self.dataset.card, self.config.data)
 
     @cached_property
     def scenes(self) -> LazyScenes:
         """Split -> scenes in memory, with all of the dataset's sensors."""
-        return LazyScenes(self.dataset, self.config, tuple(self.card.sensors))
+        return LazyScenes(self.dataset, self.config.data, tuple(self.card.sensors))
 
     @cached_property
     def fingerprint(self) -> str:
-        """The dataset's."""
+        """The fingerprint of the dataset."""
         return self.dataset.fingerprint()
 
-    def run_config(self, method: str, sensors: Iterable[str], seed: int, settings: dict | None = None) -> RunConfig:
-        """Settings of one run of this study."""
-        config = self.config.run_config(method, sensors, seed, settings)
+    def run_config(
+        self, method: str, sensors: Iterable[str] | None = None, seed: int = 0, settings: dict | None = None
+    ) -> RunConfig:
+        """Return the settings of one run of this study; see ``run``."""
+        config = self._plan(method, sensors, seed, settings or {})
         check_run(config, self.card)
         return config
 
+    def _plan(self, name: str, sensors: Iterable[str] | None, seed: int, settings: dict) -> RunConfig:
+        method, named = parse_method(name)
+        sensors = tuple(sensors or self.config.sensors)
+        teacher, teacher_sensors = teacher_of(method, sensors, self.config.sensors, self.config.teacher)
+        return RunConfig.parse(
+            {
+                "method": method,
+                "sensors": sensors,
+                "seed": seed,
+                "settings": named | settings,
+                "teacher": teacher,
+                "teacher_sensors": teacher_sensors,
+                "data": self.config.data,
+                "model": self.config.model,
+                "train": self.config.train,
+            }
+        )
+
     def grid(self) -> list[RunConfig]:
-        """Every run of the study: two-sensor methods once a seed, single-sensor ones once a seed and sensor."""
+        """Return every run of the study: two-sensor methods once a seed, single-sensor ones once a seed and sensor."""
         configs = []
-        for seed in self.config.seed_list:
-            for method in self.config.methods:
-                alone = METHODS[method].build.sensor_count == 1
+        for seed in range(self.config.seeds):
+            for name in self.config.methods:
+                alone = METHODS[parse_method(name)[0]].build.sensor_count == 1
                 for sensors in [(s,) for s in self.config.sensors] if alone else [self.config.sensors]:
-                    configs.append(self.run_config(method, sensors, seed))
+                    configs.append(self._plan(name, sensors, seed, {}))
         return configs
 
     def run(
         self, method: str, sensors: Iterable[str] | None = None, seed: int = 0, settings: dict | None = None
     ) -> Run:
-        """A finished run: from its folder, or trained now.
+        """Return a finished run: from its folder, or trained now.
 
         Args:
-            method: a row of the table.
+            method: name of a method, or ``METHOD:VARIANT``.
             sensors: sensors it trains with; the study's where none are given.
             seed: seed of weights, order and augmentation.
             settings: the method's own settings, where not default.
         """
-        return self.fetch(self.run_config(method, sensors or self.config.sensors, seed, settings))
+        return self.fetch(self.run_config(method, sensors, seed, settings))
 
     def fetch(self, config: RunConfig) -> Run:
-        """The finished run of ``config``: from its folder, or trained now."""
+        """Return the finished run of ``config``: from its folder, or trained now."""
+        check_run(config, self.card)
         return fetch_run(config, self.folder / "runs", self.fingerprint, self.card, self.scenes)
 
     def is_finished(self, config: RunConfig) -> bool:
-        """Whether the run of ``config`` needs no training."""
-        return finished_run(self._folder_of(config)) is not None
+        """Return whether the run of ``config`` needs no training."""
+        return finished_run(run_folder(self.folder / "runs", config, self.fingerprint)) is not None
 
     def runs(self) -> list[Run]:
-        """Every run of the grid, trained where missing."""
+        """Return every run of the grid, trained where missing."""
         return [self.fetch(config) for config in self.grid()]
 
     def finished(self) -> tuple[list[Run], list[RunConfig]]:
-        """The runs of the grid that are finished, and those that are missing."""
-        found = [(config, finished_run(self._folder_of(config))) for config in self.grid()]
-        return [run for _, run in found if run], [config for config, run in found if not run]
+        """Return every finished run in the folder, and the runs of the grid that are missing; needs no data."""
+        files = sorted(self.folder.glob("runs/*/*/*/run.json"))
+        runs = [finished_run(file.parent, students=False) for file in files]
+        there = [run.config.model_dump(exclude={"data": {"root"}}) for run in runs]
+        missing = [config for config in self.grid() if config.model_dump(exclude={"data": {"root"}}) not in there]
+        return runs, missing
 
-    def untrained(self, row: str, sensors: Iterable[str] | None = None, seed: int = 0) -> Method:
-        """A method with its starting weights: the null model of every picture."""
-        method = build_method(self.run_config(row, sensors or self.config.sensors, seed), self.card).eval()
-        method.export()
-        return method
+    def untrained(self, method: str, sensors: Iterable[str] | None = None, seed: int = 0) -> Method:
+        """Return a method with its starting weights: the null model of every picture."""
+        network = build_method(self.run_config(method, sensors, seed), self.card).eval()
+        network.export()
+        return network
 
     @property
     def figures(self) -> Path:
@@ -203,19 +226,5 @@ class Study:
             table.to_csv(path, index=False, float_format="%.6g")
 
     def caveat(self) -> str:
-        """The warning that belongs on every page: what this profile's numbers are good for."""
-        profile = profiles()[self.config.profile]
-        given = {name: getattr(self.config, name) for name in profile if hasattr(self.config, name)}
-        changed = [f"{name} {value}" for name, value in given.items() if value not in (None, profile[name])]
-        seen = {name: getattr(self.config, name) for name in ("options", *ENCODINGS)}
-        changed += [
-            f"{k} {v}"
-            for k, v in seen.items()
-            if v != StudyConfig.model_fields[k].get_default(call_default_factory=True)
-        ]
-        if changed:  # whatever the profile promises, this is not it
-            return f"Profile {self.config.profile}, changed: {', '.join(changed)}."
-        return f"Profile {self.config.profile}: {profile['description']}."
-
-    def _folder_of(self, config: RunConfig) -> Path:
-        return run_folder(self.folder / "runs", config, self.fingerprint)
+        """Return the sentence about the profile that is printed with every result."""
+        return self.config.caveat()

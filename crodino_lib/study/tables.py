@@ -1,4 +1,4 @@
-"""Tables: what the runs say, with the seeds and images that stand behind every number."""
+"""Compile tables from the records of runs, with the seeds and images that stand behind every number."""
 
 from __future__ import annotations
 
@@ -8,48 +8,68 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from crodino_lib.evaluate import interval, resampled_mious
+from crodino_lib.data.sample import SensorSet
 from crodino_lib.io import atomic_write
 from crodino_lib.study.runs import Run
+from crodino_lib.study.statistics import interval, resampled_mious
+
+ROW = ["dataset", "method", "teacher", "trained on", "sensors", "split"]  # what makes a row of the comparison
 
 
 def run_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """One row per run, split and set of sensors: mIoU in percent, accuracy, images, teacher, cost.
+    """Return one row per run, split and set of sensors: mIoU in percent, accuracy, images, teacher, cost.
 
+    ``method`` holds every setting that differs, so runs that were trained differently never share a row.
     ``reference`` is the mIoU of the same seed's baseline; for sensors together, of the better of their baselines.
     ``low`` and ``high`` bound the mIoU at 95 % by resampling test images, ``gain low`` and ``gain high`` the gain over
     the reference by resampling the same images for both: the uncertainty of this one seed.
     """
     runs = list(runs)
-    references = {
-        (*key.split("/"), run.config.seed): (100 * run.record["metrics"][key]["miou"], confusion)
-        for run in runs
+    suffixes = _differing_settings(runs)
+    baselines = {
+        (split, sensors, run.config.seed, suffix): (100 * run.miou(sensors, split), counts)
+        for run, suffix in zip(runs, suffixes, strict=True)
         if run.config.method == "baseline"
-        for key, confusion in run.confusion().items()
+        for (split, sensors), counts in run.confusion().items()
     }
     rows = []
-    for run in runs:
-        for key, confusion in run.confusion().items():
-            split, sensors = key.split("/")
-            alone = [references.get((split, sensor, run.config.seed)) for sensor in sensors.split("+")]
-            reference = None if None in alone else max(alone, key=lambda found: found[0])
-            rows.append(_run_row(run, split, sensors, confusion, reference))
+    for run, suffix in zip(runs, suffixes, strict=True):
+        for (split, sensors), counts in run.confusion().items():
+            keys = [(split, sensor, run.config.seed, suffix) for sensor in SensorSet.parse(sensors)]
+            alone = [baselines.get(key) for key in keys]
+            reference = None if None in alone else max(alone, key=lambda pair: pair[0])
+            rows.append(_run_row(run, run.name + suffix, split, sensors, counts, reference))
     return pd.DataFrame(rows)
 
 
+def _differing_settings(runs: list[Run]) -> list[str]:
+    """Return, for each run, the settings in which the runs differ besides their method and seed, as text."""
+    flat = []
+    for run in runs:
+        config = run.record["config"]
+        shared = {name: str(value) for part in ("data", "model", "train") for name, value in config[part].items()}
+        flat.append({**shared, "scenes seen": run.record["dataset_fingerprint"][:6]})
+    differing = sorted({name for one in flat for name in one if len({other.get(name) for other in flat}) > 1})
+    if {"dataset"} & set(differing):  # another dataset has other scenes in any case
+        differing = [name for name in differing if name not in ("dataset", "scenes seen", "options")]
+    texts = [", ".join(f"{name} {settings[name]}" for name in differing if name in settings) for settings in flat]
+    return [f" [{text}]" if text else "" for text in texts]
+
+
 def _run_row(
-    run: Run, split: str, sensors: str, confusion: np.ndarray, reference: tuple[float, np.ndarray] | None
+    run: Run, method: str, split: str, sensors: str, counts: np.ndarray, reference: tuple[float, np.ndarray] | None
 ) -> dict:
-    metric, cost = run.record["metrics"][f"{split}/{sensors}"], run.record["cost"]
-    teacher = run.record["parent"] or {}
-    resampled = resampled_mious(confusion, seed=0)
+    rows = run.record["metrics"]
+    metric = next(row for row in rows if (row["split"], row["sensors"]) == (split, sensors))
+    cost, teacher = run.record["cost"], run.record["parent"] or {}
+    resampled = resampled_mious(counts, seed=0)
     low, high = interval(resampled)
     gain_low, gain_high = interval(resampled - (resampled_mious(reference[1], seed=0) if reference else np.nan))
     return {
         "dataset": run.config.data.dataset,
-        "method": run.config.method,
-        "teacher": "+".join([teacher["method"], teacher["sensors"]]) if teacher else "-",
-        "trained on": "+".join(run.config.sensors),
+        "method": method,
+        "teacher": f"{teacher['method']} {teacher['sensors']}" if teacher else "-",
+        "trained on": str(SensorSet(run.config.sensors)),
         "sensors": sensors,
         "split": split,
         "seed": run.config.seed,
@@ -59,7 +79,7 @@ def _run_row(
         "reference": reference[0] if reference else np.nan,
         "gain low": 100 * gain_low,
         "gain high": 100 * gain_high,
-        "teacher miou": 100 * teacher["miou"].get(f"{split}/{teacher['sensors']}", np.nan) if teacher else np.nan,
+        "teacher miou": 100 * teacher["miou"].get(split, np.nan) if teacher else np.nan,
         "pixel accuracy": 100 * metric["pixel_accuracy"],
         "images": metric["images"],
         "training images": run.record["training_images"],
@@ -76,7 +96,7 @@ def _run_row(
 
 
 def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per method, teacher, split and set of sensors: mean and spread over seeds, the gain, cost.
+    """Return one row per method, teacher, split and set of sensors: mean and spread over seeds, the gain, cost.
 
     The gain is over the baseline of the same sensor, or over the better one for sensors together, paired by seed: the
     same start and the same order of scenes. With one seed there is no spread, and the interval is that of resampling
@@ -84,19 +104,20 @@ def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         table: from ``run_table``.
+
+    Raises:
+        ValueError: two runs of one row have the same seed; names them.
     """
     rows = []
-    for (method, teacher, sensors, split), group in table.groupby(
-        ["method", "teacher", "sensors", "split"], sort=False
-    ):
-        gains = (group.miou - group.reference).to_numpy() if method != "baseline" else np.full(len(group), np.nan)
+    for key, group in table.groupby(ROW, sort=False):
+        if group.seed.duplicated().any():
+            raise ValueError(f"the runs {', '.join(group.run)} of {key[1]} have the same seed and the same settings")
+        is_baseline = group.method.iloc[0].split(" [")[0] == "baseline"
+        gains = np.full(len(group), np.nan) if is_baseline else (group.miou - group.reference).to_numpy()
         rows.append(
-            {
-                "method": method,
-                "teacher": teacher,
+            dict(zip(ROW, key, strict=True))
+            | {
                 "teacher mIoU": group["teacher miou"].mean(),
-                "sensors at test": sensors,
-                "split": split,
                 "mIoU": group.miou.mean(),
                 "sd over seeds": group.miou.std(ddof=1) if len(group) > 1 else np.nan,
                 "image interval low": group.low.mean(),
@@ -109,68 +130,70 @@ def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
                 "test images": int(group.images.iloc[0]),
                 "training images": int(group["training images"].iloc[0]),
                 "parameters": group.parameters.iloc[0],
-                "cost of inference": group.flops.iloc[0] / _baseline_flops(table, sensors),
+                "cost of inference": group.flops.iloc[0] / _baseline_flops(table, key[4]),
                 "training minutes": group["training seconds"].mean() / 60,
                 "teacher minutes": group["teacher training seconds"].mean() / 60,
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).rename(columns={"sensors": "sensors at test"})
 
 
 def _baseline_flops(table: pd.DataFrame, sensors: str) -> float:
-    """Operations of the baseline of the first of these sensors; NaN where there is none."""
-    found = table[(table.method == "baseline") & (table.sensors == sensors.split("+")[0])].flops
-    return found.iloc[0] if len(found) else np.nan
+    """Return the operations of the baseline of the first of these sensors; NaN where there is none."""
+    first = SensorSet.parse(sensors)[0]
+    flops = table[table.method.str.startswith("baseline") & (table.sensors == first)].flops
+    return flops.iloc[0] if len(flops) else np.nan
+
+
+COST_COLUMNS = {  # column -> column of run_table and its unit
+    "M parameters": ("parameters", 1e6),
+    "GFLOPs": ("flops", 1e9),
+    "latency ms": ("latency_ms", 1),
+    "training TFLOPs": ("training flops", 1e12),
+    "of which teacher": ("teacher forward flops", 1e12),
+    "training min": ("training seconds", 60),
+    "peak GB": ("peak memory bytes", 1e9),
+    "teacher's training TFLOPs": ("teacher training flops", 1e12),
+    "teacher's training min": ("teacher training seconds", 60),
+}
 
 
 def cost_table(table: pd.DataFrame) -> pd.DataFrame:
-    """What every row costs to deploy and to train, the teacher's share apart.
+    """Return what every method costs to deploy and to train, the teacher's share apart; means over seeds.
 
     Args:
         table: from ``run_table``.
 
     Returns:
-        One row per method, teacher, sensors trained with and sensors at test: inference parameters (millions), GFLOPs
-        and milliseconds of one scene; teraFLOPs of training, of which the teacher's forward passes, minutes and peak
-        gigabytes; the teacher's own training in teraFLOPs and minutes. Means over seeds.
+        One row per method, teacher, sensors trained with and sensors at test, with ``COST_COLUMNS``: inference of one
+        scene, training of the whole run, and the teacher's own training.
     """
-    table = table[table.split == "test"]
-    groups = table.groupby(["method", "teacher", "trained on", "sensors"], sort=False)
-    units = {
-        "M parameters": ("parameters", 1e6),
-        "GFLOPs": ("flops", 1e9),
-        "latency ms": ("latency_ms", 1),
-        "training TFLOPs": ("training flops", 1e12),
-        "of which teacher": ("teacher forward flops", 1e12),
-        "training min": ("training seconds", 60),
-        "peak GB": ("peak memory bytes", 1e9),
-        "teacher's training TFLOPs": ("teacher training flops", 1e12),
-        "teacher's training min": ("teacher training seconds", 60),
-    }
-    return pd.DataFrame({name: groups[column].mean() / unit for name, (column, unit) in units.items()}).reset_index()
+    groups = table[table.split == "test"].groupby(ROW[1:-1], sort=False)
+    return pd.DataFrame(
+        {name: groups[column].mean() / unit for name, (column, unit) in COST_COLUMNS.items()}
+    ).reset_index()
 
 
 def class_table(runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
-    """IoU in percent per class: one row per run, set of sensors and class; NaN where a class is absent."""
-    return pd.DataFrame(
-        [
-            {
-                "method": run.config.method,
-                "sensors": key.split("/")[1],
-                "seed": run.config.seed,
-                "class": name,
-                "iou": iou,
-            }
-            for run in runs
-            for key, metric in run.record["metrics"].items()
-            if key.split("/")[0] == split
-            for name, iou in metric["class_iou"].items()
-        ]
-    ).assign(iou=lambda table: 100 * table.iou.astype(float))
+    """Return the IoU in percent per class: one row per run, set of sensors and class; NaN where a class is absent."""
+    rows = [
+        {"method": run.name, "sensors": row["sensors"], "seed": run.config.seed, "class": name, "iou": iou}
+        for run in runs
+        for row in run.record["metrics"]
+        if row["split"] == split
+        for name, iou in row["class_iou"].items()
+    ]
+    return pd.DataFrame(rows).assign(iou=lambda table: 100 * table.iou.astype(float))
 
 
 def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
-    """The comparison as a person reads it: mean ± sd (or the interval of one seed), gain, seeds, images, cost."""
+    """Return the comparison as a person reads it: mean ± sd (or the interval of one seed), gain, seeds, cost.
+
+    Images, parameters and minutes stand in the full table and in that of costs.
+    """
+
+    def signed(value: float) -> str:
+        return f"{value:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0")
 
     def spread(row: pd.Series) -> str:
         if row["seeds"] > 1:
@@ -187,9 +210,7 @@ def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
     def teacher(row: pd.Series) -> str:
         return f"{row['teacher']} ({row['teacher mIoU']:.1f})" if row["teacher"] != "-" else "-"
 
-    def signed(value: float) -> str:
-        return f"{value:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0")
-
+    cost = comparison["cost of inference"]
     return pd.DataFrame(
         {
             "method": comparison["method"],
@@ -199,31 +220,25 @@ def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
             "mIoU": comparison.apply(spread, axis=1),
             "gain over baseline": comparison.apply(gain, axis=1),
             "seeds": comparison["seeds"],
-            "test images": comparison["test images"],
-            "training images": comparison["training images"],
-            "inference cost": comparison["cost of inference"].map(
-                lambda cost: "-" if np.isnan(cost) else f"{cost:.2f}x"
-            ),
-            "training min, run": comparison["training minutes"].map("{:.1f}".format),
-            "teacher's": comparison["teacher minutes"].map(lambda minutes: f"{minutes:.1f}" if minutes else "-"),
+            "inference cost": cost.map(lambda ratio: "-" if np.isnan(ratio) else f"{ratio:.2f}x"),
         }
     )
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """A table of text as Markdown."""
+    """Return a table of text as Markdown."""
     lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
     lines += ["| " + " | ".join(map(str, row)) + " |" for row in table.itertuples(index=False)]
     return "\n".join(lines) + "\n"
 
 
-def save_tables(runs: list[Run], folder: Path, says: str, missing: Iterable[str] = ()) -> pd.DataFrame:
+def save_tables(runs: list[Run], folder: Path, caveat: str, missing: Iterable[str] = ()) -> pd.DataFrame:
     """Write ``runs``, ``comparison``, ``costs`` and ``classes`` as CSV, ``comparison`` and ``costs`` as Markdown.
 
     Args:
         runs: finished runs.
         folder: where the tables go.
-        says: what the profile's numbers are good for.
+        caveat: sentence about the profile.
         missing: runs of the grid that are not finished, in words; listed below the comparison.
 
     Returns:
@@ -235,10 +250,9 @@ def save_tables(runs: list[Run], folder: Path, says: str, missing: Iterable[str]
         with atomic_write(folder / f"{name}.csv") as path:
             frame.to_csv(path, index=False, float_format="%.4f")
     absent = "; ".join(missing)
+    text = f"{to_markdown(as_text(comparison))}\n{caption(comparison, caveat)}\n"
     with atomic_write(folder / "comparison.md") as path:
-        path.write_text(f"{to_markdown(as_text(comparison))}\n{caption(comparison, says)}\n")
-        if absent:
-            path.write_text(f"{path.read_text()}\nNot run: {absent}.\n")
+        path.write_text(text + (f"\nNot run: {absent}.\n" if absent else ""))
     with atomic_write(folder / "costs.md") as path:
         path.write_text(f"{to_markdown(costs.round(2))}\n{COST_CAPTION}\n")
     return comparison
@@ -247,22 +261,20 @@ def save_tables(runs: list[Run], folder: Path, says: str, missing: Iterable[str]
 COST_CAPTION = (
     "Operations are counted, by torch.utils.flop_counter, on one scene and on about sixteen training steps; minutes, "
     "milliseconds and memory are this machine's, with whatever else ran on it. A teacher's own training is paid once "
-    "for all its rows."
+    "for all methods that learn from it."
 )
 
 
-def caption(comparison: pd.DataFrame, says: str) -> str:
-    """What the numbers of a comparison are, and what they are not."""
-    seeds = sorted(set(comparison["seeds"]))
+def caption(comparison: pd.DataFrame, caveat: str) -> str:
+    """Return the caption of a comparison: what its numbers are, and what they are not."""
     spread = (
         "mIoU in percent, mean ± standard deviation over seeds; gains are paired by seed"
-        if seeds[0] > 1
+        if comparison["seeds"].min() > 1
         else "mIoU in percent of one seed, with the 95 % interval of resampling test images, "
-        "which says nothing of other seeds"
+        "which does not cover other seeds"
     )
     return (
-        f"{says} {spread}. Descriptive: a test over several rows needs eight paired seeds. Every row has the same "
-        "network, optimiser, steps and selection split. Gains of sensors together are over the better of their "
-        "baselines. Training minutes are those of the whole run, with all its students and its validation; its "
-        "teacher's are paid once for all its rows. CroDiNo-KD and CSK-Net rows are reconstructions."
+        f"{caveat} {spread}. Descriptive: a test over several methods needs eight paired seeds. Every method has the "
+        "same network, optimiser, steps and selection split. Gains of sensors together are over the better of their "
+        "baselines. CroDiNo-KD and CSK-Net are reconstructions."
     )

@@ -1,0 +1,35 @@
+"""Estimate the uncertainty of scores by resampling test images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crodino_lib.evaluate import class_iou, mean_present
+
+
+def resampled_mious(confusion: np.ndarray, seed: int, draws: int = 1000) -> np.ndarray:
+    """Return the mIoU of resampled splits.
+
+    The same seed resamples the same images, so differences between methods are paired.
+
+    Args:
+        confusion: (N, K, K) counts per image.
+        seed: of the resampling.
+        draws: number of resampled splits.
+
+    Returns:
+        (draws,) in 0..1; NaN for a draw without a labelled pixel.
+    """
+    images, classes = confusion.shape[:2]
+    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
+    totals = weights.astype(np.float64) @ confusion.reshape(images, -1)  # float64: integers take no fast product
+    return mean_present(class_iou(totals.reshape(draws, classes, classes)))
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Return the percentile interval that holds ``level`` of the values that are not NaN; NaN where all are."""
+    values = values[~np.isnan(values)]
+    if not values.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
