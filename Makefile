@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?=
 
-.PHONY: study test lab clean
+.PHONY: study test lab book clean
 
 study: .venv/installed
 	$(BIN)/crodino study $(STUDY)
@@ -13,10 +13,11 @@ study: .venv/installed
 test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: .venv/installed
-	$(BIN)/crodino lab
+	$(BIN)/jupyter lab notebooks
 
 clean:
 	rm -rf .venv .cache results/local

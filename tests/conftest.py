@@ -5,14 +5,16 @@ import shutil
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # and so has every notebook's kernel: threads would wait for each other
 
-import crodino_lib  # noqa: F401 # isort: skip  (first: it mends the import of torchvision)
+from crodino_lib._torchvision import import_torchvision
 
-import numpy as np
-import pandas as pd
-import pytest
-import torch
+import_torchvision()  # first: torchmetrics imports it
 
-from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Scenes, Sensor
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Scenes, Sensor  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,8 +79,8 @@ def toy_scenes(toy_card) -> Scenes:
     return Scenes(
         images={
             "rgb": np.clip(colours + 8 * noise, 0, 255).astype(np.uint8),
-            "depth": np.where(holes, 0, depth).astype(np.float16),
-            "thermal": (15 + 4 * labels[:, None] + noise).astype(np.float16),
+            "depth": np.where(holes, 0, depth).astype(np.float16).astype(np.float32),
+            "thermal": (15 + 4 * labels[:, None] + noise).astype(np.float16).astype(np.float32),
         },
         valid={"depth": ~holes, "thermal": np.ones_like(holes)},
         labels=ignored,

@@ -1,14 +1,16 @@
 """Bad input at the command line: one paragraph that names it, a status, nothing lost."""
 
+import subprocess
+import sys
 import warnings
 
 import pytest
 
 from crodino_lib import cli
-from crodino_lib.config import StudyConfig, profiles
+from crodino_lib.config import DataConfig, ModelConfig, StudyConfig, TrainConfig, profiles
 from crodino_lib.data import layouts
 from crodino_lib.data.registry import DATASETS
-from crodino_lib.methods.registry import METHODS
+from crodino_lib.methods.registry import METHODS, VARIANTS
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +41,12 @@ def error_of(capsys, *arguments):
         (["run", "--method", "crodino-kd", "--set", "temperature"], "must be NAME=VALUE"),
         (["study", "--dataset", "nyu13"], "dataset 'nyu13' needs root"),
         (["study", "--dataset", "nyu13", "--root", "nowhere/nyu"], "nowhere/nyu"),
-        (["render", "--size", "100x100"], "try '112x112'"),
-        (["params", "99"], "no notebooks in"),
+        (["run", "--method", "crodno"], "Did you mean 'crodino-kd'?"),
+        (["run", "--method", "crodino-kd", "--variant", "c22"], "Did you mean 'c2'?"),
+        (["study", "--methods", "baseline,crodino-kd:c22"], "Did you mean 'c2'?"),
+        (["study", "--size", "100x100"], "try '112x112'"),
+        (["list", "methods", "csknet"], "Did you mean 'csk-net'?"),
         (["latents", "rooms-quick"], "there is no study in"),
-        (["explore", "rooms-quick", "--points", "-10"], "--points -10: a picture needs at least 10"),
         (["explore", "rooms-quick", "--split", "tests"], "begin one: crodino study"),
     ],
 )
@@ -60,14 +64,26 @@ def _card():
     return DatasetCard("toy", "Toy", sensors, ("a", "b"), ((0, 0, 0), (9, 9, 9)), ("train", "val", "test"), (64, 48))
 
 
-def test_every_setting_that_is_a_whole_number_can_be_typed():
-    """A new one is added to what the command line reads as numbers."""
-    allowed = StudyConfig.model_json_schema()["properties"]
-    kinds = {name: [*field.get("anyOf", []), field] for name, field in allowed.items()}
-    whole = [name for name, found in kinds.items() if any(kind.get("type") == "integer" for kind in found)]
-    assert sorted(whole) == sorted(cli.INTEGERS)
-    typed = cli._parser().parse_args(["study", *(f"--{name.replace('_', '-')}=16" for name in whole)])
-    assert {getattr(cli._study_config(typed), name) for name in whole} == {16}
+def test_every_setting_can_be_typed():
+    """Text becomes what the type of a setting needs: the default of each is read back as it was."""
+    texts = {}
+    for name, field in StudyConfig.settings().items():
+        default = field.get_default(call_default_factory=True)
+        if name not in ("study", "root", "options"):
+            texts[name] = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    typed = cli._parser().parse_args(["study", *(f"--{n.replace('_', '-')}={v.lower()}" for n, v in texts.items())])
+    config = cli._study_config(typed)
+    assert (config.data, config.model, config.train) == (DataConfig(), ModelConfig(), TrainConfig())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--method", "crodno"]])
+def test_help_and_a_misspelt_name_need_no_torch(arguments):
+    """So they answer at once; torch takes seconds to import."""
+    code = (
+        "import sys; from crodino_lib.cli import main\ntry: main(sys.argv[1:])\nfinally: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_an_unknown_option_is_refused(capsys):
@@ -91,16 +107,19 @@ def test_list_names_everything_that_can_be_named(what, names, capsys):
     assert all(name in listed for name in names)
 
 
-def test_every_setting_of_a_method_is_listed_with_its_meaning(capsys):
-    cli.main(["list", "methods"])
+@pytest.mark.parametrize("method", ["baseline", "cirkd", "crodino-kd", "csk-net"])
+def test_every_setting_and_variant_of_a_method_is_listed_with_its_meaning(method, capsys):
+    cli.main(["list", "methods", method])
     listed = capsys.readouterr().out
-    for entry in METHODS.values():
-        for name, field in entry.build.Settings.model_fields.items():
-            assert f"{name} = " in listed
-            assert field.description in listed
+    for name, field in METHODS[method].build.Settings.model_fields.items():
+        assert f"{name} = " in listed
+        assert field.description in listed
+    assert all(f"{method}:{variant}" in listed for variant in VARIANTS.get(method, ()))
 
 
-@pytest.mark.parametrize("command", [[], ["study"], ["run"], ["render"], ["list"], ["params"], ["status"], ["lab"]])
+@pytest.mark.parametrize(
+    "command", [[], ["study"], ["run"], ["tables"], ["latents"], ["explore"], ["inspect"], ["list"]]
+)
 def test_help_teaches_every_command(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main([*command, "--help"])

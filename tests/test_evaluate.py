@@ -8,7 +8,6 @@ from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJac
 from crodino_lib.augment import plain
 from crodino_lib.data.sample import IGNORE, Scenes
 from crodino_lib.evaluate import (
-    bootstrap_miou,
     class_iou,
     confusion_per_image,
     evaluate,
@@ -16,6 +15,7 @@ from crodino_lib.evaluate import (
     save_confusion,
     scores,
 )
+from crodino_lib.study.statistics import interval, resampled_mious
 
 CPU = torch.device("cpu")
 # truth:      0 0 0 1 1 255      class 0: 2 right of 3 true + 2 predicted - 2 -> 2/3
@@ -102,8 +102,10 @@ def test_an_image_to_ignore_counts_nowhere_and_gives_no_warning(maps):
         warnings.simplefilter("error")
         nothing = scores(counts[4])
         assert all(np.isnan(nothing[name]) for name in ("miou", "pixel_accuracy", "class_accuracy"))
-        assert np.isnan(bootstrap_miou(counts[4:], seed=0)).all()
-        assert not np.isnan(bootstrap_miou(counts[3:], seed=0)).any()  # a quarter of the draws sees the last one only
+        assert np.isnan(interval(resampled_mious(counts[4:], seed=0))).all()
+        assert not np.isnan(
+            interval(resampled_mious(counts[3:], seed=0))
+        ).any()  # a quarter of the draws sees the last one only
 
 
 def test_a_perfect_prediction_scores_one():
@@ -139,7 +141,7 @@ def test_the_interval_holds_the_estimate_and_shrinks_with_the_number_of_images()
     widths = []
     for count in (20, 80, 320):
         counts = many_images(count)
-        low, high = bootstrap_miou(counts, seed=0)
+        low, high = interval(resampled_mious(counts, seed=0))
         assert low < scores(counts)["miou"] < high
         widths.append(high - low)
     assert widths[0] > 1.4 * widths[1] > 1.4**2 * widths[2]  # as one over the root: 2 each
@@ -150,19 +152,21 @@ def test_the_interval_is_that_of_resampling_images_one_draw_at_a_time():
     generator = np.random.default_rng(1)
     mious = [miou_one_by_one(counts[generator.integers(30, size=30)]) for _ in range(2000)]
     low, high = np.quantile(mious, [0.05, 0.95])
-    assert bootstrap_miou(counts, seed=0, draws=2000, level=0.9) == pytest.approx((low, high), abs=0.1 * (high - low))
+    assert interval(resampled_mious(counts, seed=0, draws=2000), level=0.9) == pytest.approx(
+        (low, high), abs=0.1 * (high - low)
+    )
 
 
 def test_the_interval_depends_on_the_seed_alone():
     counts = many_images(30)
-    assert bootstrap_miou(counts, seed=5) == bootstrap_miou(counts, seed=5)
-    assert bootstrap_miou(counts, seed=5) != bootstrap_miou(counts, seed=6)
+    assert interval(resampled_mious(counts, seed=5)) == interval(resampled_mious(counts, seed=5))
+    assert interval(resampled_mious(counts, seed=5)) != interval(resampled_mious(counts, seed=6))
 
 
 def test_images_that_are_all_alike_leave_no_uncertainty():
     counts = np.repeat(many_images(1), 10, axis=0)
     expected = scores(counts)["miou"]
-    assert bootstrap_miou(counts, seed=0) == pytest.approx((expected, expected))
+    assert interval(resampled_mious(counts, seed=0)) == pytest.approx((expected, expected))
 
 
 def test_class_iou_takes_any_number_of_leading_dimensions():
@@ -204,7 +208,7 @@ def test_small_logits_are_enlarged_by_bilinear_interpolation(toy_card):
 
 
 def test_confusions_come_back_as_they_were_saved(tmp_path):
-    saved = {"test/rgb": many_images(4), "test_night/rgb+depth": many_images(3)}
+    saved = {("test", "rgb"): many_images(4), ("test_night", "rgb+depth"): many_images(3)}
     save_confusion(tmp_path / "run" / "confusion.npz", saved)
     found = load_confusion(tmp_path / "run" / "confusion.npz")
     assert list(found) == list(saved)
@@ -216,7 +220,7 @@ def test_confusions_come_back_as_they_were_saved(tmp_path):
 
 def test_a_failed_save_leaves_the_old_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "confusion.npz"
-    save_confusion(path, {"test/rgb": many_images(4)})
+    save_confusion(path, {("test", "rgb"): many_images(4)})
 
     def fails(file, **arrays):
         file.write_bytes(b"half")
@@ -224,17 +228,17 @@ def test_a_failed_save_leaves_the_old_file_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "savez_compressed", fails)
     with pytest.raises(KeyboardInterrupt):
-        save_confusion(path, {"test/rgb": many_images(2)})
-    assert len(load_confusion(path)["test/rgb"]) == 4
+        save_confusion(path, {("test", "rgb"): many_images(2)})
+    assert len(load_confusion(path)[("test", "rgb")]) == 4
     assert [file.name for file in tmp_path.iterdir()] == ["confusion.npz"]
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, -30])
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path, keep):
     path = tmp_path / "confusion.npz"
-    save_confusion(path, {"test/rgb": many_images(40)})
+    save_confusion(path, {("test", "rgb"): many_images(40)})
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=r"confusion\.npz is not a file of confusion matrices"):
+    with pytest.raises(ValueError, match=r"confusion\.npz is damaged"):
         load_confusion(path)
     with pytest.raises(FileNotFoundError, match=r"other\.npz"):
         load_confusion(tmp_path / "other.npz")
@@ -242,5 +246,5 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, keep):
 
 def test_pickles_are_never_loaded(tmp_path):
     np.savez(tmp_path / "confusion.npz", rgb=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ValueError, match="not a file of confusion matrices"):
+    with pytest.raises(ValueError, match="is damaged"):
         load_confusion(tmp_path / "confusion.npz")

@@ -1,4 +1,4 @@
-"""Each case imports ``crodino_lib`` in an interpreter of its own, some with a stand-in for torchvision on the path."""
+"""Each case imports ``crodino_lib.losses`` in an interpreter of its own, some with a stand-in for torchvision on the path."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ COUNT = "import sys; sys.loads = getattr(sys, 'loads', 0) + 1\n"
 REGISTERS = (
     "import torch; import torchvision.helper; torch.library.register_fake('torchvision::nms')(lambda *_: None)\n"
 )
-SAYS = "import sys, crodino_lib, torchvision, crodino_lib._torchvision as guard; print(sys.loads, len(guard._declared))"
+SAYS = "import sys, crodino_lib.losses, torchvision, crodino_lib._torchvision as guard; print(sys.loads, len(guard._declared))"
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_it_declares_the_missing_operators_and_imports_everything_again(run):
 
 def test_any_other_runtime_error_is_raised_on_and_not_tried_again(run):
     found = run(
-        "import sys\ntry: import crodino_lib\nfinally: print(sys.loads)",
+        "import sys\ntry: import crodino_lib.losses\nfinally: print(sys.loads)",
         COUNT + "raise RuntimeError('torchvision was built for another torch')",
     )
     assert found.returncode == 1
@@ -52,7 +52,7 @@ def test_any_other_runtime_error_is_raised_on_and_not_tried_again(run):
 
 
 def test_a_missing_torchvision_is_not_hidden(run):
-    found = run("import crodino_lib", "raise ModuleNotFoundError('No module named torchvision')")
+    found = run("import crodino_lib.losses", "raise ModuleNotFoundError('No module named torchvision')")
     assert found.returncode == 1
     assert "ModuleNotFoundError: No module named torchvision" in found.stderr
 

@@ -1,15 +1,16 @@
 import functools
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from crodino_lib.analysis.extraction import Latents
+from crodino_lib.callbacks import CountOperations, gradient_ratios
 from crodino_lib.config import ModelConfig, RunConfig, TrainConfig
+from crodino_lib.device import autocast, resolve_precision
 from crodino_lib.io import atomic_write
-from crodino_lib.methods.registry import METHODS, build_method
-from crodino_lib.train import autocast, frame_epochs, one_cycle, resolve_precision, seeded, separately_trained, train
+from crodino_lib.methods.registry import METHODS, build_method, parse_method
+from crodino_lib.train import one_cycle, seeded, separately_trained, train
+from crodino_lib.training import Callback
 
 SENSORS = ("rgb", "depth")
 
@@ -30,10 +31,11 @@ def run(config, scenes, card, folder):
 
 def taught(name, **settings):
     """A row of these sensors with the teacher it asks for."""
+    name, chosen = parse_method(name)
     kind = METHODS[name].build
     seen = {"fusion": ("early", SENSORS), "first": ("baseline", SENSORS[:1]), None: ("", ())}[kind.taught_by]
     config = config_of(name, SENSORS[: kind.sensor_count], **settings)
-    return config.model_copy(update={"teacher": seen[0], "teacher_sensors": seen[1]})
+    return config.model_copy(update={"teacher": seen[0], "teacher_sensors": seen[1], "settings": chosen})
 
 
 class Killed(BaseException):
@@ -51,7 +53,7 @@ def interrupted(config, scenes, card, folder, died_after, monkeypatch):
             raise Killed
         return atomic_write(path)
 
-    monkeypatch.setattr("crodino_lib.train.replacing", die)
+    monkeypatch.setattr("crodino_lib.training.atomic_write", die)
     with pytest.raises(Killed):
         run(config, scenes, card, folder)
     monkeypatch.undo()
@@ -74,8 +76,7 @@ def uninterrupted(toy_scenes, toy_card, tmp_path_factory):
     )
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("died_after", [1, 3, 4, 7])
+@pytest.mark.parametrize(("died_after", "precision"), [(1, "fp32"), (4, "fp32"), (3, "bf16"), (7, "bf16")])
 def test_a_run_interrupted_after_any_step_ends_with_the_same_weights_bit_for_bit(
     died_after, precision, uninterrupted, toy_scenes, toy_card, tmp_path, monkeypatch
 ):
@@ -83,7 +84,7 @@ def test_a_run_interrupted_after_any_step_ends_with_the_same_weights_bit_for_bit
     assert_equal_runs(uninterrupted(precision), parts)
 
 
-@pytest.mark.parametrize("name", ["cirkd", "maskd", "crodino-queue", "csk-net", "shaspec"])
+@pytest.mark.parametrize("name", ["cirkd", "maskd", "crodino-kd:queue", "csk-net", "shaspec"])
 def test_banks_tokens_draws_and_cut_students_survive_an_interruption(name, toy_scenes, toy_card, tmp_path, monkeypatch):
     config = taught(name, epochs=1, precision="fp32")
     whole, _ = run(config, toy_scenes, toy_card, tmp_path / "whole")
@@ -121,7 +122,7 @@ def test_the_history_has_every_term_and_ends_at_the_last_epoch(toy_scenes, toy_c
 def test_the_resume_file_holds_no_pickled_code(toy_scenes, toy_card, tmp_path):
     run(config_of("baseline", ("rgb",), epochs=1), toy_scenes, toy_card, tmp_path)
     saved = torch.load(tmp_path / "resume.pt", weights_only=True)
-    assert set(saved) == {"state", "method", "optimiser", "schedule"}
+    assert set(saved) == {"training", "callbacks", "method", "optimiser", "schedule"}
 
 
 def test_a_loss_that_is_not_finite_is_an_error_that_shows_its_terms(toy_scenes, toy_card, tmp_path, monkeypatch):
@@ -176,25 +177,40 @@ def test_precision_is_what_was_asked_for_and_autocast_obeys():
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
-def test_frames_are_kept_at_even_moments_and_change_nothing(toy_scenes, toy_card, tmp_path):
-    watched, plain = tmp_path / "watched", tmp_path / "plain"
-    config = config_of(epochs=3, frames=3)
-    methods = []
-    for folder, frames in ((watched, watched / "frames"), (plain, None)):
-        method = build_method(config, toy_card)
-        train(method, toy_scenes, toy_scenes, config, folder / "resume.pt", frames=frames)
-        methods.append(method)
-    assert sorted(path.name for path in (watched / "frames").iterdir()) == [
-        "epoch-0000.npz", "epoch-0002.npz", "epoch-0003.npz"
-    ]  # fmt: skip
-    first, last = (Latents.load(watched / "frames" / f"epoch-{epoch:04}.npz") for epoch in (0, 3))
-    assert set(first.blocks) == {"rgb/shared", "rgb/private", "depth/shared", "depth/private"}
-    assert not np.allclose(first.blocks["rgb/shared"], last.blocks["rgb/shared"])
-    for name, value in methods[0].state_dict().items():
-        assert torch.equal(value, methods[1].state_dict()[name]), name
+class Watch(Callback):
+    """Record which events come, and draw numbers of its own."""
+
+    def on_start(self, training):
+        self.state["events"] = self.state.get("events", 0)
+        self.noise = torch.rand(3, generator=torch.Generator().manual_seed(1))
+
+    def on_terms(self, training, terms):
+        self.state["events"] += len(terms)
+
+    def on_epoch_end(self, training):
+        return {"watched": self.state["events"]}
 
 
-def test_frames_are_spaced_evenly_and_never_twice():
-    assert frame_epochs(TrainConfig(epochs=20, frames=6)) == [0, 4, 8, 12, 16, 20]
-    assert frame_epochs(TrainConfig(epochs=1, frames=6)) == [0, 1]
-    assert frame_epochs(TrainConfig(epochs=5, frames=0)) == []
+def test_a_callback_measures_and_changes_nothing(toy_scenes, toy_card, tmp_path):
+    config, watch = config_of("baseline", ("rgb",)), Watch()
+    method = build_method(config, toy_card)
+    watched = train(method, toy_scenes, toy_scenes, config, tmp_path / "resume.pt", [watch])
+    assert watched.history["watched"].tolist() == [4, 8]
+    plain, _ = run(config, toy_scenes, toy_card, tmp_path / "plain")
+    assert all(torch.equal(weights, plain.students["rgb"][name]) for name, weights in watched.students["rgb"].items())
+
+
+def test_what_a_callback_stores_survives_an_interruption(toy_scenes, toy_card, tmp_path):
+    config = config_of("baseline", ("rgb",), epochs=1)
+    counter = CountOperations()
+    train(build_method(config, toy_card), toy_scenes, toy_scenes, config, tmp_path / "resume.pt", [counter])
+    again = CountOperations()
+    train(build_method(config, toy_card), toy_scenes, toy_scenes, config, tmp_path / "resume.pt", [again])
+    assert again.cost(4) == counter.cost(4)
+    assert again.cost(4)["train_flops"] > 0
+
+
+def test_gradient_norms_are_relative_to_cross_entropy(toy_scenes, toy_card, tmp_path):
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    terms = {"segmentation/rgb": 3 * weight.sum(), "other": 4 * weight.sum(), "absent": torch.zeros(())}
+    assert gradient_ratios(terms, [weight]) == pytest.approx({"gradient/other": 4 / 3, "gradient/absent": 0.0})

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from crodino_lib.config import ModelConfig, RunConfig, StudyConfig, TrainConfig
+from crodino_lib.config import TRAINING_VERSION, ModelConfig, RunConfig, StudyConfig, TrainConfig
 from crodino_lib.study import runs as runs_module
-from crodino_lib.study.runs import CONVENTION, fetch_run, finished_run, run_hash, source_hash
+from crodino_lib.study.runs import CONVENTION, fetch_run, finished_run, run_hash
 from crodino_lib.study.study import Study
 from crodino_lib.study.tables import (
     as_text,
@@ -53,6 +53,10 @@ def taught(tmp_path_factory, toy_card, toy_scenes):
     return [fetch_run(config, runs, "toy", toy_card, scenes) for config in configs]
 
 
+def study_config(**settings):
+    return StudyConfig.parse(settings)
+
+
 def _stop():
     raise StopIteration
 
@@ -63,9 +67,9 @@ def test_a_finished_run_holds_everything_the_design_asks_for(fetched):
     students = {"student-rgb.safetensors", "student-depth.safetensors"}
     assert names == {"run.json", "history.csv", "confusion.npz", ".lock", "frames"} | students
     record = json.loads((run.folder / "run.json").read_text())
-    assert record["finished"] is True
+    assert record["training_version"] == TRAINING_VERSION
     assert record["convention"] == CONVENTION
-    assert record["metrics"]["test/rgb"]["images"] == 16
+    assert record["metrics"][0]["images"] == 16
     assert record["environment"]["torch"] == torch.__version__
     assert set(record["cost"]["students"]) == {"rgb", "depth"}
 
@@ -83,21 +87,38 @@ def test_the_recorded_metrics_are_those_of_the_saved_students(fetched, toy_card,
     method = run.method(toy_card)
     for sensor in ("rgb", "depth"):
         matrix = evaluate(method.predict, toy_scenes, toy_card, (sensor,), 8, torch.device("cpu"))
-        recorded = run.record["metrics"][f"test/{sensor}"]["miou"]
+        recorded = run.miou(sensor)
         assert scores(matrix)["miou"] == pytest.approx(recorded, abs=0.02)  # trained in bf16, read in float32
-        assert scores(run.confusion()[f"test/{sensor}"])["miou"] == pytest.approx(recorded, abs=1e-9)
+        assert scores(run.confusion()["test", sensor])["miou"] == pytest.approx(recorded, abs=1e-9)
 
 
-def test_the_hash_covers_settings_data_and_training_code_but_not_where_the_data_lies(monkeypatch):
+def test_the_hash_covers_settings_data_and_version_but_not_where_the_data_lies(monkeypatch):
     config = config_of("baseline", ("rgb",))
     moved = config.model_copy(update={"data": config.data.model_copy(update={"root": "elsewhere"})})
     assert run_hash(config, "a") == run_hash(moved, "a")
     assert run_hash(config, "a") != run_hash(config, "b")
     assert run_hash(config, "a") != run_hash(config.model_copy(update={"seed": 1}), "a")
     before = run_hash(config, "a")
-    monkeypatch.setattr(runs_module, "training_code_hash", lambda: "edited")
+    monkeypatch.setattr(runs_module, "TRAINING_VERSION", TRAINING_VERSION + 1)
     assert run_hash(config, "a") != before
-    assert source_hash("losses") != source_hash("methods")
+
+
+@pytest.mark.parametrize("version", [None, 1])
+def test_a_run_of_another_version_of_the_training_is_refused(version, fetched, tmp_path):
+    shutil.copytree(fetched[0].folder, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record["training_version"] = version
+    (tmp_path / "run" / "run.json").write_text(json.dumps({k: v for k, v in record.items() if v is not None}))
+    with pytest.raises(ValueError, match=r"was trained by version .* of the training.*do not compare"):
+        finished_run(tmp_path / "run")
+
+
+def test_tables_need_the_record_of_a_run_but_not_its_weights(fetched, tmp_path):
+    shutil.copytree(fetched[0].folder, tmp_path / "run")
+    (tmp_path / "run" / "student-rgb.safetensors").unlink()
+    assert run_table([finished_run(tmp_path / "run", students=False)]).iloc[0]["method"] == "baseline"
+    with pytest.raises(FileNotFoundError, match=r"has lost student-rgb\.safetensors"):
+        finished_run(tmp_path / "run")
 
 
 def test_a_finished_run_that_lost_a_file_says_which(fetched, tmp_path):
@@ -130,14 +151,14 @@ class TestTables:
         assert set(table["test images"]) == {16}
         assert set(table["training images"]) == {16}
         text = as_text(table)
-        assert {"seeds", "test images", "training images"} <= set(text.columns)
+        assert (text["seeds"] == 2).all()
         assert text["mIoU"].str.contains("±").all()
 
     def test_one_seed_shows_the_interval_of_its_images_and_no_spread(self, fetched):
         table = comparison_table(run_table(fetched[:3]))
         assert table["sd over seeds"].isna().all()
         assert as_text(table)["mIoU"].str.contains(r"\[").all()
-        assert "says nothing of other seeds" in caption(table, "")
+        assert "does not cover other seeds" in caption(table, "")
 
     def test_the_gain_of_one_seed_has_the_interval_of_its_images(self, fetched):
         row = comparison_table(run_table(fetched[:3])).query("method == 'crodino-kd'").iloc[0]
@@ -160,11 +181,9 @@ class TestTables:
 
     def test_a_row_names_its_teacher_with_its_score_and_the_teacher_s_cost_stands_apart(self, taught):
         table = comparison_table(run_table(taught)).set_index("method")
-        assert table.loc["kd", "teacher"] == "early+rgb+depth"
+        assert table.loc["kd", "teacher"] == "early rgb+depth"
         teacher = next(run for run in taught if run.config.method == "early")
-        assert table.loc["kd", "teacher mIoU"] == pytest.approx(
-            100 * teacher.record["metrics"]["test/rgb+depth"]["miou"]
-        )
+        assert table.loc["kd", "teacher mIoU"] == pytest.approx(100 * teacher.miou("rgb+depth"))
         assert f"({table.loc['kd', 'teacher mIoU']:.1f})" in as_text(table.reset_index()).loc[2, "teacher (its mIoU)"]
         costs = cost_table(run_table(taught)).set_index("method")
         assert costs.loc["kd", "teacher's training TFLOPs"] == pytest.approx(costs.loc["early", "training TFLOPs"])
@@ -183,8 +202,26 @@ class TestTables:
 
     def test_sensors_together_gain_over_the_better_baseline(self, taught, fetched):
         table = run_table([*fetched[:2], taught[1]])
-        better = max(100 * run.record["metrics"][f"test/{run.config.sensors[0]}"]["miou"] for run in fetched[:2])
+        better = max(100 * run.miou(run.config.sensors[0]) for run in fetched[:2])
         assert table.iloc[-1].reference == pytest.approx(better)
+
+    def test_runs_of_one_seed_with_other_settings_never_share_a_row_or_count_as_two_seeds(
+        self, fetched, tmp_path, toy_card, toy_scenes
+    ):
+        scenes = dict.fromkeys(("train", "val", "test"), toy_scenes)
+        base = config_of("crodino-kd", ("rgb", "depth"))
+        other = base.model_copy(update={"settings": {"contrast_weight": 0.5}})
+        longer = base.model_copy(update={"train": base.train.model_copy(update={"learning_rate": 1e-4})})
+        runs = [fetched[2], *(fetch_run(c, tmp_path, "toy", toy_card, scenes) for c in (other, longer))]
+        table = comparison_table(run_table(runs))
+        assert len(table) == 2 * 3
+        assert set(table["seeds"]) == {1}
+        assert table["method"].str.contains("contrast_weight=0.5", regex=False).sum() == 2
+        assert table["method"].str.contains("learning_rate 0.0001").sum() == 2
+
+    def test_the_same_run_twice_is_refused(self, fetched):
+        with pytest.raises(ValueError, match="have the same seed"):
+            comparison_table(run_table([fetched[0], fetched[0]]))
 
     def test_missing_runs_are_listed_below_the_comparison(self, fetched, tmp_path):
         save_tables(fetched, tmp_path, "a caption", ["cirkd on rgb, seed 0"])
@@ -201,42 +238,42 @@ class TestTables:
 
 class TestStudy:
     def test_a_results_folder_of_another_study_is_refused_with_what_differs(self, tmp_path):
-        (Study(StudyConfig(study="mine", profile="quick"), results=tmp_path).folder / "runs").mkdir()
+        (Study(study_config(study="mine", profile="quick"), results=tmp_path).folder / "runs").mkdir()
         with pytest.raises(ValueError, match=r"belongs to another study: .*epochs was 5, now 9"):
-            Study(StudyConfig(study="mine", profile="quick", epochs=9), results=tmp_path)
+            Study(study_config(study="mine", profile="quick", epochs=9), results=tmp_path)
 
     def test_a_study_that_failed_before_its_first_run_leaves_its_name_free(self, tmp_path):
-        Study(StudyConfig(study="mine", encoder="resnt18"), results=tmp_path)
-        Study(StudyConfig(study="mine", encoder="resnet18"), results=tmp_path)
+        Study(study_config(study="mine", encoder="resnt18"), results=tmp_path)
+        Study(study_config(study="mine", encoder="resnet18"), results=tmp_path)
         assert json.loads((tmp_path / "mine" / "study.json").read_text())["encoder"] == "resnet18"
 
     def test_a_damaged_file_of_ours_is_named(self, tmp_path):
-        (Study(StudyConfig(study="mine"), results=tmp_path).folder / "study.json").write_text("{")
+        (Study(study_config(study="mine"), results=tmp_path).folder / "study.json").write_text("{")
         with pytest.raises(ValueError, match=r"study\.json is damaged"):
-            Study(StudyConfig(study="mine"), results=tmp_path)
+            Study(study_config(study="mine"), results=tmp_path)
 
     def test_a_changed_profile_promises_nothing(self, tmp_path):
-        says = Study(StudyConfig(study="mine", profile="cpu", epochs=1, seeds=3), results=tmp_path).caveat()
+        says = Study(study_config(study="mine", profile="cpu", epochs=1, seeds=3), results=tmp_path).caveat()
         assert says == "Profile cpu, changed: epochs 1."
 
     def test_a_folder_of_something_else_is_refused(self, tmp_path):
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine" / "thesis.tex").touch()
         with pytest.raises(ValueError, match=r"is not empty and holds no study\.json"):
-            Study(StudyConfig(study="mine"), results=tmp_path)
+            Study(study_config(study="mine"), results=tmp_path)
 
     def test_half_a_file_of_a_killed_or_concurrent_start_does_not_block_a_study(self, tmp_path):
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine" / ".study-x1y2.json").touch()
-        assert (Study(StudyConfig(study="mine"), results=tmp_path).folder / "study.json").exists()
+        assert (Study(study_config(study="mine"), results=tmp_path).folder / "study.json").exists()
 
     def test_a_study_may_gain_rows_and_seeds(self, tmp_path):
-        Study(StudyConfig(study="mine", seeds=1, methods=("baseline",)), results=tmp_path)
-        study = Study(StudyConfig(study="mine", seeds=3), results=tmp_path)
+        Study(study_config(study="mine", seeds=1, methods=("baseline",)), results=tmp_path)
+        study = Study(study_config(study="mine", seeds=3), results=tmp_path)
         assert study.folder == tmp_path / "mine"
 
     def test_a_dataset_on_disk_needs_its_root(self, tmp_path):
-        study = Study(StudyConfig(study="mine", dataset="nyu13"), results=tmp_path)
+        study = Study(study_config(study="mine", dataset="nyu13"), results=tmp_path)
         with pytest.raises(ValueError, match="dataset 'nyu13' needs root"):
             _ = study.dataset
 
@@ -249,14 +286,18 @@ class TestStudy:
             ("crodino-kd", ("rgb", "depth"), "late", ("", ())),
         ],
     )
-    def test_a_teacher_sees_both_sensors_or_the_one_its_student_does_not(self, method, student, teacher, expected):
-        run = StudyConfig(teacher=teacher).run_config(method, student, seed=3)
+    def test_a_teacher_sees_both_sensors_or_the_one_its_student_does_not(
+        self, method, student, teacher, expected, tmp_path, toy_card
+    ):
+        study = Study(study_config(study="mine", teacher=teacher), results=tmp_path)
+        study.__dict__["dataset"] = type("Toy", (), {"card": toy_card})()
+        run = study.run_config(method, student, seed=3)
         assert (run.teacher, run.teacher_sensors) == expected
         if run.parent:
             assert (run.parent.method, run.parent.sensors, run.parent.seed) == (*expected, 3)
 
     def test_finished_and_missing_runs_make_up_the_grid(self, tmp_path, toy_card):
-        study = Study(StudyConfig(study="mine", methods=("baseline", "crodino-kd")), results=tmp_path)
+        study = Study(study_config(study="mine", methods=("baseline", "crodino-kd")), results=tmp_path)
         study.__dict__ |= {"dataset": type("Toy", (), {"card": toy_card})(), "fingerprint": "toy"}
         runs, missing = study.finished()
         assert runs == []
@@ -264,7 +305,7 @@ class TestStudy:
 
     def test_the_grid_has_one_baseline_per_sensor_and_one_run_per_joint_method(self, tmp_path, toy_card):
         methods = ("baseline", "kd-v2", "crodino-kd")
-        study = Study(StudyConfig(study="mine", seeds=2, methods=methods), results=tmp_path)
+        study = Study(study_config(study="mine", seeds=2, methods=methods), results=tmp_path)
         study.__dict__["dataset"] = type("Toy", (), {"card": toy_card})()
         grid = [(c.method, c.sensors, c.seed) for c in study.grid()]
         assert len(grid) == len(set(grid)) == 2 * 5

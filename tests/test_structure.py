@@ -1,0 +1,63 @@
+"""The shape of the library: how long each part may be, and that no module is longer than two screens of a reader."""
+
+from pathlib import Path
+
+import pytest
+
+import crodino_lib
+
+LIBRARY = Path(crodino_lib.__file__).parent
+CORE = {  # files and packages of the core -> most lines, docstrings and blank lines included
+    "__init__.py": 10,
+    "_torchvision.py": 40,
+    "config.py": 300,
+    "io.py": 160,
+    "device.py": 60,
+    "data": 1450,
+    "augment.py": 270,
+    "models": 1090,
+    "losses": 800,
+    "methods": 1300,
+    "train.py": 230,
+    "training.py": 170,
+    "callbacks.py": 85,
+    "evaluate.py": 125,
+    "cost.py": 60,
+    "study": 1080,
+}
+OPTIONAL = {
+    "datasets": 1450,
+    "rooms": 1100,
+    "analysis": 2150,
+    "figures": 750,
+    "explorer.py": 300,
+    "cli.py": 250,
+}
+MOST_CORE, MOST, LONGEST = 6500, 12500, 300
+
+
+def lines(name: str) -> int:
+    path = LIBRARY / name
+    files = path.rglob("*.py") if path.is_dir() else [path]
+    return sum(len(file.read_text().splitlines()) for file in files)
+
+
+@pytest.mark.parametrize(("name", "most"), [*CORE.items(), *OPTIONAL.items()])
+def test_a_part_keeps_its_budget_of_lines(name, most):
+    assert lines(name) <= most
+
+
+def test_every_part_has_a_budget():
+    parts = {path.name for path in LIBRARY.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert parts == {*CORE, *OPTIONAL}
+
+
+def test_core_and_whole_stay_thin():
+    core = sum(map(lines, CORE))
+    assert core <= MOST_CORE
+    assert core + sum(map(lines, OPTIONAL)) <= MOST
+
+
+def test_no_module_is_too_long_to_be_read_at_once():
+    long = {str(file): n for file in LIBRARY.rglob("*.py") if (n := len(file.read_text().splitlines())) > LONGEST}
+    assert long == {}
