@@ -1,4 +1,4 @@
-"""Each case imports ``crodino_lib.losses`` in an interpreter of its own, some with a stand-in for torchvision on the path."""
+"""Each case imports ``crodino_lib.losses`` in an interpreter of its own, some with a stand-in for torchvision."""
 
 import os
 import subprocess
@@ -11,7 +11,10 @@ COUNT = "import sys; sys.loads = getattr(sys, 'loads', 0) + 1\n"
 REGISTERS = (
     "import torch; import torchvision.helper; torch.library.register_fake('torchvision::nms')(lambda *_: None)\n"
 )
-SAYS = "import sys, crodino_lib.losses, torchvision, crodino_lib._torchvision as guard; print(sys.loads, len(guard._declared))"
+SAYS = (
+    "import sys, crodino_lib.losses, torchvision; "
+    "import crodino_lib._torchvision as guard; print(sys.loads, len(guard._declared))"
+)
 
 
 @pytest.fixture
@@ -59,7 +62,7 @@ def test_a_missing_torchvision_is_not_hidden(run):
 
 def test_a_compiled_operator_that_is_missing_still_says_so_in_torchvisions_words(run):
     found = run(
-        "import crodino_lib, torch, torchvision\n"
+        "import crodino_lib.losses, torch, torchvision\n"
         "if torchvision.extension._has_ops(): print('has operators')\n"
         "torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
     )
