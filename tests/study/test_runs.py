@@ -23,7 +23,7 @@ from crodino_lib.study.tables import (
     to_markdown,
 )
 
-SMALL = ModelConfig(block_channels=16, decoder_channels=16)
+SMALL = ModelConfig(encoder="mobilenetv3_small_050", weights="none", block_channels=16, decoder_channels=16)
 
 
 def config_of(method, sensors, seed=0):
@@ -253,7 +253,7 @@ class TestStudy:
             Study(study_config(study="mine"), results=tmp_path)
 
     def test_a_changed_profile_promises_nothing(self, tmp_path):
-        says = Study(study_config(study="mine", profile="cpu", epochs=1, seeds=3), results=tmp_path).caveat()
+        says = Study(study_config(study="mine", profile="cpu", epochs=1, seeds=8), results=tmp_path).caveat()
         assert says == "Profile cpu, changed: epochs 1."
 
     def test_a_folder_of_something_else_is_refused(self, tmp_path):
