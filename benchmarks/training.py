@@ -15,7 +15,7 @@ import timm
 import torch
 
 from crodino_lib.config import ModelConfig, parse_size
-from crodino_lib.losses.segmentation import segmentation_cross_entropy
+from crodino_lib.losses import segmentation_cross_entropy
 from crodino_lib.models.segnet import single_sensor_net
 from crodino_lib.train import autocast
 

@@ -16,7 +16,7 @@ from crodino_lib.augment import plain
 from crodino_lib.config import choose
 from crodino_lib.data.sample import IGNORE, DatasetCard, Scenes
 from crodino_lib.io import atomic_write, load_npz
-from crodino_lib.losses.regions import nearest_labels, region_vectors, region_weights
+from crodino_lib.losses import nearest_labels, region_vectors, region_weights
 from crodino_lib.methods.base import Method
 
 Unit = Literal["image", "region", "pixel"]

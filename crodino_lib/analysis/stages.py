@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from crodino_lib.analysis.probes import modality_probe
 from crodino_lib.augment import plain
 from crodino_lib.data.sample import DatasetCard, Scenes
-from crodino_lib.losses.dependence import debiased_cka
-from crodino_lib.losses.regions import region_vectors
+from crodino_lib.losses import debiased_cka, region_vectors
 from crodino_lib.models.csk_net import GatedFusion
 
 

@@ -1,5 +1,37 @@
-"""Losses: tensors in, scalar out; no knowledge of batches or models. Computed in float32."""
+"""Losses: tensors and settings in, a scalar out, computed in float32; they take no batch and no model."""
+# ruff: noqa: E402, F401
 
 from crodino_lib._torchvision import import_torchvision
 
-import_torchvision()
+import_torchvision()  # before anything imports torchvision: with a CPU build of torch the plain import fails
+
+from crodino_lib.losses.contrast import (
+    info_nce,
+    pixel_contrast,
+    sample_pixels,
+    sample_shared_points,
+    supervised_contrast,
+)
+from crodino_lib.losses.disentangle import (
+    cosine_overlap,
+    debiased_cka,
+    frobenius_overlap,
+    masked_l1,
+    modality_cross_entropy,
+    shared_distance,
+)
+from crodino_lib.losses.distillation import (
+    alpha_for,
+    channel_distillation,
+    decoupled_distillation,
+    feature_imitation,
+    mask_overlap,
+    masked_distillation,
+    masked_generation,
+    pixel_distillation,
+    receptive_masks,
+)
+from crodino_lib.losses.domain import domain_cross_entropy, reverse_gradient
+from crodino_lib.losses.regions import RegionVectors, cover, nearest_labels, region_vectors, region_weights
+from crodino_lib.losses.relations import cross_image_similarity, memory_similarity, prototype_map_distance
+from crodino_lib.losses.segmentation import in_float32, segmentation_cross_entropy

@@ -1,21 +1,19 @@
-"""Which modality is it: the domain losses of DisCoM-KD, as meant and as released, and gradient reversal."""
-
-from __future__ import annotations
+"""Modality classification: DisCoM-KD's domain loss, as intended and as released, and the reversal of its gradient."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crodino_lib.losses.precision import in_float32
+from crodino_lib.losses.segmentation import in_float32
 
 
 @in_float32
 def domain_cross_entropy(logits: Tensor, modality: int, as_released: bool = False) -> Tensor:
-    """Cross-entropy of a modality classifier on samples of one modality.
+    """Compute the cross-entropy of a modality classifier on samples of one modality.
 
-    The released code gives it targets as large as the logits, all ones for the first modality and all zeros for the
-    second, which are then read as class probabilities. The first modality's loss ``-sum_m log p_m`` is least where the
-    classifier cannot tell; the second's is 0 with zero gradients. So it carries no information about the modality.
+    The released code's targets have the shape of the logits, all ones for the first modality and all zeros for the
+    second, and are read as class probabilities. The first modality's loss ``-sum_m log p_m`` is least for a uniform
+    prediction; the second's is 0 with zero gradients. So the released loss carries no information about the modality.
 
     Args:
         logits: (B, M) float, a column per modality.
@@ -23,8 +21,7 @@ def domain_cross_entropy(logits: Tensor, modality: int, as_released: bool = Fals
         as_released: the released code's targets: ones for modality 0, zeros for any other.
 
     Returns:
-        Scalar, the mean over the samples. The golden values of the spec, such as 10.0 for logits of +-10 as released,
-        right or wrong, are the mean of the two modalities' losses, here 20.0 and 0.0.
+        Scalar, the mean over the samples.
 
     Source: DisCoM-KD, BMVC 2024; main_DisCoM-KD.py of tanodino/CMKD_Disentangle. Explained in notebook 06.
     """
@@ -34,13 +31,10 @@ def domain_cross_entropy(logits: Tensor, modality: int, as_released: bool = Fals
 
 
 def reverse_gradient(features: Tensor, strength: float) -> Tensor:
-    """The features unchanged; what reaches them from behind is their gradient times ``-strength``.
+    """Return the features unchanged, with their gradient multiplied by ``-strength`` on the way back.
 
     A classifier trained on the result learns to tell modalities, while the network below learns to mislead it.
-
-    Args:
-        features: any shape, float.
-        strength: lambda, at least 0.
+    ``strength`` is lambda, at least 0; the features have any shape.
 
     Source: Ganin and Lempitsky, Unsupervised Domain Adaptation by Backpropagation, ICML 2015. Explained in notebook 06.
     """

@@ -1,6 +1,4 @@
-"""Region vectors: one vector per image and class, the unit of contrast and of every latent picture."""
-
-from __future__ import annotations
+"""Labels on the grid of a feature map, and region vectors: the mean feature of each class in each image."""
 
 from typing import NamedTuple
 
@@ -9,25 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crodino_lib.data.sample import IGNORE
-from crodino_lib.losses.precision import in_float32
+from crodino_lib.losses.segmentation import in_float32
 
 
 class RegionVectors(NamedTuple):
-    """M regions of a batch.
+    """The M regions of a batch: one for every class of every image that covers enough of it."""
 
-    Attributes:
-        vectors: (M, C) mean feature of the region.
-        classes: (M,) int64 class of the region.
-        images: (M,) int64 position of its image in the batch.
-    """
-
-    vectors: Tensor
-    classes: Tensor
-    images: Tensor
+    vectors: Tensor  # (M, C) mean feature
+    classes: Tensor  # (M,) int64 class
+    images: Tensor  # (M,) int64 position of the image in the batch
 
 
 def region_weights(labels: Tensor, num_classes: int, size: tuple[int, int]) -> Tensor:
-    """Share of each feature cell that each class covers: area-averaged one-hot labels.
+    """Return the share of each feature cell that each class covers: area-averaged one-hot labels.
 
     Nearest labels would lose most small classes on a bottleneck of a few dozen cells.
 
@@ -37,35 +29,28 @@ def region_weights(labels: Tensor, num_classes: int, size: tuple[int, int]) -> T
         size: (h, w) of the feature map.
 
     Returns:
-        (B, K, h, w) float in [0, 1]; sums to the labelled share of each cell.
+        (B, K, h, w) float in [0, 1]; sums over classes to the labelled share of each cell.
     """
     one_hot = F.one_hot(labels.clamp(max=num_classes), num_classes + 1)[..., :num_classes]
     return F.adaptive_avg_pool2d(one_hot.permute(0, 3, 1, 2).float(), size)
 
 
 def cover(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labelled share of every cell (B, h, w), in [0, 1]: 0 outside the scene, where a teacher has nothing to say.
+    """Return the labelled share, in [0, 1], of every cell (B, h, w) of a map of ``size``.
 
-    Args:
-        labels: (B, H, W) int64 in [0, K) or 255.
-        size: (h, w) of a feature map.
+    It is 0 in what augmentation pads outside the scene, where a teacher's output means nothing.
     """
     return F.adaptive_avg_pool2d((labels != IGNORE).float(), size)
 
 
 def nearest_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels (B, h, w) of a coarser or finer map: each cell has the label at its centre.
-
-    Args:
-        labels: (B, H, W) int64 in [0, K) or 255.
-        size: (h, w) of the map.
-    """
+    """Return the labels (B, h, w) of a coarser or finer map of ``size``: each cell has the label at its centre."""
     return F.interpolate(labels[:, None].float(), size=size, mode="nearest-exact")[:, 0].long()
 
 
 @in_float32
 def region_vectors(features: Tensor, labels: Tensor, num_classes: int, min_cells: float = 1.0) -> RegionVectors:
-    """Mean feature of every class in every image, where the class covers enough of it.
+    """Return the mean feature of every class in every image, where the class covers enough of it.
 
     Args:
         features: (B, C, h, w) float.
@@ -74,9 +59,8 @@ def region_vectors(features: Tensor, labels: Tensor, num_classes: int, min_cells
         min_cells: smallest region kept, in feature cells' worth of area.
 
     Returns:
-        The regions, ordered by image, then class; the means are weighted by covered area.
-
-    Source: our reconstruction; published region contrasts pool with nearest labels.
+        The regions, ordered by image, then class; means weighted by covered area, where published contrasts pool with
+        nearest labels.
     """
     weights = region_weights(labels, num_classes, features.shape[-2:]).to(features.dtype)
     area = weights.sum(dim=(2, 3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from crodino_lib.data.sample import Batch
-from crodino_lib.losses.segmentation import segmentation_cross_entropy
+from crodino_lib.losses import segmentation_cross_entropy
 from crodino_lib.methods.base import Method
 
 

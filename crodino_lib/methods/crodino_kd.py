@@ -15,14 +15,17 @@ from torch import Tensor, nn
 
 from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import Batch, DatasetCard
-from crodino_lib.losses.cosine_overlap import cosine_overlap
-from crodino_lib.losses.dependence import debiased_cka
-from crodino_lib.losses.frobenius_overlap import frobenius_overlap
-from crodino_lib.losses.info_nce import info_nce, sample_shared_points
-from crodino_lib.losses.masked_l1 import masked_l1
-from crodino_lib.losses.regions import region_vectors
-from crodino_lib.losses.segmentation import segmentation_cross_entropy
-from crodino_lib.losses.supervised_contrast import supervised_contrast
+from crodino_lib.losses import (
+    cosine_overlap,
+    debiased_cka,
+    frobenius_overlap,
+    info_nce,
+    masked_l1,
+    region_vectors,
+    sample_shared_points,
+    segmentation_cross_entropy,
+    supervised_contrast,
+)
 from crodino_lib.methods.base import Method
 from crodino_lib.models.bank import ClassBank
 from crodino_lib.models.segnet import SegNet, SegOutput, conv_block, single_sensor_net

@@ -15,10 +15,14 @@ from torch import Tensor, nn
 
 from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import Batch, DatasetCard
-from crodino_lib.losses.feature_imitation import feature_imitation
-from crodino_lib.losses.pixel_contrast import pixel_contrast, sample_pixels
-from crodino_lib.losses.pixel_distillation import pixel_distillation
-from crodino_lib.losses.regions import cover, nearest_labels
+from crodino_lib.losses import (
+    cover,
+    feature_imitation,
+    nearest_labels,
+    pixel_contrast,
+    pixel_distillation,
+    sample_pixels,
+)
 from crodino_lib.methods.multi_stream import StreamedMethod
 from crodino_lib.models.bank import ClassBank
 from crodino_lib.models.cen import FUSED, ExchangeForm, ExchangeRule

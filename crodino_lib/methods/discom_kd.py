@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import Batch, DatasetCard
-from crodino_lib.losses.cosine_overlap import cosine_overlap
-from crodino_lib.losses.domain import domain_cross_entropy, reverse_gradient
-from crodino_lib.losses.segmentation import segmentation_cross_entropy
+from crodino_lib.losses import cosine_overlap, domain_cross_entropy, reverse_gradient, segmentation_cross_entropy
 from crodino_lib.methods.base import Method
 from crodino_lib.models.discom_net import TwoEncoderNet
 from crodino_lib.models.segnet import conv_block

@@ -17,16 +17,24 @@ from torch import Tensor, nn
 
 from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import Batch, DatasetCard
-from crodino_lib.losses.channel_distillation import channel_distillation
-from crodino_lib.losses.cross_image import cross_image_similarity, memory_similarity
-from crodino_lib.losses.decoupled_distillation import decoupled_distillation
-from crodino_lib.losses.masked_generation import alpha_for, masked_generation
-from crodino_lib.losses.pixel_contrast import sample_pixels
-from crodino_lib.losses.pixel_distillation import pixel_distillation
-from crodino_lib.losses.prototype_maps import prototype_map_distance
-from crodino_lib.losses.receptive_masks import mask_overlap, masked_distillation, receptive_masks
-from crodino_lib.losses.regions import cover, nearest_labels, region_vectors
-from crodino_lib.losses.segmentation import segmentation_cross_entropy
+from crodino_lib.losses import (
+    alpha_for,
+    channel_distillation,
+    cover,
+    cross_image_similarity,
+    decoupled_distillation,
+    mask_overlap,
+    masked_distillation,
+    masked_generation,
+    memory_similarity,
+    nearest_labels,
+    pixel_distillation,
+    prototype_map_distance,
+    receptive_masks,
+    region_vectors,
+    sample_pixels,
+    segmentation_cross_entropy,
+)
 from crodino_lib.methods.base import Method
 from crodino_lib.models.bank import ClassBank
 from crodino_lib.models.feature_adapter import adapter, at_size_of

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from crodino_lib.config import Strict
 from crodino_lib.data.sample import Batch
-from crodino_lib.losses.segmentation import segmentation_cross_entropy
+from crodino_lib.losses import segmentation_cross_entropy
 from crodino_lib.methods.base import Method
 from crodino_lib.methods.multi_stream import StreamedMethod
 from crodino_lib.models.cen import ExchangeForm, ExchangeFusion, ExchangeRule

@@ -6,7 +6,7 @@ import abc
 
 from torch import Tensor, nn
 
-from crodino_lib.losses.segmentation import segmentation_cross_entropy
+from crodino_lib.losses import segmentation_cross_entropy
 from crodino_lib.methods.base import Method
 from crodino_lib.models.cen import FUSED, ExchangeRule
 from crodino_lib.models.segnet import SegNet, SegOutput, single_sensor_net

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import Batch, DatasetCard
-from crodino_lib.losses.segmentation import segmentation_cross_entropy
-from crodino_lib.losses.shared_specific import modality_cross_entropy, shared_distance
+from crodino_lib.losses import modality_cross_entropy, segmentation_cross_entropy, shared_distance
 from crodino_lib.methods.base import Method
 from crodino_lib.models.shaspec_net import SharedSpecificNet
 

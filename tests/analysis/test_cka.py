@@ -5,7 +5,7 @@ import torch
 
 from crodino_lib.analysis.cka import compute, is_constant, linear_cka, principal_components, whitened_cka
 from crodino_lib.analysis.extraction import Latents
-from crodino_lib.losses.dependence import debiased_cka
+from crodino_lib.losses import debiased_cka
 from tests.analysis.factories import made, normal
 
 

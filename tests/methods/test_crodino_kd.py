@@ -6,9 +6,7 @@ import torch.nn.functional as F
 
 from crodino_lib.augment import augment, plain, warped
 from crodino_lib.config import ModelConfig, RunConfig
-from crodino_lib.losses.info_nce import info_nce
-from crodino_lib.losses.regions import region_vectors
-from crodino_lib.losses.supervised_contrast import supervised_contrast
+from crodino_lib.losses import info_nce, region_vectors, supervised_contrast
 from crodino_lib.methods import crodino_kd
 from crodino_lib.methods.registry import METHODS, build_method
 from crodino_lib.models.segnet import SegOutput

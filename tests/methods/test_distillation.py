@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from crodino_lib.augment import augment
 from crodino_lib.config import ModelConfig, RunConfig
 from crodino_lib.data.sample import IGNORE
-from crodino_lib.losses.channel_distillation import channel_distillation
-from crodino_lib.losses.cross_image import cross_image_similarity
-from crodino_lib.losses.pixel_distillation import pixel_distillation
-from crodino_lib.losses.prototype_maps import prototype_map_distance
-from crodino_lib.losses.regions import cover
-from crodino_lib.losses.segmentation import segmentation_cross_entropy
+from crodino_lib.losses import (
+    channel_distillation,
+    cover,
+    cross_image_similarity,
+    pixel_distillation,
+    prototype_map_distance,
+    segmentation_cross_entropy,
+)
 from crodino_lib.methods.distillation import Distillation
 from crodino_lib.methods.registry import METHODS, build_method
 from crodino_lib.models.feature_adapter import adapter, at_size_of

@@ -1,0 +1,144 @@
+"""Losses on the shared and private halves of a bottleneck: overlap, dependence, reconstruction, ShaSpec's terms."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from crodino_lib.losses.domain import domain_cross_entropy
+from crodino_lib.losses.segmentation import in_float32
+
+
+@in_float32
+def cosine_overlap(shared: Tensor, private: Tensor) -> Tensor:
+    """Compute the mean cosine, over positions, between the two halves of a feature map.
+
+    For features that are not negative it lies in [0, 1] and reaches 0 only where the halves use disjoint channels.
+    It is not independence: two halves can be orthogonal everywhere and yet determine each other (notebook 07).
+
+    Args:
+        shared: (B, C, h, w) float, not negative.
+        private: (B, C, h, w) float, not negative.
+
+    Source: the signed cosine of the same authors' earlier public code. Explained in notebook 04.
+    """
+    return F.cosine_similarity(shared, private, dim=1).mean()
+
+
+@in_float32
+def frobenius_overlap(shared: Tensor, private: Tensor) -> Tensor:
+    """Compute the mean squared entry of ``S^T P / N``, the rows of S and P centred over samples, then normalised.
+
+    Unlike ``cosine_overlap`` it is above 0 where the halves determine each other linearly, whatever channels they use.
+
+    Args:
+        shared: (N, C) float, a row per sample.
+        private: (N, D) float, the same samples.
+
+    Returns:
+        Scalar in [0, 1 / (C D)]: below 6.2e-5 with C = D = 128, so its weight must be large. Near 1 / (N C D) for
+        independent halves; 0, up to rounding, where a half is constant.
+
+    Source: Bousmalis et al., Domain Separation Networks, NeurIPS 2016, as in MISA's DiffLoss; the division by
+    N^2 is ours, for theirs grows with N. Explained in notebook 04.
+    """
+    # 1e-6: rows that differ by rounding alone stay near 0
+    s, p = (F.normalize(x - x.mean(dim=0), dim=1, eps=1e-6) for x in (shared, private))
+    return (s.T @ p / len(shared)).square().mean()
+
+
+@in_float32
+def debiased_cka(x: Tensor, y: Tensor) -> Tensor:
+    """Compute linear CKA without the bias that makes independent features look alike where samples are few.
+
+    ``D(X, Y) / sqrt(D(X, X) D(Y, Y))``, where D estimates the squared norm of the cross-covariance of ``X`` and ``Y``
+    without bias. The plain CKA of independent normal features with N = 100 and C = 128 is 0.57.
+
+    Args:
+        x: (N, C) float, a row per sample, at least 4.
+        y: (N, D) float, the same samples.
+
+    Returns:
+        Scalar in [-1, 1]: 1 for equal features, 0 in the mean for independent ones; unchanged by rotations, shifts and
+        a common scale of either side; 0 (with zero gradients) where a side is constant.
+
+    Raises:
+        ValueError: fewer than 4 rows.
+
+    Source: Kornblith et al., Similarity of Neural Network Representations Revisited, ICML 2019; the debiased form of
+    google-research/representation_similarity, Demo.ipynb. Explained in notebook 04.
+    """
+    if len(x) < 4:
+        raise ValueError(f"debiased_cka needs at least 4 rows, got x with {len(x)}; give it more samples")
+    x, y = _centred(x), _centred(y)
+    scale_x, scale_y = (_cross_covariance(v, v).clamp(min=1e-12).sqrt() for v in (x, y))
+    return _cross_covariance(x, y) / (scale_x * scale_y)
+
+
+def _centred(x: Tensor) -> Tensor:
+    """Return ``x`` with centred columns and norm 1; exactly 0 where the columns are constant up to rounding."""
+    centred = x - x.mean(dim=0)
+    norm = centred.norm().detach()  # CKA ignores scale, so its gradient needs no derivative of the norm
+    return centred / norm.masked_fill(norm <= 1e-5 * x.norm().detach(), torch.inf)
+
+
+def _cross_covariance(x: Tensor, y: Tensor) -> Tensor:
+    """Return the unbiased squared norm, up to a factor, of the cross-covariance of centred features."""
+    n = len(x)
+    x_squared, y_squared = x.square().sum(dim=1), y.square().sum(dim=1)
+    own_pairs = n / (n - 2) * (x_squared @ y_squared)
+    return (x.T @ y).square().sum() - own_pairs + x_squared.sum() * y_squared.sum() / ((n - 1) * (n - 2))
+
+
+@in_float32
+def masked_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Compute the mean absolute error over valid pixels and channels.
+
+    Args:
+        prediction: (B, C, H, W) float.
+        target: (B, C, H, W) float.
+        valid: (B, 1, H, W) bool, or float weights in [0, 1].
+
+    Returns:
+        Scalar; 0 (with zero gradients) where nothing is valid. Explained in notebook 04.
+    """
+    weight = valid.to(prediction.dtype)
+    total = ((prediction - target).abs() * weight).sum()
+    return total / (weight.sum() * prediction.shape[1]).clamp(min=1e-6)
+
+
+def shared_distance(features: Sequence[Tensor]) -> Tensor:
+    """Compute the mean absolute difference of consecutive modalities' shared features, summed over the cycle.
+
+    Pass only the modalities that are present; the official code also includes the features of blank inputs.
+
+    Args:
+        features: one (B, C, h, w) float per modality.
+
+    Returns:
+        Scalar, at least 0; the one pair counts once for two modalities, and a single one gives 0 (with zero gradients).
+
+    Source: Wang et al., ShaSpec, CVPR 2023; loss_Dual.py, written for four modalities. Explained in notebook 06.
+    """
+    following = [*features[1:], features[0]]
+    pairs = list(zip(features, following, strict=True))
+    if len(features) == 2:  # the cycle there and back would count it twice
+        pairs = pairs[:1]
+    return torch.stack([in_float32(F.l1_loss)(one, other) for one, other in pairs]).sum()
+
+
+def modality_cross_entropy(logits: Sequence[Tensor], modalities: Sequence[int] | None = None) -> Tensor:
+    """Compute the mean cross-entropy of one modality classifier on the specific features of every modality.
+
+    Args:
+        logits: (B, M) float for each modality that is present.
+        modalities: which modality each entry is, in [0, M). None: entry i is modality i.
+
+    Returns:
+        Scalar, the mean over entries; log M where the classifier cannot tell.
+
+    Source: Wang et al., ShaSpec, CVPR 2023. Explained in notebook 06.
+    """
+    modalities = range(len(logits)) if modalities is None else modalities
+    return torch.stack([domain_cross_entropy(entry, m) for entry, m in zip(logits, modalities, strict=True)]).mean()
