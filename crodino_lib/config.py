@@ -224,10 +224,7 @@ class RunConfig(Strict):
 class AnalysisConfig(Strict):
     """How many rows, permutations and steps the analysis of latents uses; printed with every result."""
 
-    rows: int = Field(1000, ge=20, description="most rows of any metric; those of kernels cost its square")
-    permutations: int = Field(
-        200, ge=1, description="permutations of images behind every p-value, at least 1 / (N + 1)"
-    )
+    rows: int = Field(1000, ge=20, description="most rows of any metric")
     shuffles: int = Field(20, ge=1, description="shuffles of factors over scenes behind the chance level of probes")
     steps: int = Field(400, ge=0, description="training steps of every perceptron probe; 0 for linear probes only")
     scenes: int = Field(100, ge=2, description="most scenes that are segmented with a half replaced")

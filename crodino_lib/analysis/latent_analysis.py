@@ -28,29 +28,6 @@ from crodino_lib.study.runs import Run
 from crodino_lib.study.study import Study
 
 BATCH = 16
-EXTRACTING = ["augment.py", "evaluate.py", "losses/regions.py", "methods", "models", "analysis/extraction.py"]
-ANSWERING = [  # the source that decides what is answered
-    *EXTRACTING,
-    "analysis/answers.py",
-    *(
-        f"analysis/{name}.py"
-        for name in (
-            *(
-                "ablation",
-                "mig_dci",
-                "cka",
-                "collapse",
-                "factors",
-                "embedding_quality",
-                "gap",
-                "hsic",
-                "suite",
-                "mixing",
-            ),
-            *("null_models", "orthogonality", "_common", "probes", "retrieval", "image_statistics", "uniformity"),
-        )
-    ),
-]
 
 
 class Laboratory:
@@ -207,8 +184,8 @@ class Laboratory:
         halves = f"; halves replaced in {replaced:.0f} scenes" if replaced > 0 else ""
         return (
             f"{self.study.card.title}, split {self.split}, {table['images'].max():.0f} scenes: {looked} (at most "
-            f"{budget.rows}){halves}; {budget.permutations} permutations, {budget.shuffles} shuffles, {budget.steps} "
-            f"steps of perceptrons; seeds {', '.join(map(str, sorted(set(table['seed']))))}. {self.study.caveat()}"
+            f"{budget.rows}){halves}; {budget.shuffles} shuffles, {budget.steps} steps of perceptrons; "
+            f"seeds {', '.join(map(str, sorted(set(table['seed']))))}. {self.study.caveat()}"
         )
 
     @property

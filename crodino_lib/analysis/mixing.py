@@ -7,15 +7,13 @@ a two-dimensional picture; they are of standardised channels, as the picture is,
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import silhouette_score
-from sklearn.neighbors import NearestNeighbors
 
 from crodino_lib.analysis._common import across, counts, directions, drawn, is_constant, share_channels
 from crodino_lib.analysis.embedding_quality import NEIGHBOURS, class_purity, cross_modality_fraction
 from crodino_lib.analysis.extraction import Latents
 from crodino_lib.data.sample import IGNORE
 
-MEASURES = ("class_purity", "cross_modality", "cross_within_class", "ilisi", "silhouette_class", "silhouette_sensor")
+MEASURES = ("class_purity", "cross_modality", "cross_within_class")
 
 
 def neighbours(rows: int) -> int:
@@ -47,43 +45,6 @@ def cross_within_class(points: np.ndarray, sensors: np.ndarray, classes: np.ndar
     return float(total / members) if members else np.nan
 
 
-def ilisi(points: np.ndarray, sensors: np.ndarray, k: int) -> float:
-    """How many sensors a neighbourhood holds, from 1 (apart) to 2: mean inverse Simpson index of k neighbours.
-
-    Neighbours count alike, unlike in the paper, so few of them do not reach 2: evenly mixed sensors have 1.89 in the
-    mean with k = 15.
-
-    Args:
-        points: (n, d) float.
-        sensors: (n,) sensor of every point.
-        k: neighbours looked at, fewer than n.
-
-    Source: Korsunsky et al., Harmony, Nature Methods 2019. Explained in notebook 07.
-    """
-    found = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)
-    fractions = [(sensors[found] == name).mean(axis=1) for name in np.unique(sensors)]
-    return float((1 / np.square(fractions).sum(axis=0)).mean())
-
-
-def silhouette(points: np.ndarray, groups: np.ndarray) -> float:
-    """How much nearer points are to their own group than to the next, in [-1, 1], by cosine; 0 is no structure.
-
-    Args:
-        points: (n, d) float.
-        groups: (n,) group of every point; those without one (255) are left out.
-
-    Returns:
-        NaN with one group, or as many groups as points.
-
-    Source: Rousseeuw, 1987; ``sklearn.metrics.silhouette_score``.
-    """
-    known = groups != IGNORE
-    points, groups = points[known], groups[known]
-    if not 1 < len(np.unique(groups)) < len(points):
-        return np.nan
-    return float(silhouette_score(points, groups, metric="cosine"))
-
-
 def purity(points: np.ndarray, classes: np.ndarray, k: int) -> float:
     """Mean fraction of the k nearest neighbours of a point's own class; arguments as ``fidelity.class_purity``.
 
@@ -101,11 +62,10 @@ def compute(latents: Latents, n: int, generator: np.random.Generator) -> dict[st
         generator: draws them.
 
     Returns:
-        ``class_purity``, ``cross_modality`` (fraction of neighbours from the other sensor), ``cross_within_class``,
-        ``ilisi``, ``silhouette_class`` and ``silhouette_sensor`` of ``shared`` and ``private``, with 15 neighbours or
-        one fewer than there are rows; ``rows``, ``images``. All NaN where a block is constant, as neighbours are then
-        chosen by nothing, where the sensors have different numbers of channels, and with a single row; those of classes
-        NaN with one class or whole images, but ``cross_within_class`` needs only one class.
+        ``class_purity``, ``cross_modality`` (share of neighbours from the other sensor) and ``cross_within_class`` of
+        ``shared`` and ``private``, with 15 neighbours or one fewer than there are rows; ``rows``, ``images``. NaN where
+        a block is constant, where the sensors have different numbers of channels, and with a single row; those of
+        classes also with one class or whole images, but ``cross_within_class`` needs only one class.
 
     Raises:
         ValueError: see ``drawn``.
@@ -130,8 +90,5 @@ def _measures(latents: Latents, half: str) -> dict[str, float]:
         purity(points, classes, k),
         cross_modality_fraction(points, sensors, k),
         cross_within_class(points, sensors, classes),
-        ilisi(points, sensors, k),
-        silhouette(points, classes),
-        silhouette(points, sensors),
     )
     return dict(zip(MEASURES, values, strict=True))

@@ -14,13 +14,10 @@ from crodino_lib.analysis import (
     collapse,
     factors,
     gap,
-    hsic,
     mig_dci,
     mixing,
-    orthogonality,
     probes,
     retrieval,
-    uniformity,
 )
 from crodino_lib.analysis.extraction import Latents, Unit
 from crodino_lib.config import AnalysisConfig
@@ -43,11 +40,8 @@ def questions(budget: AnalysisConfig, targets: pd.DataFrame) -> dict[str, Questi
     asked = {"targets": targets, "shuffles": budget.shuffles, "steps": budget.steps}
     return {
         "cka": Question(cka.compute, ALL, cka.PAIRED),
-        "hsic": Question(partial(hsic.compute, permutations=budget.permutations), ALL, hsic.PAIRED),
-        "orthogonality": Question(orthogonality.compute, ALL),
         "retrieval": Question(retrieval.compute, ("image", "region"), retrieval.PAIRED),
-        "gap": Question(partial(gap.compute, permutations=budget.permutations), ALL),
-        "uniformity": Question(uniformity.compute, ALL, uniformity.PAIRED),
+        "gap": Question(gap.compute, ALL),
         "mixing": Question(mixing.compute, ("region",)),
         "collapse": Question(collapse.compute, ALL),
         "class": Question(partial(probes.class_probes, steps=budget.steps), ("region",)),
