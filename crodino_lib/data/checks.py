@@ -1,0 +1,121 @@
+"""Check the scenes of a split, as they are read from disk, for wrong units, fill values and labels."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from crodino_lib.data.sample import IGNORE, DatasetCard, Sample
+
+METRES = ("m", "metres", "meters")
+DEPTH_MEANS_M = (0.05, 500)  # a mean outside is millimetres called metres, or the reverse
+MEAN_STDS, STD_FACTOR = 3, 10  # a mean or deviation further from the stated ones belongs to another unit or scale
+FAR = 100  # median absolute deviations between the median and a fill value such as -9999
+FILL_PIXELS = 10  # a value of fewer pixels in a single scene may be a faulty pixel
+SAMPLED = 4096  # values of a scene that its median is taken from
+
+
+class SplitStatistics:
+    """Accumulate what the scenes of one split hold and list what is wrong with them; not for several threads.
+
+    Args:
+        card: the dataset's card, which states what values to expect.
+
+    Attributes:
+        pixels: (256,) int64, pixels of each class; 255 counts the ignored ones.
+        scenes: (256,) int64, scenes in which each class occurs.
+    """
+
+    def __init__(self, card: DatasetCard):
+        self.card = card
+        self.pixels, self.scenes = np.zeros(256, np.int64), np.zeros(256, np.int64)
+        self._values: dict[str, list[tuple[float, ...]]] = {name: [] for name in card.sensors}
+        self._fills: dict[tuple[str, float], list[int]] = defaultdict(list)
+
+    def add(self, sample: Sample) -> list[str]:
+        """Add one scene at its native size; return a warning for each entry of it that carries no information."""
+        counts = np.bincount(sample["label"].ravel(), minlength=256)
+        self.pixels += counts
+        self.scenes += counts > 0
+        warnings = [] if counts[:IGNORE].any() else ["no pixel has a label"]
+        for name in self.card.sensors:
+            valid = sample.get(f"{name}_valid", np.ones((1, 1, 1), bool))
+            values = sample[name].ravel() if valid.all() else sample[name][:, valid[0]].ravel()
+            if not values.size:
+                self._values[name].append((np.nan, np.nan, np.nan, np.nan, 0.0))
+                warnings.append(f"{name} has no valid pixel")
+                continue
+            low, high = values.min().item(), values.max().item()
+            moments = [moment(values, dtype=np.float64).item() for moment in (np.mean, np.std)]
+            self._values[name].append((low, moments[0], high, moments[1], valid.mean()))
+            if low == high:
+                warnings.append(f"{name} is {low:g} everywhere")
+            for value in fill_values(values, low, high) if name != "rgb" else ():
+                self._fills[name, value].append(np.count_nonzero(values == value))
+        return [f"scene {sample['id']!r}: {warning}" for warning in warnings]
+
+    def values(self, name: str) -> tuple[float, float, float, float, float]:
+        """Return lowest, mean, highest value and deviation of a sensor, and the share of valid pixels in 0..1."""
+        low, mean, high, std, valid = np.array(self._values[name]).T
+        if not valid.any():
+            return np.nan, np.nan, np.nan, np.nan, 0.0
+        spread = np.sqrt(np.nanmean(std**2) + np.nanvar(mean))
+        return np.nanmin(low), np.nanmean(mean), np.nanmax(high), spread, valid.mean()
+
+    def problems(self, split: str) -> list[str]:
+        """Return one paragraph for each reason why training or scores on ``split`` would be worthless."""
+        if not self.scenes.any():
+            return []
+        found, filled = self._label_problems(split), set()
+        for (name, value), counts in self._fills.items():
+            if len(counts) == 1 and counts[0] < FILL_PIXELS:
+                continue
+            filled.add(name)
+            found.append(
+                f"{name} holds the value {value:g} in {sum(counts)} pixel(s) of {len(counts)} scene(s), far from all "
+                "others, as if it meant no measurement; if it does, add it under invalid as it is stored"
+            )
+        found += filter(None, [self._sensor_problem(name, split) for name in self.card.sensors if name not in filled])
+        return [f"{self.card.name}, split {split}: {problem}" for problem in found]
+
+    def _label_problems(self, split: str) -> list[str]:
+        names = [name for index, name in enumerate(self.card.classes) if self.pixels[index]]
+        if not names:
+            return ["no pixel has a label, all are ignored; every split needs labels, or leave the split out"]
+        if len(names) > 1 or split != "train":
+            return []
+        ignored = self.pixels[IGNORE] / self.pixels.sum()
+        hint = (
+            f"; {ignored:.0%} of the pixels are ignored: if their id, such as 255, is a class, set ignore = [] and map"
+        )
+        return [f"every labelled pixel is {names[0]!r}, expected two classes or more" + (hint if ignored else "")]
+
+    def _sensor_problem(self, name: str, split: str) -> str:
+        sensor, (low, mean, high, std, valid) = self.card.sensors[name], self.values(name)
+        stated_mean, stated_std = np.mean(sensor.mean), np.mean(sensor.std)
+        least_std = stated_std / STD_FACTOR if split == "train" else 0  # a short split may show one place
+        if not valid:
+            return f"{name} has no valid pixel in any scene, expected values in {sensor.unit}"
+        if low == high:
+            return f"{name} is {low:g} {sensor.unit} in every pixel: is it the file or band that is meant?"
+        if name.startswith("depth") and sensor.unit in METRES and not DEPTH_MEANS_M[0] <= mean <= DEPTH_MEANS_M[1]:
+            proposal = "millimetres: set scale = 0.001" if mean > 1 else "metres: set scale = 1.0"
+            return f"{name} has a mean of {mean:.4g} m, expected 0.05 to 500 m. Files seem to hold {proposal}"
+        if abs(mean - stated_mean) > MEAN_STDS * stated_std or not least_std <= std <= stated_std * STD_FACTOR:
+            return (
+                f"{name} is {mean:.4g} +- {std:.4g} {sensor.unit}, far from the stated {stated_mean:.4g} +- "
+                f"{stated_std:.4g} by which it is normalised: is its unit, scale or byte order another?"
+            )
+        return ""
+
+
+def fill_values(values: np.ndarray, low: float, high: float) -> list[float]:
+    """Return ``low`` and ``high`` where each stands alone, far from all other ``values``, as fill values do."""
+    part = values[:: max(1, values.size // SAMPLED)]
+    median = np.median(part)
+    far = FAR * np.median(np.abs(part - median))
+    if not far:  # most values are equal
+        return []
+    fills = [low] if median - low > far and (values[values < (low + median) / 2] == low).all() else []
+    return fills + ([high] if high - median > far and (values[values > (high + median) / 2] == high).all() else [])
