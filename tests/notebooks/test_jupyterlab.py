@@ -9,9 +9,9 @@ import time
 import urllib.request
 
 import pytest
+from crodino_lib.study.parameters import find_notebook
 
 from crodino_lib.config import StudyConfig, home
-from crodino_lib.study.parameters import find_notebook
 from crodino_lib.study.study import Study
 
 NOTEBOOKS = home() / "notebooks"

@@ -10,10 +10,6 @@ from pathlib import Path
 
 import papermill
 import pytest
-
-from crodino_lib.cli import main
-from crodino_lib.config import StudyConfig, home
-from crodino_lib.study.notebooks import NotebookFailed, execute
 from crodino_lib.study.parameters import (
     assigned_names,
     describe_parameters,
@@ -21,6 +17,10 @@ from crodino_lib.study.parameters import (
     notebook_parameters,
     notebooks,
 )
+
+from crodino_lib.cli import main
+from crodino_lib.config import StudyConfig, home
+from crodino_lib.study.notebooks import NotebookFailed, execute
 from crodino_lib.study.pipeline import run_study
 
 SERIES = notebooks()
