@@ -23,15 +23,17 @@ from crodino_lib.losses.disentangle import (
 from crodino_lib.losses.distillation import (
     alpha_for,
     channel_distillation,
+    cross_image_similarity,
     decoupled_distillation,
     feature_imitation,
     mask_overlap,
     masked_distillation,
     masked_generation,
+    memory_similarity,
     pixel_distillation,
+    prototype_map_distance,
     receptive_masks,
 )
 from crodino_lib.losses.domain import domain_cross_entropy, reverse_gradient
 from crodino_lib.losses.regions import RegionVectors, cover, nearest_labels, region_vectors, region_weights
-from crodino_lib.losses.relations import cross_image_similarity, memory_similarity, prototype_map_distance
 from crodino_lib.losses.segmentation import in_float32, segmentation_cross_entropy

@@ -1,4 +1,4 @@
-"""Contrastive losses over vectors with classes or partners, and the sampling of their vectors."""
+"""Contrast (notebooks 04 and 05): losses over vectors with classes or partners, and the sampling of vectors."""
 
 import torch
 import torch.nn.functional as F
@@ -21,23 +21,20 @@ def supervised_contrast(
     """Compute the mean negative log-probability that an anchor picks a vector of its own class among all others.
 
     ``-(1/|A|) sum_i (1/|P(i)|) sum_{j in P(i)} log(exp(v_i.v_j / tau) / sum_{k != i} exp(v_i.v_k / tau))`` over the
-    anchors A that have a positive. Positives j and candidates k run over vectors and memory.
+    anchors A that have a positive. Positives j and candidates k run over vectors and memory. Source: Khosla et al.,
+    Supervised Contrastive Learning, NeurIPS 2020, eq. 2.
 
     Args:
-        vectors: (M, C) float; normalised here.
-        classes: (M,) int64.
+        vectors, classes: (M, C) float, normalised here, and (M,) int64.
         temperature: tau.
         negatives: (N, C) float vectors that stand in every denominator and are never anchors nor positives.
-        memory: (Q, C) float vectors that are positives of their class and candidates of all, and never anchors.
-        memory_classes: (Q,) int64 classes of ``memory``.
+        memory, memory_classes: (Q, C) float vectors and (Q,) int64 classes: positives, candidates and never anchors.
 
     Returns:
         Scalar, at least 0; 0 (with zero gradients) where no vector has another of its class.
 
     Raises:
         ValueError: ``memory`` without a class for each of its vectors, or the reverse.
-
-    Source: Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2. Explained in notebook 04.
     """
     held, named = (0 if rows is None else len(rows) for rows in (memory, memory_classes))
     if held != named:
@@ -50,8 +47,7 @@ def supervised_contrast(
     lowest = torch.finfo(similarity.dtype).min  # not -inf: a lone vector would make its log-sum, and gradients, nan
     log_probability = similarity - torch.logsumexp(similarity.masked_fill(itself, lowest), dim=1, keepdim=True)
     key_classes = classes if memory is None else torch.cat([classes, memory_classes])
-    positive = classes[:, None] == key_classes[None, :]
-    positive &= ~itself[:, : len(key_classes)]
+    positive = (classes[:, None] == key_classes[None, :]) & ~itself[:, : len(key_classes)]
     count = positive.sum(dim=1)
     per_anchor = (log_probability[:, : len(key_classes)] * positive).sum(dim=1) / count.clamp(min=1)
     return -per_anchor.sum() / (count > 0).sum().clamp(min=1)
@@ -62,16 +58,14 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float = 0.1) -> Tensor:
     """Compute the mean negative log-probability that a row picks its partner on the other side, both ways.
 
     Args:
-        queries: (N, C) float; normalised here.
-        keys: (N, C) float; row i is the partner of query i; normalised here.
+        queries, keys: (N, C) float; rows of one number are partners; normalised here.
         temperature: tau.
 
     Returns:
         Scalar, at least 0, equal when the sides are exchanged; log N where all rows are equal; 0 (with zero gradients)
         for fewer than two rows.
 
-    Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018, in the
-    symmetric form of CLIP. Explained in notebook 04.
+    Source: van den Oord et al., Contrastive Predictive Coding, 2018, in the symmetric form of CLIP.
     """
     similarity = F.normalize(queries, dim=1) @ F.normalize(keys, dim=1).T / temperature
     either_way = (similarity.logsumexp(dim=1) + similarity.logsumexp(dim=0)) / 2
@@ -85,16 +79,14 @@ def sample_shared_points(
     """Draw random points of view a and return them with the same scene points in view b.
 
     Args:
-        warp_a: (B, 2, 3) float, from normalised coordinates of the view (x, y in [-1, 1]) to the scene's, as in
-            ``Batch.warps``.
-        warp_b: (B, 2, 3) float, likewise.
+        warp_a, warp_b: (B, 2, 3) float, from a view's normalised coordinates to the scene's, as in ``Batch.warps``.
         points: P, drawn evenly over view a.
         generator: on the CPU; None takes torch's own.
 
     Returns:
         Grids (B, P, 1, 2) of a and of b for ``grid_sample`` with ``align_corners=False`` and
         ``padding_mode="border"`` (points nearer to the edge than half a cell have no neighbour beyond it), and (B, P)
-        bool: the point lies in the scene and in both views. Explained in notebook 04.
+        bool: the point lies in the scene and in both views.
     """
     drawn = torch.rand(len(warp_a), points, 2, generator=generator, dtype=warp_a.dtype).to(warp_a.device)
     in_a = 2 * drawn - 1
@@ -117,28 +109,23 @@ def pixel_contrast(
 ) -> Tensor:
     """Compute the mean negative log-probability that an anchor picks a key of its class over keys of other classes.
 
-    ``-(tau / tau_0) mean_i mean_{j in P(i)} log(exp(s_ij) / (exp(s_ij) + sum_{k in N(i)} exp(s_ik)))`` with
-    ``s_ij = v_i.v_j / tau``, over the anchors that have a positive. Other positives are not in the denominator, so a
-    positive that already matches does not push the rest away; in ``supervised_contrast`` it does.
+    ``-(tau / tau_0) mean_i mean_{j in P(i)} log(exp(s_ij) / (exp(s_ij) + sum_{k in N(i)} exp(s_ik)))`` over the anchors
+    that have a positive, with ``s_ij = v_i.v_j / tau``. Other positives are not in the denominator, so a positive that
+    already matches does not push the rest away; in ``supervised_contrast`` it does. Source: Wang et al., Exploring
+    Cross-Image Pixel Contrast for Semantic Segmentation, ICCV 2021; lib/loss/loss_contrast.py, which divides by zero
+    where a class has one vector.
 
     Args:
-        anchors: (M, C) float; normalised here.
-        anchor_classes: (M,) int64.
-        keys: (N, C) float; normalised here, and not detached.
-        key_classes: (N,) int64.
-        temperature: tau.
-        base_temperature: tau_0.
+        anchors, keys: (M, C) and (N, C) float; normalised here, and neither is detached.
+        anchor_classes, key_classes: (M,) and (N,) int64.
+        temperature, base_temperature: tau and tau_0.
         comparable: (M, N) bool; a pair that is False is neither positive nor negative (an anchor that is also a key
             must not be its own positive). None compares all pairs.
         hardest: share in (0, 1] of each anchor's most similar negatives, and of its least similar positives, that
             count; rounded up.
 
     Returns:
-        Scalar, at least 0; an anchor without negatives counts as 0, and without any positive the loss is 0 (with zero
-        gradients).
-
-    Source: Wang et al., Exploring Cross-Image Pixel Contrast for Semantic Segmentation, ICCV 2021;
-    lib/loss/loss_contrast.py, which divides by zero where a class has one vector. Explained in notebook 05.
+        Scalar, at least 0; anchors without negatives count as 0; 0 (with zero gradients) without any positive.
     """
     similarity = F.normalize(anchors, dim=1) @ F.normalize(keys, dim=1).T / temperature
     same = anchor_classes[:, None] == key_classes[None, :]
@@ -176,7 +163,6 @@ def sample_pixels(
         is drawn twice, none is labelled 255, and class 0 is a class like any other.
 
     Source: our reconstruction; ContrastiveSeg draws anchors by their prediction, and leaves class 0 out of its memory.
-    Explained in notebook 05.
     """
     small = nearest_labels(labels, features.shape[-2:]).flatten()
     image = torch.arange(len(labels), device=labels.device).repeat_interleave(features[0, 0].numel())

@@ -1,4 +1,4 @@
-"""Losses on the shared and private halves of a bottleneck: overlap, dependence, reconstruction, ShaSpec's terms."""
+"""Shared and private halves (notebooks 04 and 06): overlap, dependence, reconstruction, and ShaSpec's terms."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,11 @@ from crodino_lib.losses.segmentation import in_float32
 def cosine_overlap(shared: Tensor, private: Tensor) -> Tensor:
     """Compute the mean cosine, over positions, between the two halves of a feature map.
 
-    For features that are not negative it lies in [0, 1] and reaches 0 only where the halves use disjoint channels.
-    It is not independence: two halves can be orthogonal everywhere and yet determine each other (notebook 07).
+    For features that are not negative it lies in [0, 1] and reaches 0 only where the halves use disjoint channels;
+    orthogonal halves can still determine each other (notebook 07). Source: earlier code of CroDiNo-KD's authors.
 
     Args:
-        shared: (B, C, h, w) float, not negative.
-        private: (B, C, h, w) float, not negative.
-
-    Source: the signed cosine of the same authors' earlier public code. Explained in notebook 04.
+        shared, private: (B, C, h, w) float, not negative.
     """
     return F.cosine_similarity(shared, private, dim=1).mean()
 
@@ -31,17 +28,15 @@ def frobenius_overlap(shared: Tensor, private: Tensor) -> Tensor:
     """Compute the mean squared entry of ``S^T P / N``, the rows of S and P centred over samples, then normalised.
 
     Unlike ``cosine_overlap`` it is above 0 where the halves determine each other linearly, whatever channels they use.
+    Source: Bousmalis et al., Domain Separation Networks, NeurIPS 2016, as in MISA's DiffLoss; the division by N^2 is
+    ours, for theirs grows with N.
 
     Args:
-        shared: (N, C) float, a row per sample.
-        private: (N, D) float, the same samples.
+        shared, private: (N, C) and (N, D) float, a row per sample.
 
     Returns:
         Scalar in [0, 1 / (C D)]: below 6.2e-5 with C = D = 128, so its weight must be large. Near 1 / (N C D) for
         independent halves; 0, up to rounding, where a half is constant.
-
-    Source: Bousmalis et al., Domain Separation Networks, NeurIPS 2016, as in MISA's DiffLoss; the division by
-    N^2 is ours, for theirs grows with N. Explained in notebook 04.
     """
     # 1e-6: rows that differ by rounding alone stay near 0
     s, p = (F.normalize(x - x.mean(dim=0), dim=1, eps=1e-6) for x in (shared, private))
@@ -53,11 +48,12 @@ def debiased_cka(x: Tensor, y: Tensor) -> Tensor:
     """Compute linear CKA without the bias that makes independent features look alike where samples are few.
 
     ``D(X, Y) / sqrt(D(X, X) D(Y, Y))``, where D estimates the squared norm of the cross-covariance of ``X`` and ``Y``
-    without bias. The plain CKA of independent normal features with N = 100 and C = 128 is 0.57.
+    without bias. The plain CKA of independent normal features with N = 100 and C = 128 is 0.57. Source: Kornblith et
+    al., Similarity of Neural Network Representations Revisited, ICML 2019; the debiased form of
+    google-research/representation_similarity, Demo.ipynb.
 
     Args:
-        x: (N, C) float, a row per sample, at least 4.
-        y: (N, D) float, the same samples.
+        x, y: (N, C) and (N, D) float, a row per sample, at least 4.
 
     Returns:
         Scalar in [-1, 1]: 1 for equal features, 0 in the mean for independent ones; unchanged by rotations, shifts and
@@ -65,9 +61,6 @@ def debiased_cka(x: Tensor, y: Tensor) -> Tensor:
 
     Raises:
         ValueError: fewer than 4 rows.
-
-    Source: Kornblith et al., Similarity of Neural Network Representations Revisited, ICML 2019; the debiased form of
-    google-research/representation_similarity, Demo.ipynb. Explained in notebook 04.
     """
     if len(x) < 4:
         raise ValueError(f"debiased_cka needs at least 4 rows, got x with {len(x)}; give it more samples")
@@ -96,33 +89,29 @@ def masked_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Compute the mean absolute error over valid pixels and channels.
 
     Args:
-        prediction: (B, C, H, W) float.
-        target: (B, C, H, W) float.
+        prediction, target: (B, C, H, W) float.
         valid: (B, 1, H, W) bool, or float weights in [0, 1].
 
     Returns:
-        Scalar; 0 (with zero gradients) where nothing is valid. Explained in notebook 04.
+        Scalar; 0 (with zero gradients) where nothing is valid.
     """
     weight = valid.to(prediction.dtype)
-    total = ((prediction - target).abs() * weight).sum()
-    return total / (weight.sum() * prediction.shape[1]).clamp(min=1e-6)
+    return ((prediction - target).abs() * weight).sum() / (weight.sum() * prediction.shape[1]).clamp(min=1e-6)
 
 
 def shared_distance(features: Sequence[Tensor]) -> Tensor:
     """Compute the mean absolute difference of consecutive modalities' shared features, summed over the cycle.
 
-    Pass only the modalities that are present; the official code also includes the features of blank inputs.
+    Pass only the modalities that are present; the official code also includes the features of blank inputs. Source:
+    Wang et al., ShaSpec, CVPR 2023; loss_Dual.py, written for four modalities.
 
     Args:
         features: one (B, C, h, w) float per modality.
 
     Returns:
         Scalar, at least 0; the one pair counts once for two modalities, and a single one gives 0 (with zero gradients).
-
-    Source: Wang et al., ShaSpec, CVPR 2023; loss_Dual.py, written for four modalities. Explained in notebook 06.
     """
-    following = [*features[1:], features[0]]
-    pairs = list(zip(features, following, strict=True))
+    pairs = list(zip(features, [*features[1:], features[0]], strict=True))
     if len(features) == 2:  # the cycle there and back would count it twice
         pairs = pairs[:1]
     return torch.stack([in_float32(F.l1_loss)(one, other) for one, other in pairs]).sum()
@@ -136,9 +125,7 @@ def modality_cross_entropy(logits: Sequence[Tensor], modalities: Sequence[int] |
         modalities: which modality each entry is, in [0, M). None: entry i is modality i.
 
     Returns:
-        Scalar, the mean over entries; log M where the classifier cannot tell.
-
-    Source: Wang et al., ShaSpec, CVPR 2023. Explained in notebook 06.
+        Scalar, the mean over entries; log M for a uniform prediction. Source: Wang et al., ShaSpec, CVPR 2023.
     """
     modalities = range(len(logits)) if modalities is None else modalities
     return torch.stack([domain_cross_entropy(entry, m) for entry, m in zip(logits, modalities, strict=True)]).mean()

@@ -1,13 +1,15 @@
-"""Distillation losses that compare a student's map with the teacher's, position by position."""
+"""Distillation (notebook 03): a student's map, or the relations between its positions, against the teacher's."""
+
+import itertools
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from crodino_lib.data.sample import IGNORE
+from crodino_lib.losses.regions import region_weights
 from crodino_lib.losses.segmentation import in_float32
-
-PUBLISHED_CELLS = 2048 * 64 * 64  # size of the map that masked generation's published weight 2e-5 belongs to
 
 
 def softmax_divergence(student: Tensor, teacher: Tensor, dim: int) -> Tensor:
@@ -23,19 +25,16 @@ def pixel_distillation(
     """Compute the mean divergence, over positions, of the student's softened class probabilities from the teacher's.
 
     ``T^2 mean_u KL(softmax(teacher_u / T) || softmax(student_u / T))``; T^2 keeps the size of the gradients as T grows.
+    Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015; per pixel as in CIRKD losses/kd.py, which
+    counts ignored positions too.
 
     Args:
-        student: (B, K, h, w) float logits.
-        teacher: (B, K, h, w) float logits; detached here.
+        student, teacher: (B, K, h, w) float logits; the teacher's are detached here.
         temperature: T.
         valid: (B, h, w) bool, or float weights in [0, 1]; None for every position.
 
     Returns:
-        Scalar, at least 0; 0 where the two agree up to a constant per position, and 0 (with zero gradients) where
-        nothing is valid.
-
-    Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015; per pixel as in CIRKD losses/kd.py, which
-    counts ignored positions too. Explained in notebook 03.
+        Scalar, at least 0; 0 up to a constant per position, and 0 (with zero gradients) where nothing is valid.
     """
     divergence = softmax_divergence(student / temperature, teacher.detach() / temperature, dim=1)
     weight = torch.ones_like(divergence) if valid is None else valid.to(divergence.dtype)
@@ -49,20 +48,17 @@ def channel_distillation(
     """Compute the mean divergence, over images and channels, of the student's spatial distribution from the teacher's.
 
     ``T^2 / (B C) sum_{n,c} KL(softmax_u(teacher_nc / T) || softmax_u(student_nc / T))``: where a channel is high
-    counts, how high does not. The softmax runs over the positions, so its scale depends on the size of the map.
+    counts, how high does not. The softmax runs over the positions, so its scale depends on the size of the map. Source:
+    Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, ICCV 2021. The official code's default
+    compares the first image of a batch only.
 
     Args:
-        student: (B, C, h, w) float logits or features.
-        teacher: (B, C, h, w) float; detached here.
+        student, teacher: (B, C, h, w) float logits or features; the teacher's are detached here.
         temperature: T.
         valid: (B, h, w) bool, or float weights of which those above 0 are valid; None for every position.
 
     Returns:
-        Scalar, at least 0; 0 where the two agree up to a constant per channel. An image without a valid position
-        adds 0 (with zero gradients) to the sum.
-
-    Source: Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, ICCV 2021. The official code's
-    default compares the first image of a batch only. Explained in notebook 03.
+        Scalar, at least 0; 0 up to a constant per channel; an image without a valid position adds 0.
     """
     student, teacher = student / temperature, teacher.detach() / temperature
     if valid is not None:
@@ -77,22 +73,19 @@ def decoupled_distillation(
 ) -> Tensor:
     """Compute Hinton's divergence in two separately weighted parts (DKD), as a mean over labelled positions.
 
-    With ``b = (p_y, 1 - p_y)`` and ``p^`` the distribution over the wrong classes alone,
-    ``T^2 mean_u [target KL(b_t || b_s) + others KL(p^_t || p^_s)]``. Plain distillation is ``target = 1`` and, at every
-    position, ``others = 1 - p_y`` of the teacher, which suppresses the wrong classes where the teacher is sure.
+    ``T^2 mean_u [target KL(b_t || b_s) + others KL(p^_t || p^_s)]`` with ``b = (p_y, 1 - p_y)`` and ``p^`` the
+    distribution over the wrong classes alone. Plain distillation is ``target = 1`` and, at every position,
+    ``others = 1 - p_y`` of the teacher, which suppresses the wrong classes where the teacher is sure. Source: Zhao et
+    al., Decoupled Knowledge Distillation, CVPR 2022.
 
     Args:
-        student: (B, K, h, w) float logits.
-        teacher: (B, K, h, w) float logits; detached here.
+        student, teacher: (B, K, h, w) float logits; the teacher's are detached here.
         labels: (B, h, w) int64 in [0, K) or 255, at the logits' resolution.
         temperature: T.
-        target: weight of the right class against all others.
-        others: weight of the ranking of the others.
+        target, others: weights of the right class against all others, and of the ranking among the others.
 
     Returns:
         Scalar, at least 0; 0 (with zero gradients) where nothing is labelled.
-
-    Source: Zhao et al., Decoupled Knowledge Distillation, CVPR 2022. Explained in notebook 03.
     """
     labelled = labels != IGNORE
     right = F.one_hot(labels.where(labelled, 0), student.shape[1]).movedim(-1, 1).bool()
@@ -107,11 +100,10 @@ def decoupled_distillation(
     return temperature**2 * per_pixel.sum() / labelled.sum().clamp(min=1)
 
 
-def _right_or_not(log_probability: Tensor, right: Tensor) -> Tensor:
+def _right_or_not(log_p: Tensor, right: Tensor) -> Tensor:
     """Return (B, 2, h, w) log-probabilities of the right class and of all others together."""
-    lowest = torch.finfo(log_probability.dtype).min / 2
-    parts = [log_probability.masked_fill(~chosen, lowest).logsumexp(dim=1) for chosen in (right, ~right)]
-    return torch.stack(parts, dim=1)
+    lowest = torch.finfo(log_p.dtype).min / 2
+    return torch.stack([log_p.masked_fill(~among, lowest).logsumexp(dim=1) for among in (right, ~right)], dim=1)
 
 
 @in_float32
@@ -119,14 +111,13 @@ def feature_imitation(student: Tensor, teacher: Tensor, valid: Tensor | None = N
     """Compute the mean squared distance, over positions, of features normalised over channels: ``2 - 2 cos``.
 
     Args:
-        student: (B, C, h, w) float.
-        teacher: (B, C, h, w) float; detached here.
+        student, teacher: (B, C, h, w) float; the teacher's are detached here.
         valid: (B, h, w) bool, or float weights in [0, 1]; None for every position.
 
     Returns:
         Scalar in [0, 4]; 0 where the directions agree, whatever the lengths, and where nothing is valid.
 
-    Source: our reconstruction of CSK-Net's distillation of shallow features. Explained in notebook 05.
+    Source: our reconstruction of CSK-Net's distillation of shallow features.
     """
     difference = F.normalize(teacher.detach(), dim=1) - F.normalize(student, dim=1)
     distance = difference.square().sum(dim=1)
@@ -139,8 +130,7 @@ def masked_generation(generated: Tensor, teacher: Tensor, alpha: float = 2e-5, v
     """Compute the squared error of a generated map: ``alpha / B`` times its sum over channels and positions.
 
     Args:
-        generated: (B, C, h, w) float, generated from the student's masked map.
-        teacher: (B, C, h, w) float; detached here.
+        generated, teacher: (B, C, h, w) float, the first made from the student's masked map; the second detached here.
         alpha: weight of a sum, so that it belongs to a size of map; see ``alpha_for``.
         valid: (B, h, w) bool, or float weights in [0, 1]; None for every position.
 
@@ -148,11 +138,8 @@ def masked_generation(generated: Tensor, teacher: Tensor, alpha: float = 2e-5, v
         Scalar, at least 0; 0 (with zero gradients) where nothing is valid.
 
     Source: Yang et al., Masked Generative Distillation, ECCV 2022; MGD seg/mmseg/distillation/losses/mgd.py.
-    Explained in notebook 03.
     """
-    squares = (generated - teacher.detach()).square()
-    if valid is not None:
-        squares = squares * valid.unsqueeze(1)
+    squares = (generated - teacher.detach()).square() * (1 if valid is None else valid.unsqueeze(1))
     return alpha * squares.sum() / len(generated)
 
 
@@ -161,7 +148,7 @@ def alpha_for(channels: int, height: int, width: int, alpha: float = 2e-5) -> fl
 
     Both weigh the mean squared error alike: 2e-5 on the published map is 167.77 times the mean squared error.
     """
-    return alpha * PUBLISHED_CELLS / (channels * height * width)
+    return alpha * (2048 * 64 * 64) / (channels * height * width)
 
 
 @in_float32
@@ -169,14 +156,12 @@ def receptive_masks(features: Tensor, tokens: Tensor) -> Tensor:
     """Return one soft mask per token: how well each position's feature matches the token.
 
     Args:
-        features: (B, C, h, w) float, of the teacher.
-        tokens: (T, C) float, learned.
+        features, tokens: (B, C, h, w) float of the teacher, and (T, C) float, learned.
 
     Returns:
         (B, T, h, w) float in [0, 1], ``sigmoid(token . feature)``.
 
     Source: Huang et al., Masked Distillation with Receptive Tokens, ICLR 2023; MasKD segmentation/losses/maskd.py.
-    Explained in notebook 03.
     """
     return torch.einsum("bchw,tc->bthw", features, tokens).sigmoid()
 
@@ -185,16 +170,13 @@ def receptive_masks(features: Tensor, tokens: Tensor) -> Tensor:
 def mask_overlap(masks: Tensor) -> Tensor:
     """Compute the mean soft Dice, over images, between the masks of different tokens.
 
-    ``2 sum_u a b / (sum_u a^2 + sum_u b^2)``: minimising it makes the tokens attend to different positions.
+    ``2 sum_u a b / (sum_u a^2 + sum_u b^2)``: lower where tokens attend to different positions. Source: MasKD.
 
     Args:
         masks: (B, T, h, w) float in [0, 1].
 
     Returns:
-        Scalar in [0, 1]: 1 where all masks of an image are equal, 0 where they are disjoint; 0 for a single token,
-        where the official code gives nan.
-
-    Source: Huang et al., ICLR 2023; MasKD segmentation/losses/maskd.py. Explained in notebook 03.
+        Scalar in [0, 1]: 1 for equal masks, 0 for disjoint ones; 0 for a single token (nan in the official code).
     """
     flat = masks.flatten(2)
     products = flat @ flat.mT
@@ -210,19 +192,101 @@ def masked_distillation(student: Tensor, teacher: Tensor, masks: Tensor, valid: 
     """Compute the squared difference of two maps under every mask, divided by the mask's size.
 
     ``1/2 mean_{n,t,c} [sum_u A_tu^2 (s_cu - t_cu)^2 / (sum_u A_tu + 1e-5)]``: the mask multiplies both maps before
-    their difference is squared, and divides by its first power.
+    their difference is squared, and divides by its first power. Source: MasKD, as ``receptive_masks``.
 
     Args:
-        student: (B, C, h, w) float logits or features. A constant added to the logits of a position counts as error.
-        teacher: (B, C, h, w) float; detached here.
+        student, teacher: (B, C, h, w) float; the teacher's are detached here. A constant per position counts as error.
         masks: (B, T, h, w) float in [0, 1]; detached here.
         valid: (B, h, w) bool, or float weights in [0, 1] that multiply the masks; None for every position.
 
     Returns:
         Scalar, at least 0; 0 (with zero gradients) where nothing is valid.
-
-    Source: Huang et al., ICLR 2023; MasKD segmentation/losses/maskd.py. Explained in notebook 03.
     """
     masks = masks.detach() if valid is None else masks.detach() * valid.unsqueeze(1)
     error = torch.einsum("bthw,bchw->btc", masks.square(), (student - teacher.detach()).square())
     return 0.5 * (error / (masks.sum(dim=(2, 3)) + 1e-5).unsqueeze(2)).mean()
+
+
+@in_float32
+def cross_image_similarity(
+    student: Tensor, teacher: Tensor, temperature: float = 0.1, max_cells: int | None = None
+) -> Tensor:
+    """Compute the mean divergence of the student's position-to-position similarities from the teacher's.
+
+    ``1/B^2 sum_{i,j} mean_u KL(softmax_v(t_iu.t_jv / tau) || softmax_v(s_iu.s_jv / tau))`` over ordered pairs of
+    images, each with itself included. Only relations are compared, so the channels need not correspond. Source: Yang et
+    al., Cross-Image Relational Knowledge Distillation, CVPR 2022; CIRKD losses/cirkd_mini_batch.py, which pools 4 x 4
+    from 256 positions a side.
+
+    Args:
+        student, teacher: (B, C, h, w) and (B, C', h, w) float; normalised per position, the teacher's detached here.
+        temperature: tau.
+        max_cells: both maps are average-pooled by the smallest whole factor that leaves at most so many positions
+            (at least 1), since time and memory grow as (B h w)^2; None for the maps as they are.
+
+    Returns:
+        Scalar, at least 0; 0 where the student is the teacher up to a rotation of its channels.
+    """
+    student, teacher = _unit_positions(student, max_cells), _unit_positions(teacher.detach(), max_cells)
+    similarities = (torch.einsum("iuc,jvc->iujv", units, units) / temperature for units in (student, teacher))
+    return softmax_divergence(*similarities, dim=-1).mean()
+
+
+def _unit_positions(features: Tensor, max_cells: int | None) -> Tensor:
+    """Return the (B, h*w, C) unit vectors of a map, pooled to at most ``max_cells`` positions."""
+    if max_cells is not None:
+        height, width = features.shape[-2:]
+        factor = next(f for f in itertools.count(1) if math.ceil(height / f) * math.ceil(width / f) <= max_cells)
+        features = F.avg_pool2d(features, factor, ceil_mode=True)
+    return F.normalize(features.flatten(2).mT, dim=2)
+
+
+@in_float32
+def memory_similarity(student: Tensor, teacher: Tensor, keys: Tensor, temperature: float = 0.1) -> Tensor:
+    """Compute the mean divergence, over rows, of the student's similarities to a memory of the teacher's vectors.
+
+    Args:
+        student, teacher: (M, C) float, a row per position or region; normalised, the teacher's detached here.
+        keys: (Q, C) float vectors of the teacher; normalised and detached here.
+        temperature: tau.
+
+    Returns:
+        Scalar, at least 0; 0 (with zero gradients) without rows or without keys.
+
+    Source: Yang et al., Cross-Image Relational Knowledge Distillation, CVPR 2022; CIRKD losses/cirkd_memory.py, which
+    is nan without rows.
+    """
+    keys = F.normalize(keys.detach(), dim=1)
+    similarities = (F.normalize(rows, dim=1) @ keys.T / temperature for rows in (student, teacher.detach()))
+    return softmax_divergence(*similarities, dim=-1).sum() / max(len(student), 1)
+
+
+@in_float32
+def prototype_map_distance(student: Tensor, teacher: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Compute the mean squared difference of the maps of cosines between positions and class prototypes.
+
+    ``mean_{n,k,u} (cos(s_nu, P_nk(s)) - cos(t_nu, P_nk(t)))^2``, where P_nk is the mean feature of class k in image n,
+    weighted by the area that the class covers of each cell. Source: Wang et al., Prototype Knowledge Distillation,
+    ICASSP 2023; ProtoKD code/loss.py, which is for volumes, uses only the classes present in every image and averages
+    over ignored positions too.
+
+    Args:
+        student, teacher: (B, C, h, w) and (B, C', h, w) float; the teacher's are detached here.
+        labels: (B, H, W) int64 in [0, K) or 255.
+        num_classes: K.
+
+    Returns:
+        Scalar in [0, 4]; the mean runs over the classes present in each image and over positions weighted by their
+        labelled share. 0 (with zero gradients) where no pixel is labelled.
+    """
+    weights = region_weights(labels, num_classes, student.shape[-2:]).to(student.dtype)
+    difference = _prototype_maps(student, weights) - _prototype_maps(teacher.detach(), weights)
+    present = weights.sum(dim=(2, 3), keepdim=True) > 0
+    counted = present * weights.sum(dim=1, keepdim=True)
+    return (difference.square() * counted).sum() / counted.sum().clamp(min=1e-6)
+
+
+def _prototype_maps(features: Tensor, weights: Tensor) -> Tensor:
+    """Return the (B, K, h, w) cosines of every position with every class's mean feature in its image."""
+    prototypes = torch.einsum("bkhw,bchw->bkc", weights, features)  # sums do: a cosine ignores the mean's divisor
+    return torch.einsum("bkc,bchw->bkhw", F.normalize(prototypes, dim=2), F.normalize(features, dim=1))

@@ -1,4 +1,4 @@
-"""Modality classification: DisCoM-KD's domain loss, as intended and as released, and the reversal of its gradient."""
+"""Modality classification (notebook 06): DisCoM-KD's domain loss, intended and released, and gradient reversal."""
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ def domain_cross_entropy(logits: Tensor, modality: int, as_released: bool = Fals
     The released code's targets have the shape of the logits, all ones for the first modality and all zeros for the
     second, and are read as class probabilities. The first modality's loss ``-sum_m log p_m`` is least for a uniform
     prediction; the second's is 0 with zero gradients. So the released loss carries no information about the modality.
+    Source: DisCoM-KD, BMVC 2024; main_DisCoM-KD.py of tanodino/CMKD_Disentangle.
 
     Args:
         logits: (B, M) float, a column per modality.
@@ -22,8 +23,6 @@ def domain_cross_entropy(logits: Tensor, modality: int, as_released: bool = Fals
 
     Returns:
         Scalar, the mean over the samples.
-
-    Source: DisCoM-KD, BMVC 2024; main_DisCoM-KD.py of tanodino/CMKD_Disentangle. Explained in notebook 06.
     """
     if as_released:
         return F.cross_entropy(logits, torch.full_like(logits, float(modality == 0)))
@@ -34,9 +33,8 @@ def reverse_gradient(features: Tensor, strength: float) -> Tensor:
     """Return the features unchanged, with their gradient multiplied by ``-strength`` on the way back.
 
     A classifier trained on the result learns to tell modalities, while the network below learns to mislead it.
-    ``strength`` is lambda, at least 0; the features have any shape.
-
-    Source: Ganin and Lempitsky, Unsupervised Domain Adaptation by Backpropagation, ICML 2015. Explained in notebook 06.
+    ``strength`` is lambda, at least 0; the features have any shape. Source: Ganin and Lempitsky, Unsupervised Domain
+    Adaptation by Backpropagation, ICML 2015.
     """
     return _Reversal.apply(features, strength)
 

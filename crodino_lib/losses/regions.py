@@ -59,8 +59,7 @@ def region_vectors(features: Tensor, labels: Tensor, num_classes: int, min_cells
         min_cells: smallest region kept, in feature cells' worth of area.
 
     Returns:
-        The regions, ordered by image, then class; means weighted by covered area, where published contrasts pool with
-        nearest labels.
+        The regions, ordered by image, then class. Published contrasts pool with nearest labels instead of by area.
     """
     weights = region_weights(labels, num_classes, features.shape[-2:]).to(features.dtype)
     area = weights.sum(dim=(2, 3))

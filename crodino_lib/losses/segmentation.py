@@ -37,7 +37,7 @@ def segmentation_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         labels: (B, H, W) int64 in [0, K) or 255.
 
     Returns:
-        Scalar; 0 (with zero gradients) where no pixel is labelled. Explained in notebook 02.
+        Scalar; 0 (with zero gradients) where no pixel is labelled.
     """
     up = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
     total = F.cross_entropy(up, labels, ignore_index=IGNORE, reduction="sum")
