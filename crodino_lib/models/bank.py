@@ -1,16 +1,14 @@
-"""A memory of vectors per class, that contrasts and relations draw their keys from."""
-
-from __future__ import annotations
+"""A memory of vectors per class: the keys of contrasts and relations."""
 
 import torch
 from torch import Tensor, nn
 
 
 class ClassBank(nn.Module):
-    """The last ``size`` vectors of every class.
+    """Keep the last ``size`` vectors of every class.
 
-    Its state is all in buffers, so that a resumed run has the same keys. It holds only what was pushed, where CIRKD's
-    queues start with random vectors, and class 0 is a class like any other, where ContrastiveSeg's bank skips it.
+    All state is in buffers, so that a resumed run has the same keys. Only pushed vectors are returned (CIRKD's queues
+    start with random ones), and class 0 is a class like any other (ContrastiveSeg's bank skips it).
 
     Args:
         num_classes: K.
@@ -22,8 +20,7 @@ class ClassBank(nn.Module):
         filled: (K,) int64, vectors held of each class.
         position: (K,) int64, slot that the next vector of each class is written to.
 
-    Source: Wang et al., Exploring Cross-Image Pixel Contrast, ICCV 2021; CIRKD losses/cirkd_memory.py. Explained in
-    notebook 03.
+    Source: Wang et al., Exploring Cross-Image Pixel Contrast, ICCV 2021; CIRKD losses/cirkd_memory.py.
     """
 
     def __init__(self, num_classes: int, size: int, channels: int):
@@ -51,13 +48,13 @@ class ClassBank(nn.Module):
             self.filled[k] = (self.filled[k] + len(new)).clamp(max=size)
 
     def all(self) -> tuple[Tensor, Tensor]:
-        """Every vector held, (N, C), and its class, (N,) int64; ordered by class."""
+        """Return every vector held, (N, C), and its class, (N,) int64; ordered by class."""
         slots = torch.arange(self.vectors.shape[1], device=self.filled.device)
         classes, held = torch.nonzero(slots < self.filled[:, None], as_tuple=True)
         return self.vectors[classes, held], classes
 
     def sample(self, per_class: int) -> tuple[Tensor, Tensor]:
-        """At most ``per_class`` vectors of every class, drawn without replacement from torch's global generator.
+        """Draw at most ``per_class`` vectors of every class, without replacement, from torch's global generator.
 
         Returns:
             (N, C) float vectors and their (N,) int64 classes, ordered by class.

@@ -1,6 +1,4 @@
-"""One trunk for two sensors: shared convolutions, a BatchNorm per stream, exchange of channels."""
-
-from __future__ import annotations
+"""Channel exchange (CEN): one trunk for two sensors, with shared convolutions and a BatchNorm per stream."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +17,13 @@ ExchangeForm = Literal["hard", "mixed", "none"]
 
 @dataclass(frozen=True)
 class ExchangeRule:
-    """Which channels of a stream give way to the other stream's, and how.
+    """Which channels of a stream are replaced by the other stream's, and how.
 
     Attributes:
-        form: ``hard`` takes the other's channel (CEN), ``mixed`` the mean of both, ``none`` exchanges nothing.
-        share: this share of each layer gives way: the channels with the smallest BatchNorm scales of the stream's own
-            half. Both streams start from the same scales: over all channels they would give up the same ones.
-        threshold: where given, every channel with a scale below it gives way instead (CEN: 0.02).
+        form: ``hard`` takes the other stream's channel (CEN), ``mixed`` the mean of both, ``none`` exchanges nothing.
+        share: share of each layer that is replaced: the channels with the smallest BatchNorm scales of the stream's own
+            half. Both streams start from the same scales, so over all channels they would lose the same ones.
+        threshold: where given, every channel with a scale below it is replaced instead (CEN: 0.02).
     """
 
     form: ExchangeForm = "mixed"
@@ -33,7 +31,7 @@ class ExchangeRule:
     threshold: float | None = None
 
     def gives_way(self, scale: Tensor, stream: int) -> Tensor:
-        """(C,) BatchNorm scales of the first (0) or second (1) stream -> (C,) bool; the decision has no gradient."""
+        """Return which channels are replaced, (C,) bool, from the (C,) scales of the first (0) or second (1) stream."""
         size = scale.detach().abs()
         if self.threshold is not None:
             return size < self.threshold
@@ -44,17 +42,14 @@ class ExchangeRule:
 
 
 def own_half(channels: int, stream: int) -> slice:
-    """The channels a stream may lose, so that none is lost by both (CEN): the first half by the first stream."""
+    """Return the channels that a stream may lose, so that none is lost by both (CEN): its half."""
     return slice(0, channels // 2) if stream == 0 else slice(channels // 2, channels)
 
 
 def exchange(features: list[Tensor], scales: list[Tensor], rule: ExchangeRule) -> list[Tensor]:
-    """Two streams after their BatchNorms, with the channels that matter least to each taken from the other.
+    """Replace the least important channels of two normalised maps (B, C, h, w) by those of the other map.
 
-    Args:
-        features: two maps (B, C, h, w).
-        scales: their BatchNorms' scales, (C,) each.
-        rule: which channels, and how.
+    ``scales`` are the scales of both BatchNorms, (C,) each; the choice of channels has no gradient.
 
     Source: Wang et al., Deep Multimodal Fusion by Channel Exchanging, NeurIPS 2020; ``mixed`` is our reading of
     CSK-Net's "mixed". Explained in notebook 05.
@@ -69,39 +64,35 @@ def exchange(features: list[Tensor], scales: list[Tensor], rule: ExchangeRule) -
 
 
 class StreamNorm(nn.Module):
-    """One BatchNorm per stream on a batch that holds the streams one after the other.
+    """Normalise a batch that holds several streams one after the other, with one BatchNorm per stream.
 
     Args:
-        norm: the BatchNorm it replaces, with its activation where timm fuses one; every stream starts from it.
+        norm: the BatchNorm to replace, with its activation where timm fuses one; every stream starts from it.
         streams: names of the streams.
     """
 
     def __init__(self, norm: nn.BatchNorm2d, streams: Sequence[str]):
         super().__init__()
-        self.norms = nn.ModuleDict({stream: _plain_copy(norm) for stream in streams})
+        self.norms = nn.ModuleDict({s: nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum) for s in streams})
+        for own in self.norms.values():
+            own.load_state_dict(norm.state_dict())
         self.act = getattr(norm, "act", nn.Identity())
         self.active = tuple(streams)
         self.rule: ExchangeRule | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each stream by its own statistics; exchange; activate."""
+        """Normalise each stream by its own statistics, exchange channels, activate."""
         parts = [self.norms[stream](part) for stream, part in zip(self.active, x.chunk(len(self.active)), strict=True)]
         if self.rule:
             parts = exchange(parts, [self.norms[stream].weight for stream in self.active], self.rule)
         return self.act(torch.cat(parts))
 
 
-def _plain_copy(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
-    copy = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum)
-    copy.load_state_dict(norm.state_dict())
-    return copy
-
-
 def give_streams(network: nn.Module, streams: Sequence[str]) -> None:
     """Replace every BatchNorm of ``network`` by one per stream.
 
     Raises:
-        ValueError: it has none, or normalises in another way.
+        ValueError: ``network`` has none, or normalises in another way.
     """
     norms = {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
     others = [module for module in network.modules() if isinstance(module, nn.LayerNorm | nn.GroupNorm)]
@@ -117,10 +108,10 @@ def give_streams(network: nn.Module, streams: Sequence[str]) -> None:
 
 
 class StreamedNet(nn.Module):
-    """SegNet's convolutions run on several streams, each with BatchNorms of its own.
+    """Run one SegNet's convolutions on several streams, each with its own BatchNorms.
 
     Args:
-        net: an RGB network, taken over; a one-channel sensor is seen as three equal channels.
+        net: an RGB network, which is modified; a one-channel sensor is repeated to three equal channels.
         sensors: the two sensors' streams.
         rule: which channels are exchanged at each residual block's middle BatchNorm.
         where: ``deep`` exchanges in the last two stages, ``all`` in every one.
@@ -145,7 +136,7 @@ class StreamedNet(nn.Module):
         }
 
     def encode(self, images: dict[str, Tensor], exchanging: bool = True) -> dict[str, list[Tensor]]:
-        """Pyramid of every sensor given; channels are exchanged only where both are."""
+        """Return the pyramid of every sensor given; channels are exchanged only if both sensors are given."""
         activate(self.net.encoder, tuple(images))
         for norm in self.exchanging.values():
             norm.rule = self.rule if exchanging and len(images) == 2 else None
@@ -154,7 +145,7 @@ class StreamedNet(nn.Module):
         return {sensor: [part[i] for part in parts] for i, sensor in enumerate(images)}
 
     def decode(self, pyramids: dict[str, list[Tensor]]) -> dict[str, SegOutput]:
-        """Output of every stream given."""
+        """Return the output of every stream given."""
         for part in (self.net.context, self.net.projection, self.net.decoder):
             activate(part, tuple(pyramids))
         out = self.net.decode([torch.cat(levels) for levels in zip(*pyramids.values(), strict=True)])
@@ -166,7 +157,7 @@ class StreamedNet(nn.Module):
         }
 
     def sparsity(self) -> Tensor:
-        """Sum of the absolute scales of each sensor's own half."""
+        """Return the sum of the absolute scales of each sensor's own half."""
         return sum(
             norm.norms[sensor].weight[own_half(norm.norms[sensor].num_features, stream)].abs().sum()
             for norm in self.exchanging.values()
@@ -174,7 +165,7 @@ class StreamedNet(nn.Module):
         )
 
     def exchanged(self) -> dict[tuple[str, str], Tensor]:
-        """(sensor, layer) -> (C,) bool: which channels give way."""
+        """Return which channels are replaced: (sensor, layer) -> (C,) bool."""
         return {
             (sensor, layer): self.rule.gives_way(norm.norms[sensor].weight, stream)
             for layer, norm in self.exchanging.items()
@@ -182,14 +173,14 @@ class StreamedNet(nn.Module):
         }
 
     def exchanged_shares(self) -> dict[str, float]:
-        """Share of each layer's channels that give way, per sensor."""
+        """Return the share of each layer's channels that is replaced, per sensor."""
         return {
             f"exchanged/{sensor}/{layer}": chosen.float().mean().item()
             for (sensor, layer), chosen in self.exchanged().items()
         }
 
     def exchanged_scales(self) -> dict[str, float]:
-        """How dead they are: their mean absolute scale, relative to their layer's, where any give way."""
+        """Return the mean absolute scale of replaced channels, relative to their layer's."""
         found = {}
         for (sensor, layer), chosen in self.exchanged().items():
             scales = self.exchanging[layer].norms[sensor].weight.detach().abs()
@@ -198,7 +189,7 @@ class StreamedNet(nn.Module):
         return found
 
     def sensor_state(self, sensor: str, channels: int) -> dict[str, Tensor]:
-        """State of the plain SegNet that is this network for one sensor alone."""
+        """Return the state of the plain SegNet that equals this network for one sensor alone."""
         state = {}
         for name, value in self.net.state_dict().items():
             before, _, after = name.partition(".norms.")
@@ -209,12 +200,12 @@ class StreamedNet(nn.Module):
         if channels == 1:
             stem = first_convolution(self.net.encoder).weight
             name = next(name for name, parameter in self.net.named_parameters() if parameter is stem)
-            state[name] = stem.detach().sum(dim=1, keepdim=True)  # the answer to three equal channels
+            state[name] = stem.detach().sum(dim=1, keepdim=True)  # equals the response to three equal channels
         return state
 
 
 def middle_norms(stage: nn.Module) -> list[tuple[str, StreamNorm]]:
-    """The BatchNorm before the last one of every residual block, the place where CEN exchanges."""
+    """Return the last BatchNorm but one of every residual block, where CEN exchanges channels."""
     found = []
     for name, block in stage.named_modules():
         norms = [
@@ -227,7 +218,7 @@ def middle_norms(stage: nn.Module) -> list[tuple[str, StreamNorm]]:
 
 
 def as_three_channels(image: Tensor) -> Tensor:
-    """A one-channel image as three equal channels, for a stem that is shared with RGB.
+    """Return an image with three channels, one repeated three times, for a stem that is shared with RGB.
 
     Raises:
         ValueError: neither one nor three channels.
@@ -238,17 +229,14 @@ def as_three_channels(image: Tensor) -> Tensor:
 
 
 def activate(network: nn.Module, streams: tuple[str, ...]) -> None:
-    """Say which streams the next batch holds, in their order."""
+    """Set which streams the next batch holds, in their order."""
     for module in network.modules():
         if isinstance(module, StreamNorm):
             module.active = streams
 
 
 class ExchangeFusion(nn.Module):
-    """CEN: two streams that exchange channels, and a learned weight for each one's logits.
-
-    Source: Wang et al., Deep Multimodal Fusion by Channel Exchanging, NeurIPS 2020.
-    """
+    """CEN (Wang et al., NeurIPS 2020): two streams that exchange channels, and learned weights of their logits."""
 
     def __init__(self, net: SegNet, sensors: tuple[str, str], rule: ExchangeRule):
         super().__init__()
@@ -256,10 +244,10 @@ class ExchangeFusion(nn.Module):
         self.ensemble = Ensemble(2)
 
     def forward(self, *images: Tensor) -> SegOutput:
-        """The ensemble of both streams."""
+        """Return the ensemble of both streams."""
         return self.each(*images)[FUSED]
 
     def each(self, *images: Tensor) -> dict[str, SegOutput]:
-        """What both streams say, and their ensemble."""
+        """Return the outputs of both streams and of their ensemble."""
         outputs = self.trunk.decode(self.trunk.encode(dict(zip(self.trunk.sensors, images, strict=True))))
         return outputs | {FUSED: self.ensemble(list(outputs.values()))}

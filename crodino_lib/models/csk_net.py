@@ -1,6 +1,4 @@
-"""CSK-Net's network: two streams of one trunk, and a fused one behind Gated Spectral Units."""
-
-from __future__ import annotations
+"""CSK-Net's network: two streams of one trunk, and a fused stream behind Gated Spectral Units."""
 
 from typing import Literal
 
@@ -14,7 +12,7 @@ GateForm = Literal["unit", "channel", "fourier", "none"]
 
 
 class GatedSpectralUnit(nn.Module):
-    """How much of each sensor a fused map takes, learned. "Spectral" is read as the sensing band.
+    """Fuse two sensors' maps by a learned gate; "spectral" is read as the sensing band.
 
     ``unit`` is a gated multimodal unit, ``g tanh(W_a a) + (1 - g) tanh(W_b b)`` with a gate per position and channel;
     ``channel`` a gate per channel; ``fourier`` mixes amplitudes and keeps b's phase, the other meaning of "spectral";
@@ -37,21 +35,21 @@ class GatedSpectralUnit(nn.Module):
             self.weigh = nn.Conv2d(2 * channels, channels, 1)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Fused map (B, C, h, w) of two."""
+        """Return the fused map (B, C, h, w) of two maps."""
         if self.form == "fourier":
             with torch.autocast(a.device.type, enabled=False):  # there is no Fourier transform in bf16
                 return self._mix_amplitudes(a.float(), b.float())
         return sum(self.contributions(a, b))
 
     def contributions(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """What each sensor gives to the fused map, in all forms but ``fourier``, which adds up amplitudes."""
+        """Return each sensor's summand of the fused map; not defined for ``fourier``, which mixes amplitudes."""
         gate = self.gate(a, b)
         if self.form == "unit":
             a, b = self.view_a(a).tanh(), self.view_b(b).tanh()
         return gate * a, (1 - gate) * b
 
     def gate(self, a: Tensor, b: Tensor) -> Tensor:
-        """Share that a has in the fused map, in [0, 1], broadcastable to it; ``fourier``: in its spectrum."""
+        """Return the share of ``a`` in the fused map (``fourier``: in its spectrum), in [0, 1], broadcastable."""
         if self.form == "none":
             return a.new_full((1, 1, 1, 1), 0.5)
         if self.form == "fourier":
@@ -71,7 +69,7 @@ class GatedSpectralUnit(nn.Module):
 
 
 def _amplitude(spectrum: Tensor) -> Tensor:
-    return (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()  # its root has a gradient at 0
+    return (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()  # 1e-12: a finite gradient at 0
 
 
 class GatedFusion(nn.Module):
@@ -82,12 +80,7 @@ class GatedFusion(nn.Module):
     """
 
     def __init__(
-        self,
-        net: SegNet,
-        sensors: tuple[str, str],
-        rule: ExchangeRule,
-        where: Literal["deep", "all"],
-        gate: GateForm,
+        self, net: SegNet, sensors: tuple[str, str], rule: ExchangeRule, where: Literal["deep", "all"], gate: GateForm
     ):
         super().__init__()
         self.trunk = StreamedNet(net, sensors, rule, where, fused=True)
@@ -96,17 +89,17 @@ class GatedFusion(nn.Module):
         self.gates = nn.ModuleList(GatedSpectralUnit(channels[level], gate) for level in self.levels)
 
     def forward(self, *images: Tensor) -> SegOutput:
-        """The fused stream."""
+        """Return the output of the fused stream."""
         pyramids = self.trunk.encode(dict(zip(self.trunk.sensors, images, strict=True)))
         return self.trunk.decode({FUSED: self.fuse(pyramids)})[FUSED]
 
     def each(self, *images: Tensor, exchanging: bool = True) -> dict[str, SegOutput]:
-        """What each sensor's stream and the fused one say."""
+        """Return the outputs of each sensor's stream and of the fused one."""
         pyramids = self.trunk.encode(dict(zip(self.trunk.sensors, images, strict=True)), exchanging)
         return self.trunk.decode(pyramids | {FUSED: self.fuse(pyramids)})
 
     def fuse(self, pyramids: dict[str, list[Tensor]]) -> list[Tensor]:
-        """The fused pyramid: gated where the decoder reads it, the mean elsewhere."""
+        """Return the fused pyramid: gated at the levels that the decoder reads, the mean elsewhere."""
         a, b = (pyramids[sensor] for sensor in self.trunk.sensors)
         fused = [(x + y) / 2 for x, y in zip(a, b, strict=True)]
         for level, gate in zip(self.levels, self.gates, strict=True):

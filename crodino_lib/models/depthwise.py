@@ -1,11 +1,9 @@
-"""Depthwise convolutions that are fast on a CPU: the same function, another route.
+"""Depthwise convolutions that are fast on a CPU: the same function, computed in another way.
 
 oneDNN's backward of a depthwise convolution is several times slower in bf16 than in float32, and slower again where it
 is dilated; an EfficientNet spends half of a training step there. So on a CPU they leave autocast, and a dilation of 2
 becomes an undilated convolution over the four interleaved phases of the map. Measured by `benchmarks/training.py`.
 """
-
-from __future__ import annotations
 
 import functools
 from collections.abc import Callable
@@ -30,32 +28,21 @@ def _forward(conv: nn.Conv2d, forward: Callable[[Tensor], Tensor], x: Tensor) ->
 
 
 def _has_phases(conv: nn.Conv2d, x: Tensor) -> bool:
-    centred = tuple(kernel // 2 * 2 for kernel in conv.kernel_size)
-    return (
-        conv.dilation == (2, 2)
-        and conv.stride == (1, 1)
-        and conv.padding == centred
-        and x.shape[-2] % 2 == x.shape[-1] % 2 == 0
-    )
+    centred = conv.padding == tuple(kernel // 2 * 2 for kernel in conv.kernel_size)
+    even = x.shape[-2] % 2 == x.shape[-1] % 2 == 0
+    return conv.dilation == (2, 2) and conv.stride == (1, 1) and centred and even
 
 
 def dilated_by_phases(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A depthwise convolution of dilation 2 as an undilated one over the even and odd rows and columns.
+    """Compute a depthwise convolution of dilation 2 as an undilated one over the even and odd rows and columns.
 
-    Args:
-        conv: stride 1, dilation 2, padded to keep the size.
-        x: (B, C, H, W) float32, H and W even.
+    ``conv`` has stride 1 and is padded to keep the size of ``x`` (B, C, H, W), float32, H and W even.
     """
     batch, channels, height, width = x.shape
     phases = x.view(batch, channels, height // 2, 2, width // 2, 2).permute(3, 5, 0, 1, 2, 4)
     phases = phases.reshape(4 * batch, channels, height // 2, width // 2)
     padding = tuple(kernel // 2 for kernel in conv.kernel_size)
-    out = F.conv2d(
-        phases.contiguous(memory_format=torch.channels_last),
-        conv.weight,
-        conv.bias,
-        padding=padding,
-        groups=conv.groups,
-    )
+    phases = phases.contiguous(memory_format=torch.channels_last)
+    out = F.conv2d(phases, conv.weight, conv.bias, padding=padding, groups=conv.groups)
     out = out.view(2, 2, batch, channels, height // 2, width // 2).permute(2, 3, 4, 0, 5, 1)
     return out.reshape(batch, channels, height, width).contiguous(memory_format=torch.channels_last)

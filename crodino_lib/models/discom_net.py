@@ -1,6 +1,4 @@
-"""DisCoM-KD's network of one sensor: an encoder for what sensors share, an encoder for what is the sensor's own."""
-
-from __future__ import annotations
+"""DisCoM-KD's network of one sensor: an encoder for shared features and an encoder for the sensor's own."""
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +9,10 @@ from crodino_lib.models.segnet import Bottleneck, Decoder, SegOutput, conv_block
 
 
 class TwoEncoderNet(nn.Module):
-    """An invariant and a specific branch, each encoder, context and projection; one decoder, as wide as the baseline's.
+    """Segment by an invariant and a specific branch, each with encoder, context and projection, and one decoder.
 
-    The baseline and a second encoder and context: both projections together are as large as the baseline's one. The
-    invariant branch and the decoder are drawn first and in the baseline's order, so that they start where it starts.
+    This is the baseline plus a second encoder and context: both projections together are as large as the baseline's.
+    The invariant branch and the decoder are initialised first, in the baseline's order, so their weights start equal.
 
     Args:
         in_channels: channels of the sensor.
@@ -42,10 +40,10 @@ class TwoEncoderNet(nn.Module):
         return self.branches(image)[0]
 
     def branches(self, image: Tensor) -> tuple[SegOutput, Tensor]:
-        """The output, and the specific map (B, 2C, h, w) before its projection, for what only training looks at.
+        """Return the output, and the specific map (B, 2C, h, w) before its projection, which only training uses.
 
         In the output ``shared`` is the invariant map, ``private`` the informative part of the specific one, and
-        ``context`` both: what the decoder sees beside the invariant encoder's fine map.
+        ``context`` both: the decoder's input beside the invariant encoder's fine map.
         """
         pyramid, shared = self.invariant(image)
         specific = self.specific.context(self.specific.encoder(image)[-1])
@@ -56,7 +54,7 @@ class TwoEncoderNet(nn.Module):
 
 
 def _first_channels(projection: nn.Sequential, count: int) -> nn.Sequential:
-    """The projection to its first ``count`` channels: each is computed from the input alone, so they do not change."""
+    """Return the projection to the first ``count`` channels, whose values do not change."""
     narrow = conv_block(projection[0].in_channels, count, 1)
     state = projection.state_dict()
     narrow.load_state_dict({name: value[:count] if value.ndim else value for name, value in state.items()})

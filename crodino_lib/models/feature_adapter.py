@@ -1,6 +1,4 @@
-"""Maps of two networks made comparable: the student's channels and the teacher's size follow the other's."""
-
-from __future__ import annotations
+"""Adapt a student's channels to the teacher's, and the size of a teacher's maps to the student's."""
 
 from dataclasses import replace
 
@@ -11,7 +9,7 @@ from crodino_lib.models.segnet import SegOutput
 
 
 def adapter(student_channels: int, teacher_channels: int, bias: bool = False) -> nn.Module:
-    """What gives a student's map the teacher's channels: a 1x1 convolution, nothing where they agree.
+    """Create the 1x1 convolution from the student's channels to the teacher's; the identity where they agree.
 
     Source: CIRKD losses/cwd.py, without bias; MGD's has one.
     """
@@ -21,13 +19,9 @@ def adapter(student_channels: int, teacher_channels: int, bias: bool = False) ->
 
 
 def at_size_of(teacher: SegOutput, student: SegOutput) -> SegOutput:
-    """The teacher's maps at the height and width of the student's, interpolated only where they differ.
+    """Return the teacher's output at the sizes of the student's, interpolated only where they differ.
 
-    The teacher follows the student, so that every row compares on the student's grid.
-
-    Args:
-        teacher: its maps may differ in channels and size, not in number.
-        student: whose sizes count.
+    Every distillation method therefore compares on the student's grid; the channels may differ, the number of maps not.
     """
     return replace(
         teacher,

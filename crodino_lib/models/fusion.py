@@ -1,6 +1,4 @@
-"""Networks of two sensors: fused before, inside and behind the encoder."""
-
-from __future__ import annotations
+"""Networks of two sensors that are fused before, inside or behind the encoder."""
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +9,10 @@ from crodino_lib.models.segnet import SegNet, SegOutput, single_sensor_net
 
 
 class EarlyFusion(nn.Module):
-    """All sensors stacked as the channels of one encoder.
+    """Stack all sensors as the channels of one encoder.
 
     The RGB stem keeps its weights, every other channel starts from their mean over colours, and all are scaled so that
-    the stem answers as strongly as before.
+    the stem's response is as large as before.
     """
 
     def __init__(self, channels: list[int], config: ModelConfig):
@@ -30,12 +28,12 @@ class EarlyFusion(nn.Module):
             first_convolution(self.encoder).weight.copy_(torch.cat(parts, dim=1) * 3 / total)
 
     def forward(self, *images: Tensor) -> list[Tensor]:
-        """Pyramid of the stacked images."""
+        """Return the pyramid of the stacked images."""
         return self.encoder(torch.cat(images, dim=1))
 
 
 class AttentionComplementaryModule(nn.Module):
-    """ACNet's re-weighting of a sensor's channels: ``sigmoid(conv1x1(mean over positions))`` times the map.
+    """Weigh a sensor's channels as ACNet does: ``sigmoid(conv1x1(mean over positions))`` times the map.
 
     Source: Hu et al., ACNet, ICIP 2019; one full 1x1 convolution, without bottleneck or normalisation.
     """
@@ -45,17 +43,17 @@ class AttentionComplementaryModule(nn.Module):
         self.weigh = nn.Conv2d(channels, channels, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) -> the same, each channel weighed in (0, 1)."""
+        """Return the map (B, C, h, w) with each channel multiplied by its weight in (0, 1)."""
         return features * torch.sigmoid(self.weigh(features.mean(dim=(2, 3), keepdim=True)))
 
 
 class MiddleFusion(nn.Module):
-    """ACNet's encoder: one branch per sensor and a third that their weighed maps are added to, stage by stage.
+    """ACNet's encoder: one branch per sensor and a merged branch that their weighed maps are added to, stage by stage.
 
-    The sensors' branches never hear of the merged one, and only the merged pyramid is decoded.
+    The sensors' branches receive nothing from the merged branch, and only the merged pyramid is decoded.
 
     Source: Hu et al., ACNet, ICIP 2019. Ours: the study's encoder and decoder in place of ResNet-50, transposed
-    residual blocks and five supervised scales, so that it compares with every other row.
+    residual blocks and five supervised scales, so that it compares with every other method.
     """
 
     def __init__(self, channels: list[int], config: ModelConfig):
@@ -63,14 +61,14 @@ class MiddleFusion(nn.Module):
         encoders = [create_encoder(config.encoder, config.weights, c, config.output_stride) for c in [*channels, 3]]
         self.feature_info = encoders[0].feature_info
         self.branches = nn.ModuleList(encoders[:-1])
-        self.merge = stages(encoders[-1])[1:]  # it begins where the first maps are added: a stem it has not
+        self.merge = stages(encoders[-1])[1:]  # it begins where the first maps are added, so it needs no stem
         widths = self.feature_info.channels()
         self.attention = nn.ModuleList(
             nn.ModuleList(AttentionComplementaryModule(width) for width in widths) for _ in channels
         )
 
     def forward(self, *images: Tensor) -> list[Tensor]:
-        """The merged pyramid."""
+        """Return the merged pyramid."""
         weighed = [
             [attend(level) for attend, level in zip(attention, branch(image), strict=True)]
             for attention, branch, image in zip(self.attention, self.branches, images, strict=True)
@@ -85,8 +83,8 @@ class MiddleFusion(nn.Module):
 class LateFusion(nn.Module):
     """One network per sensor and a learned weight for each one's logits.
 
-    The weights are the only fusion parameters, and the logits reach them detached: no network hears of the other, but
-    for their gradients, which are clipped together.
+    The weights are the only fusion parameters, and the logits reach them detached: the networks train independently,
+    except that their gradients are clipped together.
 
     Source: the ensemble of CEN, Wang et al., NeurIPS 2020.
     """
@@ -97,16 +95,16 @@ class LateFusion(nn.Module):
         self.ensemble = Ensemble(len(channels))
 
     def forward(self, *images: Tensor) -> SegOutput:
-        """Weighed logits; every other map is the sensors' side by side."""
+        """Return the weighed logits; every other map is the concatenation of the sensors' maps."""
         return self.ensemble(self.each(*images))
 
     def each(self, *images: Tensor) -> list[SegOutput]:
-        """What each sensor's network says."""
+        """Return the output of each sensor's network."""
         return [network(image) for network, image in zip(self.networks, images, strict=True)]
 
 
 class Ensemble(nn.Module):
-    """``sum softmax(alpha)_m logits_m``, the logits detached.
+    """Compute ``sum_m softmax(alpha)_m logits_m``, the logits detached.
 
     ``alpha`` learns at ten times the networks' rate: in a few hundred steps of Adam it would not leave its start.
     """
@@ -119,11 +117,11 @@ class Ensemble(nn.Module):
 
     @property
     def alpha(self) -> Tensor:
-        """(M,) before the softmax."""
+        """Return the (M,) weights before the softmax."""
         return self.rate * self.learned
 
     def forward(self, outputs: list[SegOutput]) -> SegOutput:
-        """One output of several; maps stand side by side, since networks of their own have no common basis."""
+        """Return one output; maps are concatenated, since separate networks have no common basis."""
         weights = self.alpha.softmax(dim=0)
         return SegOutput(
             logits=sum(weight * out.logits.detach() for weight, out in zip(weights, outputs, strict=True)),
@@ -136,7 +134,7 @@ class Ensemble(nn.Module):
 
 
 def fusion_net(fusion: str, channels: list[int], classes: int, config: ModelConfig) -> nn.Module:
-    """The network of ``early``, ``middle`` or ``late`` fusion."""
+    """Create the network of ``early``, ``middle`` or ``late`` fusion."""
     if fusion == "late":
         return LateFusion(channels, classes, config)
     encoder = {"early": EarlyFusion, "middle": MiddleFusion}[fusion](channels, config)

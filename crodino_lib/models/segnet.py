@@ -1,6 +1,4 @@
-"""The one segmentation network of the study: encoder, context, a projection that can be split, decoder."""
-
-from __future__ import annotations
+"""The segmentation network of the study: encoder, context, a projection that can be split, decoder."""
 
 from dataclasses import dataclass
 
@@ -16,27 +14,18 @@ from crodino_lib.models.encoder import create_encoder
 
 @dataclass
 class SegOutput:
-    """What a network says about a batch, and everything a loss may look at on the way.
+    """A network's output for a batch, and every map that a loss may use."""
 
-    Attributes:
-        logits: (B, K, H/4, W/4) float.
-        pyramid: encoder maps, one per stride, finest first.
-        context: (B, 2C, h, w) the bottleneck, after context and projection; not negative.
-        shared: (B, C, h, w) first half of ``context``; None where the method has no split.
-        private: (B, C, h, w) second half of ``context``; None where the method has no split.
-        decoded: (B, D, H/4, W/4) the map that the classifier sees.
-    """
-
-    logits: Tensor
-    pyramid: list[Tensor]
-    context: Tensor
-    shared: Tensor | None
-    private: Tensor | None
-    decoded: Tensor
+    logits: Tensor  # (B, K, H/4, W/4)
+    pyramid: list[Tensor]  # encoder maps, one per stride, finest first
+    context: Tensor  # (B, 2C, h, w) bottleneck, after context and projection; not negative
+    shared: Tensor | None  # (B, C, h, w) first half of the bottleneck; None where the method has no split
+    private: Tensor | None  # (B, C, h, w) second half of the bottleneck; None where the method has no split
+    decoded: Tensor  # (B, D, H/4, W/4) input of the classifier
 
 
 def conv_block(in_channels: int, out_channels: int, kernel: int, groups: int = 0) -> nn.Sequential:
-    """Convolution, BatchNorm (GroupNorm where ``groups`` are given), ReLU."""
+    """Create a convolution, BatchNorm (GroupNorm where ``groups`` are given) and ReLU."""
     normalise = nn.GroupNorm(groups, out_channels) if groups else nn.BatchNorm2d(out_channels)
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False), normalise, nn.ReLU(inplace=True)
@@ -57,14 +46,14 @@ class Decoder(nn.Module):
         self.classify = nn.Conv2d(channels, classes, 1)
 
     def forward(self, context: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and the map they are computed from, both at the skip's resolution."""
+        """Return the logits and the map they are computed from, both at the skip's resolution."""
         up = F.interpolate(context, size=skip.shape[-2:], mode="bilinear", align_corners=False)
         decoded = self.fuse(torch.cat([up, self.skip(skip)], dim=1))
         return self.classify(decoded), decoded
 
 
 class Bottleneck(nn.Module):
-    """Everything before the decoder: encoder, context, projection.
+    """The part before the decoder: encoder, context, projection.
 
     Args:
         encoder: images to pyramid, with timm's ``feature_info``: a timm encoder, or one of ``models/fusion.py``.
@@ -83,20 +72,20 @@ class Bottleneck(nn.Module):
         hasten_depthwise(self.encoder)
 
     def forward(self, *images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Pyramid and bottleneck map (B, 2C, h, w) of images (B, channels, H, W), H and W multiples of 16."""
+        """Return pyramid and bottleneck map (B, 2C, h, w) of images (B, channels, H, W), H and W multiples of 16."""
         pyramid = self.encoder(*images)
         return pyramid, self.projection(self.context(pyramid[-1]))
 
 
 class SegNet(Bottleneck):
-    """Images in, logits out. Every network of a study is this one around an encoder, so that costs compare exactly.
+    """Segment images. Every network of a study is this one around an encoder, so that costs compare exactly.
 
     Args:
         encoder: as for ``Bottleneck``.
         classes: number of classes K.
         config: widths and context.
         split: whether the bottleneck is read as a shared and a private half. The split names channels; it adds none.
-        skip: whether the decoder sees the fine map; without it the network is the same but all passes the bottleneck.
+        skip: whether the decoder reads the fine map; without it, zeros take its place.
     """
 
     def __init__(self, encoder: nn.Module, classes: int, config: ModelConfig, split: bool = False, skip: bool = True):
@@ -110,7 +99,7 @@ class SegNet(Bottleneck):
         return self.decode(self.encoder(*images))
 
     def decode(self, pyramid: list[Tensor]) -> SegOutput:
-        """Everything behind the encoder."""
+        """Return the output for a pyramid of the encoder."""
         context = self.projection(self.context(pyramid[-1]))
         fine = pyramid[self.skip_index]
         logits, decoded = self.decoder(context, fine if self.skip else torch.zeros_like(fine))
@@ -121,6 +110,6 @@ class SegNet(Bottleneck):
 def single_sensor_net(
     in_channels: int, classes: int, config: ModelConfig, split: bool = False, skip: bool = True
 ) -> SegNet:
-    """The network of one sensor: the baseline, and every deployable student."""
+    """Create the network of one sensor: the baseline, and every deployable student."""
     encoder = create_encoder(config.encoder, config.weights, in_channels, config.output_stride)
     return SegNet(encoder, classes, config, split, skip)

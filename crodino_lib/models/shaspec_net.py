@@ -1,6 +1,4 @@
-"""ShaSpec's network: one shared bottleneck, one specific bottleneck per sensor, a decoder that stands missing ones."""
-
-from __future__ import annotations
+"""ShaSpec's network: one shared bottleneck, one specific bottleneck per sensor, a decoder for any set of sensors."""
 
 import itertools
 from typing import NamedTuple
@@ -15,29 +13,21 @@ from crodino_lib.models.segnet import Bottleneck, Decoder, SegOutput
 
 
 class Features(NamedTuple):
-    """What the sensors that are there have given, by sensor.
+    """Maps of the sensors that are present, by sensor."""
 
-    Attributes:
-        shared: (B, 2C, h, w) maps of the shared bottleneck.
-        specific: (B, 2C, h, w) maps of each sensor's own.
-        pooled: (B, C') means over positions of each specific encoder's last map, which tell the sensor.
-        fine: the shared encoder's maps at the skip.
-        pyramid: the shared encoder's maps.
-    """
-
-    shared: dict[str, Tensor]
-    specific: dict[str, Tensor]
-    pooled: dict[str, Tensor]
-    fine: dict[str, Tensor]
-    pyramid: dict[str, list[Tensor]]
+    shared: dict[str, Tensor]  # (B, 2C, h, w) of the shared bottleneck
+    specific: dict[str, Tensor]  # (B, 2C, h, w) of each sensor's own bottleneck
+    pooled: dict[str, Tensor]  # (B, C') means of each specific encoder's last map, for the sensor classifier
+    fine: dict[str, Tensor]  # the shared encoder's maps at the skip
+    pyramid: dict[str, list[Tensor]]  # the shared encoder's maps
 
 
 class SharedSpecificNet(nn.Module):
-    """Each sensor as what it shares plus a composed rest; a missing sensor is the shared part of one that is there.
+    """Compose each sensor from shared and specific maps; a missing sensor is replaced by a present one's shared map.
 
     Args:
         channels: sensor -> channels, of every sensor the decoder has a place for.
-        available: the sensors it takes.
+        available: the sensors that the network can be given.
         classes: number of classes K.
         config: encoder and widths.
 
@@ -59,14 +49,14 @@ class SharedSpecificNet(nn.Module):
         self.compose = nn.Conv2d(2 * width, width, 3, padding=1, bias=False)
         self.decoder = Decoder(len(channels) * width, self.shared.skip_channels, config.decoder_channels, classes)
         subsets = [c for count in range(1, len(available) + 1) for c in itertools.combinations(available, count)]
-        give_streams(self.decoder, ["+".join(subset) for subset in subsets])  # what is missing moves its input's mean
+        give_streams(self.decoder, ["+".join(subset) for subset in subsets])  # a missing sensor moves its input's mean
 
     def forward(self, *images: Tensor) -> SegOutput:
-        """Segment from all the sensors it takes."""
+        """Segment from all available sensors."""
         return self.decode(self.features(dict(zip(self.available, images, strict=True))))
 
     def features(self, images: dict[str, Tensor]) -> Features:
-        """Shared and specific maps of the sensors given."""
+        """Return shared and specific maps of the sensors given."""
         activate(self.shared, tuple(images))
         pyramid, shared = self.shared(torch.cat([as_three_channels(image) for image in images.values()]))
         levels = [level.chunk(len(images)) for level in pyramid]
@@ -81,7 +71,7 @@ class SharedSpecificNet(nn.Module):
         )
 
     def decode(self, features: Features) -> SegOutput:
-        """Logits from the sensors that are there; ``context`` is the mean shared beside the mean specific map."""
+        """Return the output; ``context`` is the mean shared map and the mean specific map, concatenated."""
         composed = {
             sensor: shared + self.compose(torch.cat([shared, features.specific[sensor]], dim=1))
             for sensor, shared in features.shared.items()
