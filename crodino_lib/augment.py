@@ -1,4 +1,4 @@
-"""Augmentation, batched on the device: photometry in each sensor's own physics, geometry per scene or per sensor."""
+"""Augment batches on the device: photometry in each sensor's own physics, geometry per scene or per sensor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOISE_SQUARE_M = 10.0  # range of the depth cameras whose noise grows with the s
 
 
 class AugmentConfig(Strict):
-    """One recipe for every row of a study. The regime is not in it: the method decides."""
+    """Settings of the one recipe of every method; the regime is chosen by the method."""
 
     scale_min: float = Field(0.5, gt=0, description="smallest zoom; below 1 the scene shrinks and is padded")
     scale_max: float = Field(2.0, gt=0, description="largest zoom; above 1 it is cropped")
@@ -46,7 +46,7 @@ RECIPE = AugmentConfig()
 
 @dataclass(frozen=True)
 class Draws:
-    """Everything that is random about one sensor of a batch.
+    """Random numbers of one sensor of a batch.
 
     Attributes:
         warp: (B, 2, 3) as in ``Batch``.
@@ -60,7 +60,7 @@ class Draws:
 
 
 def plain(scenes: Scenes, indices: list[int], card: DatasetCard, sensors: Sequence[str], device: torch.device) -> Batch:
-    """The scenes as they are, normalised: what validation, tests and latents see."""
+    """Return scenes unaugmented and normalised, for validation, tests and latents."""
     labels = _labels(scenes, indices, device)
     batch = Batch({}, {}, {}, {}, [scenes.ids[i] for i in indices])
     for sensor in sensors:
@@ -81,7 +81,7 @@ def augment(
     device: torch.device,
     config: AugmentConfig = RECIPE,
 ) -> Batch:
-    """An augmented batch: photometry in the sensor's unit, its encoding, then geometry, then normalisation.
+    """Return an augmented batch: photometry in the sensor's unit, its encoding, then geometry, then normalisation.
 
     Args:
         scenes: the split.
@@ -115,7 +115,7 @@ def augment(
 
 
 def draw(count: int, position: int, regime: Regime, seed: int, device: torch.device, config: AugmentConfig) -> Draws:
-    """What happens to ``count`` scenes as seen by the sensor at ``position`` of its card.
+    """Draw the augmentation of ``count`` scenes for the sensor at ``position`` of its card.
 
     Scene parameters are drawn on the CPU, so that every device sees the same ones.
     """
@@ -129,7 +129,7 @@ def draw(count: int, position: int, regime: Regime, seed: int, device: torch.dev
 
 
 def random_warp(count: int, generator: torch.Generator, config: AugmentConfig) -> Tensor:
-    """Random zoom, crop position and flip: (count, 2, 3) maps from output to scene coordinates.
+    """Draw zoom, crop position and flip: (count, 2, 3) maps from output to scene coordinates.
 
     The zoom is drawn evenly on a logarithmic scale. The window lies inside the scene where it is smaller, and holds the
     whole scene where it is larger; its position is even over what that allows.
@@ -145,7 +145,7 @@ def random_warp(count: int, generator: torch.Generator, config: AugmentConfig) -
 
 
 def warped(values: Tensor, valid: Tensor, labels: Tensor, warp: Tensor, smooth: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, validity and labels of a sensor seen through a warp.
+    """Warp the values, validity and labels of a sensor.
 
     Args:
         values: (B, C, H, W) float32 in the sensor's unit.
@@ -170,7 +170,7 @@ def warped(values: Tensor, valid: Tensor, labels: Tensor, warp: Tensor, smooth: 
 
 
 def among_valid(average: Callable[[Tensor], Tensor], values: Tensor, valid: Tensor) -> Tensor:
-    """``average``, a linear map over pixels, of the valid values alone: weights are renewed where some are invalid."""
+    """Apply ``average``, a linear map over pixels, to the valid values alone; weights of the invalid ones are shared."""
     stacked = average(torch.cat([values * valid, valid.float()], dim=1))
     return stacked[:, :-1] / stacked[:, -1:].clamp(min=1e-3)
 
@@ -184,7 +184,7 @@ def _photometry(name: str, sensor: Sensor) -> Callable[..., tuple[Tensor, Tensor
 def jitter_rgb(
     values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig
 ) -> tuple[Tensor, Tensor]:
-    """Brightness, contrast, saturation, hue and blur.
+    """Change brightness, contrast, saturation and hue, and blur.
 
     The hue turns in the chroma plane of YIQ, not in HSV: all but the blur is then one matrix and one offset per scene.
     """
@@ -204,7 +204,7 @@ def jitter_rgb(
 def jitter_depth(
     values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig
 ) -> tuple[Tensor, Tensor]:
-    """Gain, noise that grows with the square of the distance up to 10 m and with the distance beyond, square holes."""
+    """Add gain, square holes, and noise that grows with the squared distance up to 10 m and linearly beyond."""
     gain = 1 + config.depth_gain * draws.knobs[0]
     deviation = config.depth_noise * draws.knobs[1].abs() * values * values.clamp(max=NOISE_SQUARE_M)
     noise = torch.randn(values.shape, generator=draws.pixels, device=values.device)
@@ -218,7 +218,7 @@ def jitter_depth(
 def jitter_thermal(
     values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig
 ) -> tuple[Tensor, Tensor]:
-    """Offset, gain about the sensor's mean, and blur: drift and focus of an uncooled camera, and any other sensor's."""
+    """Add offset, gain about the sensor's mean, and blur: drift and focus of thermal and of any other sensor."""
     mean, std = _moments(sensor, values.device)
     gain = 1 + config.thermal_gain * draws.knobs[0]
     offset = config.thermal_offset * draws.knobs[1] * std
@@ -226,7 +226,7 @@ def jitter_thermal(
 
 
 def blur(values: Tensor, valid: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur among valid pixels, cut at 2 pixels.
+    """Blur by a Gaussian among valid pixels, cut at 2 pixels.
 
     Args:
         values: (B, C, H, W).
@@ -246,18 +246,18 @@ def blur(values: Tensor, valid: Tensor, sigma: Tensor) -> Tensor:
 
 
 def normalise(values: Tensor, valid: Tensor, sensor: Sensor) -> Tensor:
-    """``(value - mean) / std`` per channel, 0 where invalid."""
+    """Return ``(value - mean) / std`` per channel, 0 where invalid."""
     mean, std = _moments(sensor, values.device)
     return ((values - mean) / std * valid).contiguous(memory_format=torch.channels_last)
 
 
 def _moments(sensor: Sensor, device: torch.device) -> Tensor:
-    """Mean and standard deviation, (2, 1, C, 1, 1)."""
+    """Return mean and standard deviation, (2, 1, C, 1, 1)."""
     return torch.tensor([sensor.mean, sensor.std], device=device).view(2, 1, -1, 1, 1)
 
 
 def _values(scenes: Scenes, indices: list[int], sensor: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Values in the sensor's unit (B, C, H, W) float32, and validity (B, 1, H, W)."""
+    """Return values in the sensor's unit (B, C, H, W) float32, and validity (B, 1, H, W)."""
     values = torch.from_numpy(scenes.images[sensor][indices]).to(device).float()
     if sensor == "rgb":
         return values, torch.ones_like(values[:, :1], dtype=torch.bool)
@@ -265,5 +265,5 @@ def _values(scenes: Scenes, indices: list[int], sensor: str, device: torch.devic
 
 
 def _labels(scenes: Scenes, indices: list[int], device: torch.device) -> Tensor:
-    """(B, H, W) int64."""
+    """Return the labels (B, H, W) int64."""
     return torch.from_numpy(scenes.labels[indices]).to(device).long()

@@ -120,7 +120,7 @@ def load_npz(path: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def file_lock(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` alone; another process that asks for it waits. The lock ends with the process."""
+    """Hold ``folder`` alone; another process that locks it waits. The lock ends with the process."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("w")

@@ -54,7 +54,7 @@ RGB = Sensor(3, "0..255", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """What a dataset says about itself: enough to train on it, draw it and cite it.
+    """Description of a dataset: enough to train on it, draw it and cite it.
 
     Attributes:
         name: the name it is asked for by.
