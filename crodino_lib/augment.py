@@ -170,7 +170,7 @@ def warped(values: Tensor, valid: Tensor, labels: Tensor, warp: Tensor, smooth: 
 
 
 def among_valid(average: Callable[[Tensor], Tensor], values: Tensor, valid: Tensor) -> Tensor:
-    """Apply ``average``, a linear map over pixels, to the valid values alone; weights of the invalid ones are shared."""
+    """Apply ``average``, a linear map over pixels, to the valid values alone; their weights sum to one."""
     stacked = average(torch.cat([values * valid, valid.float()], dim=1))
     return stacked[:, :-1] / stacked[:, -1:].clamp(min=1e-3)
 

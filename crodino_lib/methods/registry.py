@@ -1,4 +1,4 @@
-"""List the methods a study can name. A new one is its file, its test, one line here and one row of prose."""
+"""Look up, check and build the methods that ``methods.toml`` lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # torch is imported when a method is built, not when its name
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """One line of ``crodino list methods``.
+    """An entry of ``methods.toml``.
 
     Attributes:
         path: module and class of the method below ``crodino_lib.methods``.
@@ -35,78 +35,9 @@ class MethodEntry:
         return load_object(f"crodino_lib.methods.{self.path}")
 
 
-_KD, _FUSION, _CRODINO, _DISCOM = (
-    "distillation:Distillation",
-    "fusion:Fusion",
-    "crodino_kd:CroDiNoKD",
-    "discom_kd:DisCoMKD",
-)
-METHODS: dict[str, MethodEntry] = {
-    "baseline": MethodEntry("baseline:Baseline", "one network, one sensor, cross-entropy"),
-    "early": MethodEntry(_FUSION, "fusion teacher: sensors stacked before one encoder"),
-    "acnet": MethodEntry(_FUSION, "fusion teacher: attention of ACNet, three encoders", {"fusion": "middle"}),
-    "late": MethodEntry(_FUSION, "fusion teacher: learned weights of the logits of two networks", {"fusion": "late"}),
-    "kd": MethodEntry(_KD, "distillation of the probabilities of every pixel at temperature 1, beside the labels"),
-    "kd-v1": MethodEntry(_KD, "kd at temperature 4, without labels", {"temperature": 4.0, "cross_entropy_weight": 0.0}),
-    "kd-v2": MethodEntry(
-        _KD,
-        "kd at temperature 4, labels and teacher by halves",
-        {"temperature": 4.0, "cross_entropy_weight": 0.5, "weight": 0.5},
-    ),
-    "dkd": MethodEntry(
-        _KD, "DKD: right class and ranking of the wrong ones apart", {"loss": "decoupled", "temperature": 4.0}
-    ),
-    "cwd-logits": MethodEntry(
-        _KD, "CWD: where each class's logit is high", {"loss": "channels", "temperature": 4.0, "weight": 3.0}
-    ),
-    "cwd-features": MethodEntry(
-        _KD,
-        "CWD: where each channel before the classifier is high",
-        {"loss": "features", "temperature": 4.0, "weight": 5.0},  # of CIRKD for SegFormer; at 50 its gradient is 13 CE
-    ),
-    "cirkd": MethodEntry(
-        _KD,
-        "CIRKD: similarity of positions across images and to memories",
-        {"loss": "relations", "pixel_weight": 1.0, "memory_weight": 0.1},
-    ),
-    "protokd": MethodEntry(
-        _KD,
-        "ProtoKD: similarity of positions to the means of the classes",
-        {"loss": "prototypes", "weight": 0.1, "pixel_weight": 0.025, "temperature": 10.0},
-    ),
-    "maskd": MethodEntry(_KD, "MasKD: logits under masks learned on the teacher", {"loss": "masks"}),
-    "mgd": MethodEntry(
-        _KD,
-        "MGD: features of the teacher generated from masked ones",
-        {"loss": "generation", "weight": 0.001},  # published 1: a gradient of hundreds of times cross-entropy's here
-    ),
-    "mgd-cwd": MethodEntry(
-        _KD,
-        "MGD and CWD on the logits, as in its official code",
-        {"loss": "generation", "weight": 0.001, "channel_weight": 3.0, "temperature": 4.0},
-    ),
-    "cen": MethodEntry("fusion:CEN", "fusion teacher: CEN, one trunk, channels exchanged by BatchNorm scale"),
-    "crodino-kd": MethodEntry(_CRODINO, "teacher-free, disentangled; auxiliary decoder segments (reconstruction)"),
-    "crodino-kd-rec": MethodEntry(
-        _CRODINO,
-        "crodino-kd whose auxiliary decoder rebuilds the input (reconstruction)",
-        {"auxiliary": "reconstruction"},
-    ),
-    "discom-kd": MethodEntry(_DISCOM, "teacher-free, disentangled by domain classifiers; two encoders per sensor"),
-    "discom-kd-released": MethodEntry(
-        _DISCOM,
-        "discom-kd as released: domain targets that do not tell the sensors apart",
-        {"domain_labels": "released", "reversal": "constant", "adversarial_weight": 1.0},
-    ),
-    "discom-kd-1enc": MethodEntry(_DISCOM, "discom-kd with one encoder per sensor, cut in parts", {"encoders": "one"}),
-    "csk-net": MethodEntry(
-        "csk_net:CSKNet", "one network for both sensors or either; shared convolutions (reconstruction)"
-    ),
-    "shaspec": MethodEntry(
-        "shaspec:ShaSpec", "ShaSpec: a shared and a specific encoder per sensor, sensors missing at random"
-    ),
-}
-VARIANTS: dict[str, dict[str, dict[str, Any]]] = tomllib.loads(Path(__file__).with_name("variants.toml").read_text())
+_TABLES = tomllib.loads(Path(__file__).with_name("methods.toml").read_text())
+METHODS = {name: MethodEntry(**entry) for name, entry in _TABLES["methods"].items()}
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = _TABLES["variants"]
 """Method -> variant -> its ``description`` and ``settings``."""
 
 
