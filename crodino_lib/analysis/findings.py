@@ -12,7 +12,7 @@ from crodino_lib.analysis.latent_analysis import Laboratory
 from crodino_lib.analysis.suite import called_matrix, skill_matrix
 from crodino_lib.analysis.trained_models import TrainedModel
 from crodino_lib.figures.base import save
-from crodino_lib.figures.latents import FACTOR_CAPTION, NULL_CAPTION, beside_nulls, factor_matrix
+from crodino_lib.figures.latents import FACTOR_CAPTION, NULL_CAPTION, factor_matrix, null_comparison
 from crodino_lib.io import read_table
 from crodino_lib.study.study import Study
 
@@ -86,5 +86,5 @@ def save_findings(laboratory: Laboratory, subjects: Iterable[TrainedModel]) -> p
     caption, end = laboratory.caption(table), laboratory.suffix
     flat = pd.concat(groups, names=["group"]).reset_index()
     save(factor_matrix(groups, called, f"{FACTOR_CAPTION} {caption}"), study.figures, f"factor_matrix{end}", flat)
-    save(beside_nulls(read, f"{NULL_CAPTION} {caption}"), study.figures, f"beside_nulls{end}", read)
+    save(null_comparison(read, f"{NULL_CAPTION} {caption}"), study.figures, f"null_comparison{end}", read)
     return table

@@ -16,7 +16,7 @@ from PIL import Image
 from crodino_lib.config import choose
 from crodino_lib.data.encodings import measured
 from crodino_lib.data.sample import IGNORE, DatasetCard, Scenes
-from crodino_lib.figures.base import MISSING_COLOUR, MODALITY_COLOURS, SPARE_STYLES, class_colours, modality_styles
+from crodino_lib.figures.base import MISSING_COLOUR, SENSOR_COLOURS, SPARE_STYLES, class_colours, sensor_styles
 from crodino_lib.figures.image_grids import COLOUR_MAPS
 
 BLOCKS = ("shared", "private")
@@ -24,7 +24,7 @@ ROW_COLUMNS = ("image", "class", "left", "top", "right", "bottom")
 FINEST = 65535  # of a coordinate: far below a pixel of any screen
 QUALITY = 82  # of a photograph as WebP: three hundred scenes of 256 x 192 pixels stay under 15 MB
 RAMP = "cividis"
-LEVEL_COLOURS = (*MODALITY_COLOURS.values(), *(colour for colour, _ in SPARE_STYLES[:3]))
+LEVEL_COLOURS = (*SENSOR_COLOURS.values(), *(colour for colour, _ in SPARE_STYLES[:3]))
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def payload(title: str, card: DatasetCard, scenes: Scenes, runs: Sequence[Explor
         raise ValueError(f"factors have {len(scenes.factors)} rows, expected one for each of {len(scenes)} scenes")
     sensors = tuple(dict.fromkeys(sensor for run in runs for sensor in run.sensors))
     kept = np.unique(np.concatenate([_positions(run, scenes) for run in runs]))
-    styles = modality_styles(sensors)
+    styles = sensor_styles(sensors)
     return {
         "title": title,
         "dataset": card.title,

@@ -1,12 +1,13 @@
-"""What all figures share: sizes, fonts, colours, captions, and how they are saved.
+"""Share sizes, fonts, colours, printed names and saving between all figures.
 
-One sensor has one colour and one marker everywhere, one class the colour of its dataset's palette. Nothing uses
-pyplot's global state: a figure shows in a notebook as a cell's last expression, and is drawn headlessly elsewhere.
+A sensor has one colour and one marker in every figure, a class the colour of its dataset's palette. Nothing uses
+pyplot's global state: a notebook shows a figure as a cell's last expression, and a program draws it without a display.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,18 +16,18 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
+from crodino_lib.config import choose
 from crodino_lib.data.sample import DatasetCard
 from crodino_lib.io import atomic_write
 
-TWO_COLUMNS_MM = 183
-MODALITY_COLOURS = {
-    "rgb": "#0072B2",
-    "depth": "#009E73",
-    "thermal": "#D55E00",
-}  # Okabe and Ito, safe for the colour-blind
-MODALITY_MARKERS = {"rgb": "o", "depth": "^", "thermal": "s"}
+WIDTHS_MM = {"column": 89, "page": 183}
+SENSOR_COLOURS = {"rgb": "#0072B2", "depth": "#009E73", "thermal": "#D55E00"}  # Okabe and Ito, safe for colour-blind
+SENSOR_MARKERS = {"rgb": "o", "depth": "^", "thermal": "s"}
 SPARE_STYLES = (("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"), ("#000000", "X"))
 MISSING_COLOUR = (0.88, 0.88, 0.88)
+FLAG_COLOUR = "#D55E00"
+PRINTED_WORDS = {"rgb": "RGB", "cka": "CKA", "miou": "mIoU", "m": "(m)", "deg": "(°)", "c": "(°C)"}
+UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
 styled = mpl.rc_context(
     {
@@ -52,22 +53,32 @@ styled = mpl.rc_context(
 
 
 class StudyFigure(Figure):
-    """A figure of a printed size, with its caption below, that a notebook can show."""
+    """Draw a figure of a printed size, with its caption below, that a notebook can show.
 
-    def __init__(self, width_mm: float, height_mm: float, caption: str):
-        super().__init__(figsize=(width_mm / 25.4, height_mm / 25.4), dpi=144, layout="constrained")
-        lines = textwrap.wrap(caption, int(width_mm * 0.84))  # characters of 6 points that fit on a line
+    Args:
+        width: ``column`` or ``page``, see ``WIDTHS_MM``.
+        height_mm: height without the caption.
+        caption: what is drawn, of how many images and seeds.
+    """
+
+    def __init__(self, width: str, height_mm: float, caption: str):
+        self.width_mm, self.caption = WIDTHS_MM[choose(width, WIDTHS_MM, "width")], caption
+        lines = textwrap.wrap(caption, int(self.width_mm * 0.84))  # characters of 6 points that fit on a line
+        size = (self.width_mm / 25.4, (height_mm + 2.6 * len(lines)) / 25.4)
+        super().__init__(figsize=size, dpi=144, layout="constrained")
         self.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=6, color="0.3")
 
     def _repr_png_(self) -> bytes:
-        picture = io.BytesIO()
-        self.savefig(picture, format="png", dpi=self.dpi)
-        return picture.getvalue()
+        image = io.BytesIO()
+        self.savefig(image, format="png", dpi=self.dpi)
+        return image.getvalue()
 
 
 @styled
 def save(figure: Figure, folder: Path, stem: str, data: pd.DataFrame) -> list[Path]:
-    """Write ``<stem>.pdf``, ``.svg``, ``.png`` and the numbers behind them, ``.csv``; each file atomically.
+    """Write ``<stem>.pdf``, ``.svg``, ``.png`` and the numbers behind them, ``.csv``; equal figures make equal files.
+
+    Everything is drawn before the first file is written, and each file is replaced atomically.
 
     Args:
         figure: from one of the functions of this package.
@@ -75,34 +86,49 @@ def save(figure: Figure, folder: Path, stem: str, data: pd.DataFrame) -> list[Pa
         stem: file name without suffix.
         data: what is drawn; an index other than 0, 1, 2, ... is written too.
     """
-    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
-    for suffix, metadata in undated.items():
+    contents = {}
+    for suffix, metadata in UNDATED.items():
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=suffix, metadata=metadata)
+        contents[suffix] = drawn.getvalue()
+    contents["csv"] = data.to_csv(index=not isinstance(data.index, pd.RangeIndex), lineterminator="\n").encode()
+    for suffix, content in contents.items():
         with atomic_write(Path(folder) / f"{stem}.{suffix}") as path:
-            figure.savefig(path, metadata=metadata)
-    with atomic_write(Path(folder) / f"{stem}.csv") as path:
-        data.to_csv(path, index=not isinstance(data.index, pd.RangeIndex))
-    return [Path(folder) / f"{stem}.{suffix}" for suffix in (*undated, "csv")]
+            path.write_bytes(content)
+    return [Path(folder) / f"{stem}.{suffix}" for suffix in contents]
 
 
-def modality_styles(sensors: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of every sensor; fused ones (``rgb+depth``) and unknown ones get the spare ones in order.
+def sensor_styles(sensors: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return colour and marker of every sensor; sensors together and unknown ones get the spare styles in order.
 
     Raises:
-        ValueError: more fused and unknown ones than spare styles.
+        ValueError: there are more such sensors than spare styles.
     """
     sensors = list(dict.fromkeys(sensors))
-    others = sorted(sensor for sensor in sensors if sensor not in MODALITY_COLOURS)
+    others = sorted(sensor for sensor in sensors if sensor not in SENSOR_COLOURS)
     if len(others) > len(SPARE_STYLES):
         raise ValueError(f"at most {len(SPARE_STYLES)} sensors have no colour of their own, not {', '.join(others)}")
     styles = dict(zip(others, SPARE_STYLES, strict=False))
-    return {s: styles.get(s) or (MODALITY_COLOURS[s], MODALITY_MARKERS[s]) for s in sensors}
+    return {s: styles.get(s) or (SENSOR_COLOURS[s], SENSOR_MARKERS[s]) for s in sensors}
 
 
 def class_colours(card: DatasetCard) -> dict[str, tuple[float, ...]]:
-    """Colour of every class, 0..1."""
+    """Return the colour of every class, 0..1."""
     return {name: tuple(part / 255 for part in colour) for name, colour in zip(card.classes, card.palette, strict=True)}
 
 
+def printed(name: str) -> str:
+    """Return a name of the code as it is printed: ``rgb/shared`` as RGB shared, ``room_width_m`` as room width (m)."""
+    words = re.split(r"[ _/]", name.replace("+", " + "))
+    return " ".join(PRINTED_WORDS.get(word, word) for word in words)
+
+
 def count(number: int, noun: str) -> str:
-    """``1 seed``, ``3 seeds``."""
+    """Return ``1 seed``, ``3 seeds``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def require_columns(table: pd.DataFrame, *columns: str) -> None:
+    """Raise ValueError if a table lacks a column."""
+    if missing := [name for name in columns if name not in table]:
+        raise ValueError(f"the table has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")

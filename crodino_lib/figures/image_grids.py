@@ -1,4 +1,4 @@
-"""Sheets of pictures: scenes, predictions, augmentation, maps. Grey: no valid value, or not labelled."""
+"""Draw grids of images: scenes, predictions, augmentation, maps. Grey: no valid value, or not labelled."""
 
 from __future__ import annotations
 
@@ -13,20 +13,28 @@ from numpy.typing import ArrayLike
 from crodino_lib.data.encodings import measured
 from crodino_lib.data.sample import Batch, DatasetCard, Sample, Scenes
 from crodino_lib.data.scene_cache import resize_sample
-from crodino_lib.figures.base import MISSING_COLOUR, TWO_COLUMNS_MM, StudyFigure, class_colours, count, styled
+from crodino_lib.figures.base import (
+    FLAG_COLOUR,
+    MISSING_COLOUR,
+    WIDTHS_MM,
+    StudyFigure,
+    class_colours,
+    count,
+    printed,
+    styled,
+)
 
 COLOUR_MAPS = {"depth": "viridis", "thermal": "inferno"}
 MAPS_A_ROW = 4
-MARK_COLOUR = "#D55E00"
 
 
 def scene_sheet(scenes: Scenes, card: DatasetCard, indices: Sequence[int]) -> StudyFigure:
-    """One row per scene: every sensor in its unit, and the label."""
+    """Draw one row per scene: every sensor in its unit, and the label."""
     return prediction_sheet(scenes, card, indices, {})
 
 
 def sample_sheet(samples: Sequence[Sample], card: DatasetCard, width: int = 160) -> StudyFigure:
-    """One row per scene that was read, made ``width`` pixels wide and as high as the first is shaped."""
+    """Draw scenes as they were read, one per row, resized to ``width`` pixels and the proportions of the first."""
     height = round(width * samples[0]["label"].shape[0] / samples[0]["label"].shape[1])
     small = [resize_sample(sample, (width, height)) for sample in samples]
     scenes = Scenes(
@@ -41,7 +49,7 @@ def sample_sheet(samples: Sequence[Sample], card: DatasetCard, width: int = 160)
 def prediction_sheet(
     scenes: Scenes, card: DatasetCard, indices: Sequence[int], predictions: Mapping[str, np.ndarray]
 ) -> StudyFigure:
-    """One row per scene: every sensor, the label, and what each method says.
+    """Draw one row per scene: every sensor, the label, and the prediction of each method.
 
     Args:
         scenes: one split.
@@ -50,7 +58,7 @@ def prediction_sheet(
         predictions: title -> (len(indices), H, W) class indices of the shown scenes, in their order.
 
     Raises:
-        ValueError: predictions of another shape, or titled as a sensor is.
+        ValueError: predictions of another shape, or with the title of a sensor.
     """
     indices = list(indices)
     columns = {}
@@ -64,12 +72,12 @@ def prediction_sheet(
 
 
 def augmentation_sheet(batch: Batch, card: DatasetCard) -> StudyFigure:
-    """What networks see: one row per scene, every sensor with its own geometry and its own label."""
+    """Draw a batch, one row per scene: every sensor with its own geometry and its own label."""
     columns = {}
     for sensor, images in batch.images.items():
         mean, std = (np.reshape(part, (-1, 1, 1)) for part in (card.sensors[sensor].mean, card.sensors[sensor].std))
         columns[sensor] = (sensor, _masked(images.cpu().numpy() * std + mean, batch.valid[sensor].cpu().numpy()))
-        columns[f"label for {sensor}"] = (None, batch.labels[sensor].cpu().numpy())
+        columns[f"label for {printed(sensor)}"] = (None, batch.labels[sensor].cpu().numpy())
     return _sheet(card, columns, batch.ids, "view")
 
 
@@ -77,7 +85,7 @@ def augmentation_sheet(batch: Batch, card: DatasetCard) -> StudyFigure:
 def map_sheet(
     maps: Mapping[str, ArrayLike], quantity: str, caption: str, marked: Mapping[str, tuple[int, int]] | None = None
 ) -> StudyFigure:
-    """Maps of one quantity under one scale of colours, four a row.
+    """Draw maps of one quantity under one scale of colours, four a row.
 
     Args:
         maps: title -> (h, w) float; a map may be coarser than its neighbour.
@@ -88,8 +96,8 @@ def map_sheet(
     maps = {title: np.asarray(values) for title, values in maps.items()}
     rows = -(-len(maps) // MAPS_A_ROW)
     height, width = next(iter(maps.values())).shape
-    picture_mm = 0.9 * TWO_COLUMNS_MM / MAPS_A_ROW * height / width
-    figure = StudyFigure(TWO_COLUMNS_MM, rows * (picture_mm + 5) + 12, caption)
+    map_mm = 0.9 * WIDTHS_MM["page"] / MAPS_A_ROW * height / width
+    figure = StudyFigure("page", rows * (map_mm + 5) + 8, caption)
     axes = figure.subplots(rows, MAPS_A_ROW, squeeze=False)
     low, high = min(values.min() for values in maps.values()), max(values.max() for values in maps.values())
     for ax in axes.flat:
@@ -101,7 +109,7 @@ def map_sheet(
         ax.set_title(title)
         if title in (marked or {}):
             row, column = np.add(marked[title], 0.5) * (height, width) / values.shape
-            ax.plot(column, row, "x", color=MARK_COLOUR, ms=5, mew=1.5)
+            ax.plot(column, row, "x", color=FLAG_COLOUR, ms=5, mew=1.5)
     figure.colorbar(drawn, ax=axes, label=quantity, pad=0.01).outline.set_visible(False)
     return figure
 
@@ -114,52 +122,45 @@ def _masked(images: np.ndarray, valid: np.ndarray) -> np.ma.MaskedArray:
 def _sheet(
     card: DatasetCard, columns: Mapping[str, tuple[str | None, np.ndarray]], ids: Sequence[str], noun: str
 ) -> StudyFigure:
-    """Columns of pictures: title -> (sensor, (N, C, H, W)) or (None, (N, H, W) labels)."""
+    """Draw columns of images: title -> (sensor, (N, C, H, W)) or (None, (N, H, W) labels)."""
     shape = (len(ids), *next(iter(columns.values()))[1].shape[-2:])
     for title, (_, stack) in columns.items():
         if (len(stack), *stack.shape[-2:]) != shape:
             raise ValueError(
-                f"{title!r} is {stack.shape}, expected {shape[0]} pictures of {shape[1]} x {shape[2]} pixels"
+                f"{title!r} is {stack.shape}, expected {shape[0]} images of {shape[1]} x {shape[2]} pixels"
             )
     labels = [stack.ravel() for sensor, stack in columns.values() if sensor is None]
     shown = [Patch(color=c, label=n) for i, (n, c) in enumerate(class_colours(card).items()) if np.isin(i, labels)]
     shown.append(Patch(color=MISSING_COLOUR, label="no value, no label"))
-    picture_mm = TWO_COLUMNS_MM / len(columns) * shape[1] / shape[2]
-    figure = StudyFigure(
-        TWO_COLUMNS_MM,
-        len(ids) * picture_mm + 18 + 4 * -(-len(shown) // 8),
-        f"{count(len(ids), noun)} of {card.title}: {', '.join(ids)}.",
-    )
-    axes = figure.subplots(len(ids) + 1, len(columns), height_ratios=[*[picture_mm] * len(ids), 1.5])
+    image_mm = WIDTHS_MM["page"] / len(columns) * shape[1] / shape[2]
+    height_mm = len(ids) * image_mm + 14 + 4 * -(-len(shown) // 8)
+    figure = StudyFigure("page", height_mm, f"{count(len(ids), noun)} of {card.title}: {', '.join(ids)}.")
+    axes = figure.subplots(len(ids) + 1, len(columns), height_ratios=[*[image_mm] * len(ids), 1.5])
     for column, (title, (sensor, stack)) in zip(axes.T, columns.items(), strict=True):
-        column[0].set_title(title)
-        drawn = [_draw(ax, picture, sensor, stack, card) for ax, picture in zip(column[:-1], stack, strict=True)]
+        column[0].set_title(printed(title) if title == sensor else title)
+        drawn = [_draw(ax, image, sensor, stack, card) for ax, image in zip(column[:-1], stack, strict=True)]
         if sensor is None or card.sensors[sensor].channels == 3:
             column[-1].set_axis_off()
         else:
             bar = figure.colorbar(drawn[0], cax=column[-1], orientation="horizontal")
-            bar.set_label(f"{sensor} ({card.sensors[sensor].unit})", labelpad=1)
+            bar.set_label(f"{printed(sensor)} ({card.sensors[sensor].unit})", labelpad=1)
             bar.outline.set_visible(False)
     figure.legend(handles=shown, loc="outside upper center", ncols=8, handlelength=1, columnspacing=1)
     return figure
 
 
-def _draw(ax: Axes, picture: np.ndarray, sensor: str | None, stack: np.ndarray, card: DatasetCard) -> AxesImage:
-    """One picture, without axes; colours span the middle 98 % of its column."""
+def _draw(ax: Axes, image: np.ndarray, sensor: str | None, stack: np.ndarray, card: DatasetCard) -> AxesImage:
+    """Draw one image without axes; the colours of a sensor other than rgb span the middle 98 % of its column."""
     ax.set(xticks=[], yticks=[], facecolor=MISSING_COLOUR)
     ax.spines[:].set_visible(False)
     if sensor is None:
         palette = np.full((256, 3), MISSING_COLOUR)
         palette[: len(card.palette)] = list(class_colours(card).values())
-        return ax.imshow(palette[picture], interpolation="nearest")
-    if sensor == "rgb":
-        return ax.imshow(
-            np.clip(picture.transpose(1, 2, 0) / 255, 0, 1).filled(MISSING_COLOUR[0]), interpolation="nearest"
-        )
-    values = stack.compressed().astype(np.float32)
-    low, high = np.percentile(values, (1, 99)) if values.size else (0, 1)
-    if len(picture) == 3:  # such as normals or HHA
-        colours = (picture.transpose(1, 2, 0).astype(np.float32) - low) / max(high - low, 1e-6)
+        return ax.imshow(palette[image], interpolation="nearest")
+    values = stack.compressed()
+    low, high = (0, 255) if sensor == "rgb" else np.percentile(values, (1, 99)) if values.size else (0, 1)
+    if len(image) == 3:  # rgb, and such as normals or HHA
+        colours = (image.transpose(1, 2, 0).astype(np.float32) - low) / max(high - low, 1e-6)
         return ax.imshow(np.clip(colours, 0, 1).filled(MISSING_COLOUR[0]), interpolation="nearest")
     cmap = COLOUR_MAPS.get(sensor, "cividis")
-    return ax.imshow(picture[0].astype(np.float32), vmin=low, vmax=high, cmap=cmap, interpolation="nearest")
+    return ax.imshow(image[0], vmin=low, vmax=high, cmap=cmap, interpolation="nearest")

@@ -1,4 +1,4 @@
-"""What the latents hold, drawn: the factor matrix, and numbers beside the range of their nulls."""
+"""Draw the factor matrix, and the metrics of models beside the range of their null models."""
 
 from __future__ import annotations
 
@@ -8,33 +8,39 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
-from crodino_lib.figures.base import MISSING_COLOUR, TWO_COLUMNS_MM, StudyFigure, styled
+from crodino_lib.analysis.null_models import NULLS
+from crodino_lib.figures.base import FLAG_COLOUR, MISSING_COLOUR, StudyFigure, printed, require_columns, styled
 
-CALLED_COLOUR = "#D55E00"
+MODEL, QUANTITY, VALUE, LOW, HIGH, FLAG = "row", "quantity", "value", "low", "high", "called"  # of the null comparison
+NULL_MARKERS = dict(zip(NULLS, "os^D", strict=True))
+PANELS_ACROSS = 4
+LEAST_SPAN = 0.05  # of an axis: differences that are smaller look small
 FACTOR_CAPTION = (
-    "Skill above chance (x 100; 100 is perfect) of linear probes that read a factor from a block, on scenes they were "
-    "not fitted on; s shared, p private half; mean over seeds. Framed: above every null (one draw of each) and, "
-    "of factors, above 95 % of 20 shuffles, in every seed; of so many cells some are framed by chance. "
-    "The sensors' own columns: R² of a supervised regressor on the pictures themselves. Seen: measured in the pictures."
+    "Skill above chance (x 100; 100 is perfect) of linear probes that predict a factor from a block, on scenes they "
+    "were not fitted on; mean over seeds. Framed: above every null model (one draw of each) and, for factors, above "
+    "95 % of 20 shuffles, in every seed; of so many cells some are framed by chance. Sensors: R² of a supervised "
+    "regressor on the images themselves. Seen: measured in the images."
 )
 NULL_CAPTION = (
-    "Models' numbers (ticks, one per seed) beside those of models that learnt no split (N1 to N4, one draw of each per "
-    "seed); grey: the nulls' range. A call is no test: one more null would itself be called in about half of the cases "
-    "(45 % beside four nulls, 50 to 59 % beside three). Beside fewer than three nothing is called out, as where a half "
-    "is set to its mean."
+    "Ticks: models, one per seed. Grey: null models, one draw of each per seed, and their range. Flags are "
+    "descriptive: an additional null model would be flagged in about half of the cases (45 % beside four null models, "
+    "50 to 59 % beside three). Nothing is flagged beside fewer than three, as where a block is set to its mean."
 )
-NULL_MARKERS = {"N1": "o", "N2": "s", "N3": "^", "N4": "D"}
 
 
 @styled
-def factor_matrix(groups: Mapping[str, pd.DataFrame], called: Mapping[str, pd.DataFrame], caption: str) -> StudyFigure:
-    """What is read from where: factors in rows, blocks in columns, a group of columns per model, null or sensors.
+def factor_matrix(
+    groups: Mapping[str, pd.DataFrame], flagged: Mapping[str, pd.DataFrame], caption: str, width: str = "page"
+) -> StudyFigure:
+    """Draw how well factors (rows) are predicted from blocks or sensors (columns), a group of columns per model.
 
     Args:
         groups: title -> skill above chance, 0..1, one row per factor, one column per block; all with the same rows.
-        called: title -> bool of the same shape: cells that leave the nulls' range get a frame.
+        flagged: title -> bool of the same shape: cells that leave the range of the null models get a frame.
         caption: scenes, probes, seeds, chance.
+        width: ``column`` or ``page``.
 
     Raises:
         ValueError: groups whose rows differ.
@@ -42,8 +48,8 @@ def factor_matrix(groups: Mapping[str, pd.DataFrame], called: Mapping[str, pd.Da
     rows = list(next(iter(groups.values())).index)
     if wrong := [title for title, group in groups.items() if list(group.index) != rows]:
         raise ValueError(f"the rows of {', '.join(wrong)} differ from those of {next(iter(groups))}")
+    figure = StudyFigure(width, 26 + 3.7 * len(rows), caption)
     widths = [group.shape[1] for group in groups.values()]
-    figure = StudyFigure(TWO_COLUMNS_MM, 34 + 3.7 * len(rows), caption)
     axes = figure.subplots(1, len(groups), sharey=True, width_ratios=widths, squeeze=False)[0]
     for ax, (title, group) in zip(axes, groups.items(), strict=True):
         numbers = group.map(lambda value: "" if np.isnan(value) else f"{100 * value:.0f}")
@@ -51,56 +57,52 @@ def factor_matrix(groups: Mapping[str, pd.DataFrame], called: Mapping[str, pd.Da
             group.astype(float), vmin=0, vmax=1, cmap="cividis", cbar=False, linewidths=0.3, ax=ax, annot=numbers,
             fmt="", annot_kws={"size": 4.5}, xticklabels=True, yticklabels=True,
         )  # fmt: skip
-        frames = called.get(title, pd.DataFrame()).reindex(index=group.index, columns=group.columns, fill_value=False)
+        frames = flagged.get(title, pd.DataFrame()).reindex(index=group.index, columns=group.columns, fill_value=False)
         for row, column in np.argwhere(frames.to_numpy(bool)):
-            ax.add_patch(Rectangle((column + 0.06, row + 0.06), 0.88, 0.88, fill=False, ec=CALLED_COLOUR, lw=0.8))
+            ax.add_patch(Rectangle((column + 0.06, row + 0.06), 0.88, 0.88, fill=False, ec=FLAG_COLOUR, lw=0.8))
         ax.set(xlabel="", ylabel="", facecolor=MISSING_COLOUR)
-        ax.set_title(title.replace(" ", "\n", 1), fontsize=5.5)
-        ax.set_xticks(ax.get_xticks(), [_short(name) for name in group], rotation=90, fontsize=5)
+        ax.set_title(printed(title).replace(" ", "\n", 1), fontsize=5.5)
+        ax.set_xticks(ax.get_xticks(), [printed(name) for name in group], rotation=90, fontsize=5)
         ax.tick_params(length=0)
-    axes[0].set_yticks(axes[0].get_yticks(), rows, rotation=0, fontsize=5.5)
+    axes[0].set_yticks(axes[0].get_yticks(), [printed(row) for row in rows], rotation=0, fontsize=5.5)
     return figure
 
 
-def _short(block: str) -> str:
-    """``s rgb`` of ``rgb/shared``; sensors keep their name."""
-    sensor, _, half = block.partition("/")
-    return f"{half[0]} {sensor}" if half else sensor
-
-
 @styled
-def beside_nulls(table: pd.DataFrame, caption: str) -> StudyFigure:
-    """Numbers of models beside those of their nulls: one panel per quantity, one line per row, a tick for every seed.
+def null_comparison(table: pd.DataFrame, caption: str) -> StudyFigure:
+    """Draw metrics of models beside those of their null models: a panel per metric, a line per model, a tick per seed.
 
     Args:
-        table: from ``latents.reading.reading_table``.
+        table: from ``crodino_lib.analysis.diagnosis.reading_table``.
         caption: scenes, rows, permutations, seeds.
     """
-    quantities = list(dict.fromkeys(table["quantity"]))
-    models = list(dict.fromkeys(table["row"]))
-    across = 4
-    down = -(-len(quantities) // across)
-    figure = StudyFigure(TWO_COLUMNS_MM, 22 + down * (11 + 4.2 * len(models)), caption)
-    axes = figure.subplots(down, across, squeeze=False, sharey=True)
+    require_columns(table, MODEL, QUANTITY, VALUE, LOW, HIGH, FLAG, *NULL_MARKERS)
+    quantities, models = (list(dict.fromkeys(table[name])) for name in (QUANTITY, MODEL))
+    down = -(-len(quantities) // PANELS_ACROSS)
+    figure = StudyFigure("page", 8 + down * (11 + 4 * len(models)), caption)
+    axes = figure.subplots(down, PANELS_ACROSS, squeeze=False, sharey=True)
     for ax in axes.flat[len(quantities) :]:
         ax.set_visible(False)
     for ax, quantity in zip(axes.flat, quantities, strict=False):
-        for _, row in table[table["quantity"] == quantity].iterrows():
-            y = models.index(row["row"])
-            ax.plot([row["low"], row["high"]], [y, y], color="0.8", lw=4, solid_capstyle="butt", zorder=1)
+        for _, row in table[table[QUANTITY] == quantity].iterrows():
+            y = models.index(row[MODEL])
+            ax.plot([row[LOW], row[HIGH]], [y, y], color="0.8", lw=4, solid_capstyle="butt", zorder=1)
             for null, marker in NULL_MARKERS.items():
                 ax.plot(row[null], y, marker, color="0.45", ms=3, mew=0, zorder=2)
-            outside = row["called"] in ("above", "below")
-            ax.plot(row["value"], y, "|", color=CALLED_COLOUR if outside else "0.1", ms=9, mew=2, zorder=3)
-        ax.set_title(quantity)
+            colour = FLAG_COLOUR if row[FLAG] in ("above", "below") else "0.1"
+            ax.plot(row[VALUE], y, "|", color=colour, ms=9, mew=1.5, zorder=3)
+        ax.set(title=printed(quantity), ylim=(len(models) - 0.5, -0.5))
         ax.set_yticks(range(len(models)), models)
-        ax.set_ylim(len(models) - 0.5, -0.5)
+        left, right = ax.get_xlim()
+        if (missing := LEAST_SPAN - (right - left)) > 0:
+            ax.set_xlim(left - missing / 2, right + missing / 2)
+        ax.xaxis.set_major_locator(MaxNLocator(3))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x", lw=0.3, color="0.85")
-    handles = [ax.plot([], [], marker, color="0.45", ms=4, label=null)[0] for null, marker in NULL_MARKERS.items()]
+    handles = [ax.plot([], [], m, color="0.45", ms=4, label=printed(null))[0] for null, m in NULL_MARKERS.items()]
     handles += [
         ax.plot([], [], "|", color=colour, ms=8, mew=2, ls="", label=label)[0]
-        for colour, label in ((CALLED_COLOUR, "model, outside the nulls' range"), ("0.1", "model, inside"))
+        for colour, label in ((FLAG_COLOUR, "model, outside"), ("0.1", "model, inside the range of null models"))
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=6)
     return figure

@@ -1,0 +1,215 @@
+"""Draw the latent manifolds: of several models, and of one while it trains, on paper and as an animation."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from PIL import Image
+
+from crodino_lib.config import choose
+from crodino_lib.data.sample import DatasetCard
+from crodino_lib.figures.base import WIDTHS_MM, StudyFigure, class_colours, count, printed, sensor_styles, styled
+from crodino_lib.io import atomic_write
+
+MODEL, HALF, EPOCH, EMBEDDING = "model", "half", "epoch", "embedding"  # columns of tables and points
+POINTS, K, REMARK, MISLEADS = "points", "k", "says", "misleads"
+MOST_ACROSS = 6  # panels: as many epochs as training keeps by default
+NEIGHBOURS = (
+    "T: trustworthiness. Own class, other sensor: share of the {k:.0f} nearest neighbours, in the latent space → in "
+    "the drawing; where these differ by more than 0.1 the drawing misleads. Distances between islands, their sizes and "
+    "gaps mean nothing."
+)
+BLANK = " \n \n "  # in place of three lines of numbers
+BETWEEN = 7  # images of the film from one epoch to the next: enough for the eye to follow a point
+STILL_MS, MOVING_MS = 1200, 70  # how long an epoch stands, and an image between two
+MOST_COLOURS = 128  # of the film: a GIF may have 256, but anti-aliased points look alike with fewer
+
+
+@styled
+def manifold(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, embedding: str = "UMAP") -> StudyFigure:
+    """Draw both blocks of every model, both sensors in each: colour is the class, marker the sensor.
+
+    Args:
+        points: from ``crodino_lib.analysis.manifold.fit_manifolds``.
+        table: from the same. Words stand in place of the points of a block that has collapsed.
+        card: gives the classes' colours.
+        embedding: ``UMAP``, or ``PCA`` for the second opinion.
+
+    Raises:
+        ValueError: the table has no such embedding.
+    """
+    choose(embedding, list(dict.fromkeys(table[EMBEDDING])), "embedding")
+    points, table = (each[each[EMBEDDING] == embedding] for each in (points, table))
+    caption = f"{embedding} of region vectors, one per image, class and sensor; both sensors in one fit"
+    if embedding == "UMAP":
+        caption += f", that of median trustworthiness of {count(table['seeds'].iloc[0], 'seed')}"
+    caption += f"; {table[POINTS].max()} points. {NEIGHBOURS.format(k=table[K].max())}"
+    return _panels("column", points, table, card, [MODEL, HALF], [MODEL, HALF], caption)
+
+
+@styled
+def film_strip(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
+    """Draw the epochs of a training side by side, the shared and the private block apart.
+
+    Args:
+        points: from ``crodino_lib.analysis.aligned_umap.fit_film``; of several halves one after the other.
+        table: from the same.
+        card: gives the classes' colours.
+    """
+    caption = (
+        f"Region vectors at several epochs, the same {table[POINTS].max()} points (both sensors) in every panel; one "
+        f"aligned UMAP (seed {table['seed'].iloc[0]}) per block, which holds a region near its place in neighbouring "
+        f"epochs. {NEIGHBOURS.format(k=table[K].max())}"
+    )
+    return _panels("page", points, table, card, [HALF, EPOCH], [HALF], caption)
+
+
+def _panels(
+    width: str,
+    points: pd.DataFrame,
+    table: pd.DataFrame,
+    card: DatasetCard,
+    keys: list[str],
+    window: list[str],
+    caption: str,
+) -> StudyFigure:
+    """Draw a square panel per row of the table; a new line starts at every value of the first of its keys.
+
+    Panels that have the columns of ``window`` in common show the same window.
+    """
+    groups = [rows for _, rows in table.groupby(keys[0], sort=False)]
+    across = min(max(map(len, groups)), MOST_ACROSS)
+    lines = [rows[first : first + across] for rows in groups for first in range(0, len(rows), across)]
+    figure = StudyFigure(width, 14 + len(lines) * (WIDTHS_MM[width] / across + 11), caption)
+    axes = figure.subplots(len(lines), across, squeeze=False)
+    for line, places in zip(lines, axes, strict=True):
+        for ax in places[len(line) :]:
+            ax.set_axis_off()
+        for ax, (_, row) in zip(places, line.iterrows(), strict=False):
+            here, seen = (points[(points[names] == row[names]).all(axis=1)] for names in (keys, window))
+            _scatter(ax, here, seen, points, card, 2 if row[POINTS] > 300 else 6)
+            _describe(ax, row[keys], row, _fidelity(row))
+    _legend(figure, points, card, columns=6 if width == "column" else 12)
+    return figure
+
+
+def _scatter(
+    ax: Axes, here: pd.DataFrame, window: pd.DataFrame, points: pd.DataFrame, card: DatasetCard, size: float
+) -> PathCollection | None:
+    """Draw points, shuffled so that no sensor covers the other, where all points of ``window`` would fit."""
+    ax.spines[:].set(visible=True, color="0.7")
+    ax.set(xticks=[], yticks=[])
+    if window.empty or here.empty:
+        return None
+    sns.scatterplot(
+        here.sample(frac=1, random_state=0), x="x", y="y", hue="name", palette=class_colours(card), style="sensor",
+        markers={sensor: marker for sensor, (_, marker) in sensor_styles(points["sensor"]).items()},
+        s=size, alpha=0.75, linewidth=0, legend=False, rasterized=True, ax=ax,
+    )  # fmt: skip
+    margin = 0.04 * np.ptp(window[["x", "y"]].to_numpy(), axis=0)
+    (left, bottom), (right, top) = window[["x", "y"]].min() - margin, window[["x", "y"]].max() + margin
+    ax.set(xlim=(left, right), ylim=(bottom, top), ylabel="")
+    return ax.collections[-1]
+
+
+def _describe(ax: Axes, title: pd.Series, row: pd.Series, numbers: str) -> None:
+    """Write the title above, numbers below, and in place of points that are missing the reason."""
+    for text in ax.texts:
+        text.remove()
+    if not row[POINTS]:
+        reason = textwrap.fill(row[REMARK], 24)
+        ax.text(0.5, 0.5, reason, transform=ax.transAxes, ha="center", va="center", color="0.3")
+    words = [f"{name} {value}" if name == EPOCH else str(value) for name, value in title.items()]
+    ax.set_title(", ".join(words), fontsize=6.5)
+    ax.set_xlabel(numbers, fontsize=5.8, visible=True)  # seaborn hides it where there are no ticks
+
+
+def _fidelity(row: pd.Series) -> str:
+    """Return three lines of numbers that tell how far to believe a panel."""
+    if not row[POINTS]:
+        return BLANK
+    return (
+        f"T {row['trustworthiness']:.2f}{' (misleads)' if row[MISLEADS] else ''}\n"
+        f"own class {row['class_purity_hd']:.2f} → {row['class_purity_2d']:.2f}\n"
+        f"other sensor {row['cross_modality_hd']:.2f} → {row['cross_modality_2d']:.2f}"
+    )
+
+
+def _legend(figure: Figure, points: pd.DataFrame, card: DatasetCard, columns: int) -> None:
+    styles, shown = sensor_styles(points["sensor"]), set(points["name"])
+    handles = [Line2D([], [], ls="", marker=m, color="0.3", ms=4, label=printed(s)) for s, (_, m) in styles.items()]
+    handles += [Patch(color=colour, label=name) for name, colour in class_colours(card).items() if name in shown]
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=1, columnspacing=1)
+
+
+@styled
+def film(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, path: Path) -> Path:
+    """Write a training as an animated GIF, atomically, its blocks side by side.
+
+    An epoch stands for a moment; from one to the next every point moves on a straight line, which shows where it went,
+    not where it was on the way. Words stand in place of the points of a block that has collapsed.
+
+    Args:
+        points: from ``crodino_lib.analysis.aligned_umap.fit_film``; of several halves one after the other.
+        table: from the same.
+        card: gives the classes' colours.
+        path: of the ``.gif``; its folder is made where it is missing.
+
+    Returns:
+        ``path``.
+    """
+    halves, epochs = list(table[HALF].unique()), sorted(table[EPOCH].unique())
+    figure = Figure(figsize=(3.6 * len(halves), 4.6), dpi=100, layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.subplots(1, len(halves), squeeze=False)[0]
+    panels = [_MovingPanel(ax, points, table, half, card) for ax, half in zip(axes, halves, strict=True)]
+    _legend(figure, points, card, columns=3 * len(halves))
+    images, durations = [], []
+    for epoch, following in zip(epochs, [*epochs[1:], epochs[-1]], strict=True):
+        for step in range(1 if following == epoch else 1 + BETWEEN):
+            for panel in panels:
+                panel.show(epoch, following, step / (1 + BETWEEN))
+            canvas.draw()
+            figure.set_layout_engine("none")  # laid out once, or the panels would tremble
+            images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+            durations.append(MOVING_MS if step else STILL_MS)
+    durations[-1] *= 2  # before it starts again
+    palette = images[-1].quantize(MOST_COLOURS, Image.Quantize.MAXCOVERAGE)  # one for all, or colours would flicker
+    first, *others = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    with atomic_write(Path(path)) as temporary:
+        first.save(temporary, "GIF", save_all=True, append_images=others, duration=durations, loop=0, optimize=True)
+    return Path(path)
+
+
+class _MovingPanel:
+    """Show one block: its points are drawn once, then moved."""
+
+    def __init__(self, ax: Axes, points: pd.DataFrame, table: pd.DataFrame, half: str, card: DatasetCard):
+        self.ax, self.rows, here = (
+            ax,
+            table[table[HALF] == half].set_index(EPOCH, drop=False),
+            points[points[HALF] == half],
+        )
+        frames = {epoch: frame.sample(frac=1, random_state=0) for epoch, frame in here.groupby(EPOCH)}  # as drawn
+        self.places = {epoch: frame[["x", "y"]].to_numpy() for epoch, frame in frames.items()}
+        self.dots = _scatter(ax, here[here[EPOCH] == min(frames)], here, points, card, 9)
+
+    def show(self, epoch: int, following: int, way: float) -> None:
+        """Move the points the fraction ``way`` from one epoch to the next."""
+        start, end = self.places.get(epoch), self.places.get(following)
+        self.dots.set_visible(start is not None)
+        if start is not None:
+            eased = way * way * (3 - 2 * way)
+            self.dots.set_offsets(start if end is None else (1 - eased) * start + eased * end)
+        row = self.rows.loc[epoch]
+        title = row[[HALF, EPOCH]] if not way else pd.Series({HALF: row[HALF], EPOCH: f"{epoch} → {following}"})
+        _describe(self.ax, title, row, BLANK if way else _fidelity(row))
