@@ -1,0 +1,187 @@
+"""Every figure is drawn at its printed size and can be saved; a few show what they are given."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from crodino_lib.augment import plain
+from crodino_lib.data.sample import Scenes
+from crodino_lib.figures import charts, image_grids
+from crodino_lib.figures.base import SENSOR_COLOURS, WIDTHS_MM, StudyFigure, printed, save, sensor_styles
+from crodino_lib.figures.gains import gains
+from crodino_lib.figures.latents import factor_matrix, null_comparison
+from crodino_lib.figures.manifolds import film_strip, manifold
+from tests.figures.tables import embedded, filmed, gain_table, null_table, words
+
+CPU = torch.device("cpu")
+
+
+def class_scores(card):
+    rows = [("kd", s, c, seed, 50 + 10 * seed) for s in ("rgb", "depth") for c in card.classes for seed in (0, 2)]
+    return pd.DataFrame(rows, columns=["method", "sensors", "class", "seed", "iou"])
+
+
+def stages():
+    places = [("csk-net", "before exchange"), ("csk-net", "after exchange"), ("two baselines", "alone")]
+    rows = [(n, p, stage, 0.1 * stage, 1 - 0.1 * stage, 90) for n, p in places for stage in range(5)]
+    return pd.DataFrame(rows, columns=["network", "place", "stage", "cka", "probe", "regions"])
+
+
+def history(**columns):
+    losses = {"segmentation/rgb": [2.0, 1.0, 0.5], "contrast": [0.2, 0.1, 0.1], "val_miou/rgb": [0.1, 0.2, 0.3]}
+    return pd.DataFrame({"epoch": [1, 2, 3], "learning_rate": 1e-3, **losses, "seconds": 1.0, **columns})
+
+
+def panel(figure, title):
+    return next(ax for ax in figure.axes if ax.get_title() == title)
+
+
+def test_every_figure_has_its_printed_width_fits_a_page_and_nothing_is_cut_off(toy_scenes, toy_card):
+    settings = dict(mpl.rcParams)
+    shares = charts.class_share_table({"train": toy_scenes, "test": toy_scenes}, toy_card)
+    factors = {"sensors": pd.DataFrame({"rgb": [0.9, 0.1], "depth": [0.2, 0.8]}, ["room_width_m", "night"])}
+    page = {
+        "predictions": image_grids.prediction_sheet(toy_scenes, toy_card, [0, 5], {"kd": toy_scenes.labels[:2]}),
+        "maps": image_grids.map_sheet({f"token {i}": np.eye(6, 8) for i in range(8)}, "mask", "One scene."),
+        "shares": charts.class_shares(shares, toy_card),
+        "curves": charts.training_curves({"kd, seed 0": history()}),
+        "iou": charts.per_class_iou(class_scores(toy_card), toy_card),
+        "confusion": charts.confusion(np.eye(4, dtype=int), toy_card.classes, "kd, rgb, test"),
+        "stages": charts.stage_alignment(stages()),
+        "gains": gains(gain_table(), width="page"),
+        "nulls": null_comparison(null_table(), "One seed."),
+        "film": film_strip(*filmed(toy_card, epochs=range(7)), toy_card),
+    }
+    column = {
+        "gains": gains(gain_table()),
+        "factors": factor_matrix(factors, {}, "One seed.", width="column"),
+        "manifold": manifold(*embedded(toy_card), toy_card),
+    }
+    for printed_as, figures in {"page": page, "column": column}.items():
+        for name, figure in figures.items():
+            figure.draw_without_rendering()
+            (width, height), box = figure.get_size_inches(), figure.get_tightbbox()
+            assert width * 25.4 == pytest.approx(WIDTHS_MM[printed_as]), name
+            assert height * 25.4 < 247, name
+            assert min(box.x0, box.y0, width - box.x1, height - box.y1) > -0.02, name
+    assert dict(mpl.rcParams) == settings
+    assert not plt.get_fignums()
+    with pytest.raises(ValueError, match="width"):
+        gains(gain_table(), width="poster")
+
+
+def small(caption):
+    figure = StudyFigure("column", 20, caption)
+    figure.subplots().plot([0, 1], [1, 2])
+    return figure
+
+
+def test_a_figure_is_saved_in_three_formats_with_its_numbers_and_always_as_the_same_bytes(tmp_path):
+    table = pd.DataFrame({"light": [0.9, 0.1]}, index=["rgb", "depth"])
+    for name in ("a", "b"):
+        paths = save(small("Caption."), tmp_path / name, "gains", table)
+    assert [path.name for path in paths] == [f"gains.{kind}" for kind in ("pdf", "svg", "png", "csv")]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(path.name for path in paths)
+    assert [path.read_bytes()[:4] for path in paths[:3]] == [b"%PDF", b"<?xm", b"\x89PNG"]
+    assert all((tmp_path / "a" / path.name).read_bytes() == path.read_bytes() for path in paths)
+    pd.testing.assert_frame_equal(pd.read_csv(paths[-1], index_col=0), table)
+    assert small("Caption.")._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_failed_save_leaves_every_old_file(tmp_path, monkeypatch):
+    table, new = pd.DataFrame({"gain": [1.0]}), small("New.")
+    before = {path: path.read_bytes() for path in save(small("Old."), tmp_path, "gains", table)}
+    drawn = new.savefig
+    monkeypatch.setattr(
+        new, "savefig", lambda path, format, **_: 1 / 0 if format == "png" else drawn(path, format=format)
+    )
+    with pytest.raises(ZeroDivisionError):
+        save(new, tmp_path, "gains", table)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_sensor_has_one_colour_and_one_printed_name_in_every_figure():
+    known, mixed = sensor_styles(["depth", "rgb"]), sensor_styles(["rgb+depth", "rgb", "sonar", "depth"])
+    assert known["rgb"][0] == SENSOR_COLOURS["rgb"]
+    assert {s: mixed[s] for s in known} == known
+    assert len(set(mixed.values())) == 4
+    with pytest.raises(ValueError, match="at most 4 sensors have no colour of their own"):
+        sensor_styles("abcde")
+    assert [printed(name) for name in ("rgb+depth", "depth/private", "room_width_m", "cka shared")] == [
+        "RGB + depth", "depth private", "room width (m)", "CKA shared",
+    ]  # fmt: skip
+
+
+def test_sensors_are_drawn_in_their_units_with_grey_holes_and_labels_in_the_palette(toy_scenes, toy_card):
+    figure = image_grids.scene_sheet(toy_scenes, toy_card, [3])
+    assert {"depth (metres)", "thermal (degrees C)"} <= {ax.get_xlabel() for ax in figure.axes}
+    shown, valid = panel(figure, "depth").images[0].get_array(), toy_scenes.valid["depth"][3, 0]
+    np.testing.assert_array_equal(np.ma.getmaskarray(shown), ~valid)
+    np.testing.assert_allclose(shown.compressed(), toy_scenes.images["depth"][3, 0][valid])
+    rgb = panel(figure, "RGB").images[0].get_array()
+    np.testing.assert_allclose(rgb, toy_scenes.images["rgb"][3].transpose(1, 2, 0) / 255, atol=1e-6)
+    colours, labels = panel(figure, "label").images[0].get_array(), toy_scenes.labels[3]
+    np.testing.assert_allclose(colours[labels != 255], np.array(toy_card.palette)[labels[labels != 255]] / 255)
+
+
+def test_a_sensor_without_a_valid_value_is_drawn_all_the_same(toy_scenes, toy_card):
+    blind = {**toy_scenes.valid, "depth": np.zeros_like(toy_scenes.valid["depth"])}
+    scenes = Scenes(toy_scenes.images, blind, toy_scenes.labels, toy_scenes.ids)
+    assert "depth (metres)" in words(image_grids.scene_sheet(scenes, toy_card, [0]))
+
+
+def test_predictions_of_other_scenes_or_with_the_title_of_a_sensor_are_refused(toy_scenes, toy_card):
+    with pytest.raises(ValueError, match=r"'kd' is \(16, 48, 64\), expected 2 images of 48 x 64 pixels"):
+        image_grids.prediction_sheet(toy_scenes, toy_card, [0, 1], {"kd": toy_scenes.labels})
+    with pytest.raises(ValueError, match="cannot be titled rgb"):
+        image_grids.prediction_sheet(toy_scenes, toy_card, [0], {"rgb": toy_scenes.labels[:1]})
+
+
+def test_a_batch_is_drawn_in_the_units_of_its_sensors(toy_scenes, toy_card):
+    batch = plain(toy_scenes, [2], toy_card, ("rgb", "depth"), CPU)
+    shown = panel(image_grids.augmentation_sheet(batch, toy_card), "depth").images[0].get_array()
+    valid = toy_scenes.valid["depth"][2, 0]
+    np.testing.assert_allclose(shown[valid], toy_scenes.images["depth"][2, 0][valid], atol=0.01)
+
+
+def test_maps_share_their_colours_and_a_mark_stands_in_its_cell():
+    maps = {"fine": np.arange(48.0).reshape(6, 8), "coarse": np.full((3, 4), 99.0)}
+    figure = image_grids.map_sheet(maps, "similarity", "One scene.", {"coarse": (2, 0)})
+    fine, coarse = (panel(figure, title) for title in maps)
+    assert {ax.images[0].get_clim() for ax in (fine, coarse)} == {(0, 99)}
+    assert (coarse.lines[0].get_xdata().item(), coarse.lines[0].get_ydata().item()) == (1, 5)  # of the fine grid
+    assert not fine.lines
+
+
+def test_shares_are_of_labelled_pixels_and_sum_to_a_hundred(toy_scenes, toy_card):
+    table = charts.class_share_table({"train": toy_scenes}, toy_card)
+    labelled = toy_scenes.labels[toy_scenes.labels != 255]
+    assert table["percent"].tolist() == pytest.approx([100 * (labelled == k).mean() for k in range(4)])
+
+
+def test_curves_show_losses_on_the_left_and_scores_in_percent_on_the_right():
+    others = {"gradient/contrast": [np.nan, 0.5, np.nan], "exchanged/rgb/stage 0 block 0": 0.2}
+    losses, scores = charts.training_curves({"kd": history(**others)}).axes
+    assert {line.get_label() for line in losses.lines} == {"segmentation RGB", "contrast"}
+    assert losses.get_yscale() == "log"
+    np.testing.assert_allclose(scores.lines[0].get_ydata(), [10, 20, 30])
+    assert charts.training_curves({"kd": history(contrast=[0.0, 0.1, 0.1])}).axes[0].get_yscale() == "linear"
+
+
+def test_bars_are_means_over_seeds(toy_card):
+    figure = charts.per_class_iou(class_scores(toy_card), toy_card)
+    heights = [bar.get_height() for bar in figure.axes[0].patches if bar.get_width() and bar.get_height()]
+    assert heights == pytest.approx([60] * 4)
+    with pytest.raises(ValueError, match="the table has no column iou; it has method, sensors, class, seed"):
+        charts.per_class_iou(class_scores(toy_card).drop(columns="iou"), toy_card)
+
+
+def test_confusion_is_in_percent_of_the_truth_summed_over_images_and_empty_for_absent_classes():
+    per_image = np.array([[[3, 0], [1, 1]], [[0, 1], [0, 0]]])
+    figure = charts.confusion(per_image, ["a", "b"], "kd")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["75", "25", "50", "50"]
+    absent = charts.confusion(np.array([[2, 0], [0, 0]]), ["a", "b"], "kd")
+    assert [text.get_text() for text in absent.axes[0].texts] == ["100", "0"]

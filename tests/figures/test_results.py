@@ -1,0 +1,196 @@
+"""Figures of results: gains, null comparison, factor matrix, manifolds and the film."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from crodino_lib.figures.base import FLAG_COLOUR, SENSOR_COLOURS, class_colours
+from crodino_lib.figures.gains import gains
+from crodino_lib.figures.latents import NULL_MARKERS, factor_matrix, null_comparison
+from crodino_lib.figures.manifolds import BETWEEN, STILL_MS, _MovingPanel, film, film_strip, manifold
+from tests.figures.tables import COLLAPSED, embedded, filmed, gain_table, null_table, words
+
+BLOCKS = ["rgb/shared", "rgb/private", "depth/shared", "depth/private"]
+FACTORS = ["class", "modality", "room_width_m"]
+
+
+def test_every_method_has_its_gain_and_interval_sorted_within_its_sensors():
+    figure = gains(gain_table())
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == [
+        "RGB at test", "crodino-kd", "kd (from acnet, RGB + depth)", "depth at test", "crodino-kd",
+        "RGB + depth at test", "acnet",
+    ]  # fmt: skip
+    dots = {line.get_ydata()[0]: line for line in ax.lines if line.get_marker() != "None"}
+    assert {y: dot.get_xdata()[0] for y, dot in dots.items()} == {1: 0.2, 2: -4.3, 4: 1.7, 6: 1.6}
+    intervals = {line.get_ydata()[0]: tuple(line.get_xdata()) for line in ax.lines if line.get_linewidth() == 1.2}
+    assert intervals == {1: (-0.3, 0.8), 2: (-4.9, -3.6), 4: (0.9, 2.5), 6: (0.5, 2.9)}
+    assert [dots[y].get_color() for y in (1, 2, 4)] == [SENSOR_COLOURS[s] for s in ("rgb", "rgb", "depth")]
+    assert [dots[y].get_markerfacecolor() == "white" for y in (1, 2, 4, 6)] == [True, False, False, False]
+    assert "Split test, 70 images, 1 seed." in words(figure)
+    assert "does not cover other seeds" in words(figure)
+
+
+def test_the_interval_of_several_seeds_is_student_s():
+    table = gain_table().query("method == 'acnet'").assign(**{"seeds": 3, "gain": 10.0, "gain sd": 10.0})
+    figure = gains(table)
+    (interval,) = (line for line in figure.axes[0].lines if line.get_linewidth() == 1.2)
+    assert tuple(interval.get_xdata()) == pytest.approx((10 - 4.302653 * 10 / 3**0.5, 10 + 4.302653 * 10 / 3**0.5))
+    assert "3 seeds" in words(figure)
+    assert "From:" not in words(figure)
+
+
+def test_a_table_without_gains_or_a_column_is_refused():
+    with pytest.raises(ValueError, match="no gain over a baseline on split 'val'; it has splits test, test_night"):
+        gains(gain_table(), split="val")
+    with pytest.raises(ValueError, match="the table has no column gain sd"):
+        gains(gain_table().drop(columns="gain sd"))
+
+
+@pytest.fixture
+def groups():
+    generator = np.random.default_rng(0)
+    sensors = pd.DataFrame(generator.random((3, 2)), FACTORS, ["rgb", "depth"])
+    models = [pd.DataFrame(generator.random((3, 4)), FACTORS, BLOCKS) for _ in range(2)]
+    models[0].iloc[2, 1] = np.nan
+    return {"sensors": sensors, "kd": models[0], "shuffled_channels": models[1]}
+
+
+def test_every_group_has_its_columns_and_every_cell_its_number_on_one_scale(groups):
+    figure = factor_matrix(groups, {}, "One seed.")
+    assert [ax.get_title() for ax in figure.axes] == ["sensors", "kd", "shuffled\nchannels"]
+    for ax, group in zip(figure.axes, groups.values(), strict=True):
+        numbers = [f"{100 * value:.0f}" for value in group.to_numpy().ravel() if not np.isnan(value)]
+        assert [text.get_text() for text in ax.texts if text.get_text()] == numbers
+        assert ax.collections[0].get_clim() == (0, 1)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["class", "modality", "room width (m)"]
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels()][:2] == ["RGB shared", "RGB private"]
+
+
+def test_flagged_cells_have_a_frame_and_no_others(groups):
+    flagged = pd.DataFrame(False, FACTORS, BLOCKS)
+    flagged.loc["modality", "rgb/private"] = flagged.loc["class", "depth/private"] = True
+    frames = [
+        {(int(p.get_y()), int(p.get_x())) for p in ax.patches if isinstance(p, Rectangle) and not p.get_fill()}
+        for ax in factor_matrix(groups, {"kd": flagged}, "One seed.").axes
+    ]
+    assert frames == [set(), {(1, 1), (0, 3)}, set()]
+
+
+def test_groups_with_other_rows_are_refused(groups):
+    groups["kd"] = groups["kd"].iloc[::-1]
+    with pytest.raises(ValueError, match="the rows of kd differ from those of sensors"):
+        factor_matrix(groups, {}, "One seed.")
+
+
+def ticks(ax):
+    """Return (x, y, colour) of every model's value."""
+    lines = [line for line in ax.lines if line.get_marker() == "|" and len(line.get_xdata())]
+    return [(line.get_xdata()[0], line.get_ydata()[0], to_hex(line.get_color()).upper()) for line in lines]
+
+
+def test_a_panel_per_metric_shows_models_null_models_and_their_range():
+    again = null_table().query("row == 'kd'").assign(value=0.2, called="below")  # another seed
+    figure = null_comparison(pd.concat([null_table(), again]), "One seed.")
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    assert [ax.get_title() for ax in shown] == ["CKA shared", "sensor", "class", "rank", "swap"]
+    assert [label.get_text() for label in shown[0].get_yticklabels()] == ["kd", "crodino"]
+    inside = to_hex("0.1").upper()
+    assert ticks(shown[0]) == [(0.9, 0, FLAG_COLOUR), (0.5, 1, inside), (0.2, 0, FLAG_COLOUR)]
+    assert ticks(shown[1]) == [(0.5, 0, inside), (0.9, 1, FLAG_COLOUR), (0.2, 0, FLAG_COLOUR)]
+    ranges = {(*line.get_xdata(), *line.get_ydata()) for line in shown[0].lines if len(line.get_xdata()) == 2}
+    assert ranges == {(0.3, 0.6, 0, 0), (0.3, 0.6, 1, 1)}
+    for marker, value in zip(NULL_MARKERS.values(), (0.3, 0.6, 0.4, np.nan), strict=True):
+        drawn = [line.get_xdata()[0] for line in shown[0].lines if line.get_marker() == marker]
+        np.testing.assert_array_equal(drawn, [value] * 3)
+    assert len(figure.legends[0].get_texts()) == len(NULL_MARKERS) + 2
+
+
+def test_small_differences_between_models_look_small():
+    table = null_table().assign(value=0.999, low=0.998, high=1.0).assign(**dict.fromkeys(NULL_MARKERS, 0.999))
+    left, right = null_comparison(table, "One seed.").axes[0].get_xlim()
+    assert right - left == pytest.approx(0.05)
+
+
+def test_a_manifold_shows_every_point_in_the_colours_of_classes_with_its_fidelity(toy_card):
+    points, table = embedded(toy_card)
+    table.loc[0, "misleads"] = True
+    figure = manifold(points, table, toy_card)
+    titles = ["crodino-kd, shared", "crodino-kd, private", "untrained, shared", "untrained, private"]
+    assert [ax.get_title() for ax in figure.axes] == titles
+    for ax in figure.axes:
+        assert len(ax.collections[0].get_offsets()) == 16
+        drawn = {tuple(np.round(255 * colour[:3]).astype(int)) for colour in ax.collections[0].get_facecolors()}
+        assert drawn == set(toy_card.palette)
+    text = words(figure)
+    assert text.count("T 0.93") == 4
+    assert text.count("(misleads)") == 1
+    for number in ("own class 0.61 → 0.72", "other sensor 0.42 → 0.31", "of 5 seeds; 16 points", "5 nearest"):
+        assert number in text
+
+
+def test_the_second_opinion_shows_its_own_points_and_an_unknown_one_is_refused(toy_card):
+    points, table = embedded(toy_card)
+    points.loc[points["embedding"] == "PCA", "x"] += 100
+    figure = manifold(points, table, toy_card, embedding="PCA")
+    assert all((ax.collections[0].get_offsets()[:, 0] > 50).all() for ax in figure.axes)
+    assert "median" not in words(figure)
+    with pytest.raises(ValueError, match="tsne"):
+        manifold(points, table, toy_card, embedding="tsne")
+
+
+def test_words_stand_in_place_of_a_collapsed_block(toy_card):
+    points, table = embedded(toy_card)
+    gone = (table["model"] == "crodino-kd") & (table["half"] == "private")
+    table.loc[gone, ["points", "says"]] = 0, COLLAPSED
+    figure = manifold(points[(points["model"] != "crodino-kd") | (points["half"] != "private")], table, toy_card)
+    assert [len(ax.collections) for ax in figure.axes] == [1, 0, 1, 1]
+    assert COLLAPSED in words(figure)
+
+
+def test_the_strip_shows_every_epoch_of_every_half_in_one_window(toy_card):
+    points, table = filmed(toy_card, epochs=range(7), gone=[("private", 6)])
+    figure = film_strip(points, table, toy_card)
+    drawn = [ax for ax in figure.axes if ax.collections]
+    assert [ax.get_title() for ax in drawn[:7]] == [f"shared, epoch {epoch}" for epoch in range(7)]
+    assert [ax.get_title() for ax in drawn[7:]] == [f"private, epoch {epoch}" for epoch in range(6)]
+    assert len({ax.get_xlim() for ax in drawn[:7]}) == 1
+    assert COLLAPSED in words(figure)
+
+
+def test_the_film_has_an_image_for_every_step_and_rests_at_every_epoch(toy_card, tmp_path):
+    path = film(*filmed(toy_card, ["shared"]), toy_card, tmp_path / "new" / "film.gif")
+    with Image.open(path) as image:
+        assert image.n_frames == 3 + 2 * BETWEEN
+        assert image.info["loop"] == 0
+        durations = []
+        for position in range(image.n_frames):
+            image.seek(position)
+            durations.append(image.info["duration"])
+    assert [i for i, duration in enumerate(durations) if duration >= STILL_MS] == [0, BETWEEN + 1, 2 * BETWEEN + 2]
+    assert [file.name for file in path.parent.iterdir()] == ["film.gif"]
+
+
+def test_points_keep_their_colour_and_are_half_way_between_two_epochs(toy_card):
+    points, table = filmed(toy_card, gone=[("private", 2)])
+    moving = _MovingPanel(Figure().subplots(), points, table, "shared", toy_card)
+    here, colours, places = points[points["half"] == "shared"], class_colours(toy_card), []
+    for epoch in (0, 2):
+        moving.show(epoch, epoch, 0.0)
+        places.append(np.array(moving.dots.get_offsets()))
+        frame = here[here["epoch"] == epoch].set_index(["x", "y"])["name"]
+        for place, colour in zip(places[-1], moving.dots.get_facecolors(), strict=True):
+            np.testing.assert_allclose(colour[:3], colours[frame[tuple(place)]])
+    assert moving.ax.get_xlabel().endswith("other sensor 0.42 → 0.31")
+    moving.show(0, 2, 0.5)
+    np.testing.assert_allclose(moving.dots.get_offsets(), (places[0] + places[1]) / 2)
+    assert moving.ax.get_title() == "shared, epoch 0 → 2"
+    assert not moving.ax.get_xlabel().strip()
+    moving = _MovingPanel(Figure().subplots(), points, table, "private", toy_card)
+    moving.show(2, 2, 0.0)
+    assert not moving.dots.get_visible()
+    assert COLLAPSED in words(moving.ax.figure)
