@@ -70,7 +70,7 @@ def _interval(row: pd.Series) -> tuple[float, float]:
 
 def _label(row: pd.Series) -> str:
     """Return the method and, where there is one, its teacher: ``kd (from acnet, RGB + depth)``."""
-    teacher, _, sensors = row[TEACHER].partition("+")
+    teacher, _, sensors = row[TEACHER].partition(" ")
     return row[METHOD] if teacher == "-" else f"{row[METHOD]} (from {teacher}, {printed(sensors)})"
 
 

@@ -119,7 +119,7 @@ def test_findings_are_tables_and_figures_and_tables_keep_the_models_that_were_ex
     for name in ("latents_test", "latents_test_reading", "latents_test_diagnosis"):
         kept = pd.read_csv(study.folder / "tables" / f"{name}.csv")
         assert set(kept["model"]) == {"baseline seed 0", "crodino-kd seed 0"}
-    for name in ("factor_matrix", "beside_nulls"):
+    for name in ("factor_matrix", "null_comparison"):
         assert (study.figures / f"{name}.png").stat().st_size > 10_000
     assert Laboratory(study, budget=AnalysisConfig(rows=61)).examined() == []
 

@@ -21,7 +21,7 @@ def gain_table():
         ("baseline", "-", "rgb", np.nan, np.nan, np.nan),
         ("baseline", "-", "depth", np.nan, np.nan, np.nan),
         ("acnet", "-", "rgb+depth", 1.6, 0.5, 2.9),
-        ("kd", "acnet+rgb+depth", "rgb", -4.3, -4.9, -3.6),
+        ("kd", "acnet rgb+depth", "rgb", -4.3, -4.9, -3.6),
         ("crodino-kd", "-", "rgb", 0.2, -0.3, 0.8),
         ("crodino-kd", "-", "depth", 1.7, 0.9, 2.5),
     ]
