@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ from crodino_lib.config import RunConfig, StudyConfig
 from crodino_lib.data.sample import SensorSet
 from crodino_lib.io import bar, say
 from crodino_lib.methods.registry import method_name
-from crodino_lib.study.notebooks import Executed, execute, notebook_key, notebooks
-from crodino_lib.study.report import write_report
+from crodino_lib.study.notebooks import REPORT, Executed, execute, notebook_key, notebooks, write_report
 from crodino_lib.study.runs import Run
 from crodino_lib.study.study import Study
 from crodino_lib.study.tables import save_tables
@@ -37,9 +36,8 @@ def run_study(config: StudyConfig) -> Path:
     for split in study.scenes:
         _ = study.scenes[split]  # rendered and decoded once, before several processes ask for them
     runs = train_grid(study)
-    comparison = save_tables(runs, study.folder / "tables", study.caveat())
-    pages = execute_notebooks(study, runs)
-    report = write_report(study, runs, comparison, pages)
+    save_tables(runs, study.folder / "tables", study.caveat())
+    report = write_report(execute_notebooks(study, runs), study.folder / "index.html")
     say(f"done in {(time.monotonic() - started) / 60:.1f} minutes. The report: {report}")
     return report
 
@@ -54,8 +52,7 @@ def train_grid(study: Study) -> list[Run]:
         if config not in tasks:
             tasks.append(config)
     say(f"runs: {len(grid)} in all, {len(tasks)} to train")
-    calls = [(train_run, study.config, study.folder.parent, config) for config in tasks]
-    for line in in_parallel(calls, "runs"):
+    for line in in_parallel([(train_run, study.config, study.folder.parent, config) for config in tasks]):
         say(f"  {line}")
     return [study.fetch(config) for config in grid]
 
@@ -73,12 +70,14 @@ def execute_notebooks(study: Study, runs: list[Run]) -> list[Executed]:
     folder, hashes = study.folder / "notebooks", [run.record["hash"] for run in runs]
     pages = [Executed(source, folder) for source in notebooks()]
     keys = {page: notebook_key(page.source, study.config, hashes) for page in pages}
+    keys |= {page: "".join(keys.values()) for page in pages if page.source.stem == REPORT}  # it shows their figures
     changed = [page for page in pages if not page.is_current(keys[page])]
     say(f"notebooks: {len(pages)} in all, {len(changed)} to execute")
     longest_first = sorted(changed, key=lambda page: -page.source.stat().st_size)
-    calls = [(execute_one, page.source, folder, study.config, keys[page]) for page in longest_first]
-    for line in in_parallel(calls, "notebooks"):
-        say(f"  {line}")
+    for report in (False, True):  # last, as it shows figures of the others
+        chosen = [page for page in longest_first if (page.source.stem == REPORT) == report]
+        for line in in_parallel([(execute_one, page.source, folder, study.config, keys[page]) for page in chosen]):
+            say(f"  {line}")
     return pages
 
 
@@ -89,12 +88,11 @@ def execute_one(source: Path, folder: Path, config: StudyConfig, key: str) -> st
     return f"{source.stem}: {time.monotonic() - begun:.0f} s"
 
 
-def in_parallel(calls: Iterable[tuple[Callable, Any]], label: str) -> Iterator[str]:
+def in_parallel(calls: list[tuple[Callable, Any]]) -> Iterator[str]:
     """Yield the results of calls as they end, with the time left; without a GPU in several processes.
 
     Two processes of one thread train faster than one of two.
     """
-    calls = list(calls)
     workers = 1 if torch.cuda.is_available() else min(len(calls), os.cpu_count() or 1, MOST_WORKERS)
     if workers > 1:
         threads = max(1, (os.cpu_count() or 1) // workers)
@@ -104,9 +102,9 @@ def in_parallel(calls: Iterable[tuple[Callable, Any]], label: str) -> Iterator[s
     else:
         results = (function(*arguments) for function, *arguments in calls)
     started = time.monotonic()
-    for done, result in enumerate(bar(results, total=len(calls), label=label, unit=label.removesuffix("s")), 1):
+    for done, result in enumerate(bar(results, total=len(calls)), 1):
         left = (time.monotonic() - started) / done * (len(calls) - done) / 60
-        yield f"{result} | {done} of {len(calls)} {label}" + (f", about {left:.1f} min left" if left else "")
+        yield f"{result} | {done} of {len(calls)}" + (f", about {left:.1f} min left" if left else "")
 
 
 def _in_worker(threads: int, function: Callable, *arguments: Any) -> str:
