@@ -72,9 +72,9 @@ def main(root: Path, count: int) -> None:
         plain = seconds(lambda: list(pool.map(plain_loop, parts, [Path(folder, f"{k}.npz") for k in range(cores)])))
     with tempfile.TemporaryDirectory() as cache:
         os.environ["CRODINO_CACHE"] = cache
-        first = seconds(lambda: load_scenes(dataset, "train", config, SENSORS, progress=False))
-        scenes = load_scenes(dataset, "train", config, SENSORS, progress=False)
-        opened = seconds(lambda: load_scenes(dataset, "train", config, SENSORS, progress=False))
+        first = seconds(lambda: load_scenes(dataset, "train", config, SENSORS))
+        scenes = load_scenes(dataset, "train", config, SENSORS)
+        opened = seconds(lambda: load_scenes(dataset, "train", config, SENSORS))
         method = build_method(RunConfig(method="baseline", sensors=("rgb",), data=config), dataset.card).train()
         optimiser = torch.optim.AdamW(method.parameters())
         read, made, trained = [], [], []

@@ -54,7 +54,7 @@ def _over_seeds(found: pd.DataFrame, matrix: Callable[[pd.DataFrame], pd.DataFra
 
 def sensor_truth(study: Study) -> pd.DataFrame | None:
     """R² of a regressor per recorded factor and sensor of the study, kept in its folder; None without factors."""
-    from crodino_lib.rooms.factors import truth_table
+    from crodino_lib.rooms.validation import truth_table
 
     if study.dataset.factors("test") is None:
         return None

@@ -309,7 +309,7 @@ def read_sensor(path: Path, files: SensorFiles) -> tuple[np.ndarray, np.ndarray]
         measured &= raw != value
     valid = measured.any(axis=0, keepdims=True)
     with np.errstate(invalid="ignore", over="ignore"):  # where there is no measurement
-        image = raw.astype(np.float32) * np.float32(files.scale) + np.float32(files.offset)
+        image = (raw.astype(np.float64) * files.scale + files.offset).astype(np.float32)  # rounded once
     if not valid.all():
         image[~np.broadcast_to(valid, image.shape)] = 0
     return image, valid

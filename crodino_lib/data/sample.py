@@ -174,6 +174,8 @@ def check_sample(sample: Sample, card: DatasetCard) -> None:
             )
         if name != "rgb" and (sample[f"{name}_valid"].dtype != bool or sample[f"{name}_valid"].shape != (1, *size)):
             raise ValueError(f"{where}: {name}_valid must be bool (1, {size[0]}, {size[1]})")
+        if not np.isfinite(image).all():
+            raise ValueError(f"{where}: {name} holds values that are not finite outside its holes")
     if label.min() < 0 or label.max() > IGNORE or np.bincount(label.ravel())[len(card.classes) : IGNORE].any():
         wrong = np.setdiff1d(label, [*range(len(card.classes)), IGNORE])
         raise ValueError(

@@ -1,30 +1,33 @@
-"""A split in memory at the size that networks see, decoded once and kept on disk."""
+"""Load a split into memory at the size that networks see; it is decoded once and kept on disk."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from crodino_lib.config import DataConfig, cache_dir, choose
-from crodino_lib.data.cache import Layout, fill_arrays, open_arrays
+from crodino_lib.config import TRAINING_VERSION, DataConfig, cache_dir, choose
+from crodino_lib.data.checks import SplitStatistics
+from crodino_lib.data.image_files import DAMAGED
 from crodino_lib.data.sample import Sample, SceneDataset, Scenes, check_sample
 from crodino_lib.io import bar, file_lock, say
 
-LARGEST_HALF = float(np.finfo(np.float16).max)
 MEASURED_SPLITS = ("train", "val", "test")
+SCENES_AHEAD = 32  # a whole dataset at its native size does not fit in memory
+BLOCK_BYTES, BLOCKS = 1 << 18, 64  # what is checked of a file: all of a small one, 16 MB spread over a large one
 
 
-def load_scenes(
-    dataset: SceneDataset, split: str, config: DataConfig, sensors: tuple[str, ...], progress: bool = True
-) -> Scenes:
+def load_scenes(dataset: SceneDataset, split: str, config: DataConfig, sensors: tuple[str, ...]) -> Scenes:
     """Read one split, resized to ``config.size``; the second time from the cache.
 
     Pictures are resized with antialiasing; other sensors take the mean of the valid pixels under a new one, which is
@@ -36,13 +39,13 @@ def load_scenes(
         split: one of its splits.
         config: size and limit.
         sensors: which sensors to hold.
-        progress: show a bar while decoding.
 
     Returns:
         Arrays mapped from the cache: writing to them changes the copy in memory, never the file.
 
     Raises:
-        ValueError: an unknown split or sensor, or a scene breaks the contract.
+        ValueError: an unknown split or sensor, a scene breaks the contract, or training on the split would be
+            worthless, such as with depth in the wrong unit.
         FileNotFoundError: a file is missing.
         OSError: the disk does not suffice.
     """
@@ -53,14 +56,13 @@ def load_scenes(
     if config.limit:
         ids = _thinned(ids, dict(zip(MEASURED_SPLITS, config.scenes, strict=True)).get(split, config.scenes[-1]))
     size = config.pixels(dataset.card.native_size)
-    key = hashlib.sha256(repr((dataset.fingerprint(), ids, size)).encode() + Path(__file__).read_bytes()).hexdigest()
+    key = hashlib.sha256(repr((TRAINING_VERSION, dataset.fingerprint(), ids, size)).encode()).hexdigest()
     folder = cache_dir() / "decoded" / f"{dataset.card.name}-{split}-{size[0]}x{size[1]}-{key[:16]}"
-    layout = _layout(dataset, len(ids), size)
     with file_lock(folder):
-        arrays = open_arrays(folder, layout)
+        arrays = _open_arrays(folder / "arrays")
         if arrays is None:
-            _decode(dataset, ids, size, folder, layout, f"{dataset.card.name} {split}" if progress else "")
-            arrays = open_arrays(folder, layout)
+            _decode(dataset, split, ids, size, folder)
+            arrays = _open_arrays(folder / "arrays")
     factors = dataset.factors(split)
     return Scenes(
         images={sensor: arrays[sensor] for sensor in sensors},
@@ -71,8 +73,100 @@ def load_scenes(
     )
 
 
+def _thinned(ids: list[str], count: int) -> list[str]:
+    """Return at most ``count`` of ``ids``, evenly spaced from first to last."""
+    if len(ids) <= count:
+        return ids
+    return [ids[index] for index in np.linspace(0, len(ids) - 1, count).round().astype(int)]
+
+
+def _open_arrays(folder: Path) -> dict[str, np.ndarray] | None:
+    """Return the arrays by entry of a sample, mapped copy-on-write; None where one is missing or has changed."""
+    try:
+        checksums = json.loads((folder / "checksums.json").read_text())
+        if any(_checksum(folder / f"{name}.npy") != expected for name, expected in checksums.items()):
+            return None
+        return {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in checksums}
+    except DAMAGED:
+        return None
+
+
+def _checksum(path: Path) -> int:
+    """Return the CRC-32 of a file's size and of blocks spread evenly over it, its ends among them."""
+    size = path.stat().st_size
+    total = zlib.crc32(str(size).encode())
+    starts = np.linspace(0, max(0, size - BLOCK_BYTES), BLOCKS).astype(int)
+    if size <= BLOCKS * BLOCK_BYTES:
+        starts = np.arange(0, size, BLOCK_BYTES)
+    with path.open("rb") as file:
+        for start in starts.tolist():
+            file.seek(start)
+            total = zlib.crc32(file.read(BLOCK_BYTES), total)
+    return total
+
+
+def _decode(dataset: SceneDataset, split: str, ids: list[str], size: tuple[int, int], folder: Path) -> None:
+    """Decode and check all scenes of a split; only then do their arrays appear in ``folder / "arrays"``.
+
+    All sensors are kept, so that students of one sensor and of two share a cache.
+    """
+    start, (width, height) = time.monotonic(), size
+    layout = {"label": ((len(ids), height, width), np.uint8)}
+    for name, sensor in dataset.card.sensors.items():
+        layout[name] = ((len(ids), sensor.channels, height, width), np.uint8 if name == "rgb" else np.float32)
+        if name != "rgb":
+            layout[f"{name}_valid"] = ((len(ids), 1, height, width), np.bool_)
+    unfinished, finished = folder / "unfinished", folder / "arrays"
+    for old in (unfinished, finished):
+        shutil.rmtree(old, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        _check_space(folder, sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout.values()))
+        statistics = SplitStatistics(dataset.card)
+        with ExitStack() as stack:
+            files = {name: stack.enter_context((unfinished / f"{name}.npy").open("wb")) for name in layout}
+            for name, (shape, dtype) in layout.items():
+                header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(files[name], header)
+            samples = _read_samples(dataset, ids, size)
+            for sample, small in bar(samples, total=len(ids), label=f"decoding {split}", unit="scene"):
+                statistics.add(sample)
+                for name, (_, dtype) in layout.items():
+                    files[name].write(small[name].astype(dtype).tobytes())
+        if problems := statistics.problems(split):
+            raise ValueError("\n".join(problems))
+        checksums = {name: _checksum(unfinished / f"{name}.npy") for name in layout}
+        (unfinished / "checksums.json").write_text(json.dumps(checksums))
+        unfinished.rename(finished)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    seconds = time.monotonic() - start
+    say(f"{dataset.card.name} {split}: decoded {len(ids)} scenes at {width}x{height} in {seconds:.0f} s")
+
+
+def _check_space(folder: Path, need: int) -> None:
+    if need > (free := shutil.disk_usage(folder).free):
+        raise OSError(
+            f"the decoded scenes need {need / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free; choose a "
+            "smaller size, fewer scenes with limit and scenes, or another folder with CRODINO_CACHE"
+        )
+
+
+def _read_samples(dataset: SceneDataset, ids: list[str], size: tuple[int, int]) -> Iterator[tuple[Sample, Sample]]:
+    """Yield every scene in order, as on disk and resized; a few threads read ahead."""
+
+    def read(scene_id: str) -> tuple[Sample, Sample]:
+        sample = dataset.read(scene_id)
+        check_sample(sample, dataset.card)
+        return sample, resize_sample(sample, size)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(ids), SCENES_AHEAD):
+            yield from pool.map(read, ids[start : start + SCENES_AHEAD])
+
+
 def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
-    """The scene at another (width, height), all sensors still aligned; the scene itself where it has that size."""
+    """Return the scene at another (width, height), all sensors still aligned; itself where it has that size."""
     if sample["label"].shape == size[::-1]:
         return sample
     small: Sample = {"id": sample["id"]}
@@ -97,74 +191,3 @@ def _mean_of_valid(image: np.ndarray, valid: np.ndarray, size: tuple[int, int]) 
 
 def _area_mean(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX))
-
-
-def _thinned(ids: list[str], count: int) -> list[str]:
-    """At most ``count`` of ``ids``, evenly spaced from first to last."""
-    if len(ids) <= count:
-        return ids
-    return [ids[index] for index in np.linspace(0, len(ids) - 1, count).round().astype(int)]
-
-
-def _layout(dataset: SceneDataset, count: int, size: tuple[int, int]) -> Layout:
-    """Entry -> shape and type of its array. All sensors are kept, so that rows with one sensor or two share a cache."""
-    width, height = size
-    layout: Layout = {"label": ((count, height, width), np.dtype(np.uint8))}
-    for name, sensor in dataset.card.sensors.items():
-        dtype = np.dtype(np.uint8 if name == "rgb" else np.float16)
-        layout[name] = ((count, sensor.channels, height, width), dtype)
-        if name != "rgb":
-            layout[f"{name}_valid"] = ((count, 1, height, width), np.dtype(bool))
-    return layout
-
-
-def _decode(dataset: SceneDataset, ids: list[str], size: tuple[int, int], folder: Path, layout: Layout, label: str):
-    """Decode the scenes of ``ids`` that are not decoded yet."""
-    start = time.monotonic()
-
-    def read(indices: Sequence[int]) -> Iterator[Sample]:
-        samples = _read_all(dataset, [ids[index] for index in indices], size)
-        yield from bar(samples, total=len(indices), label=label, unit="scene") if label else samples
-
-    count = fill_arrays(folder, layout, read)
-    if label:
-        say(f"{label}: decoded {count} scenes at {size[0]}x{size[1]} in {time.monotonic() - start:.0f} s")
-
-
-def _read_all(dataset: SceneDataset, ids: Iterable[str], size: tuple[int, int]) -> Iterator[Sample]:
-    """Scenes in order, read by a few threads a little ahead of where they are taken."""
-
-    def read(scene_id: str) -> Sample:
-        sample = dataset.read(scene_id)
-        check_sample(sample, dataset.card)
-        return checked_range(resize_sample(sample, size))
-
-    threads = os.cpu_count() or 1
-    pending: deque = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for scene_id in ids:
-                pending.append(pool.submit(read, scene_id))
-                if len(pending) > 4 * threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def checked_range(sample: Sample) -> Sample:
-    """The sample, whose values must fit the half precision they are kept in."""
-    checked = dict(sample)
-    for name, value in sample.items():
-        if not isinstance(value, np.ndarray) or value.dtype != np.float32:
-            continue
-        largest = np.abs(value).max()
-        if not largest < 1 << 16:
-            raise ValueError(
-                f"scene {sample['id']!r}: {name} holds {largest}, expected finite values below 65536; give the sensor "
-                "a scale to a unit such as m or degrees C"
-            )
-        if largest > LARGEST_HALF:  # as near to it as other values are to theirs: counts of 16 bits fit
-            checked[name] = value.clip(-LARGEST_HALF, LARGEST_HALF)
-    return checked

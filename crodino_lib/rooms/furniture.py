@@ -1,4 +1,4 @@
-"""Furniture, people and machines, built from boxes, balls, capsules and drums in metres."""
+"""Build furniture, people and machines from boxes, balls, capsules and drums, in metres."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Paint:
 
 @dataclass(frozen=True)
 class Part:
-    """One primitive of a scene, with what each sensor needs to know about its surface.
+    """One primitive of a scene, with the properties of its surface that each sensor measures.
 
     Attributes:
         kind: ``box`` (centre, half sizes), ``ball`` (centre), ``capsule`` and ``drum`` (two ends; round or flat).
@@ -58,14 +58,14 @@ class Palette:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, hue: float, chroma: float) -> Palette:
-        """Six colours around ``hue`` (in turns), of saturation up to ``chroma``."""
+        """Draw six colours around ``hue`` (in turns), of saturation up to ``chroma``."""
         hues = hue + rng.normal(0, 0.07, 6) + rng.choice([0, 0.5], 6, p=[0.85, 0.15])
         saturations = chroma * rng.uniform(0.5, 1, 6)
         values = rng.permutation(np.linspace(0.08, 0.8, 6))
         return cls(tuple(_hsv(*hsv) for hsv in zip(hues, saturations, values, strict=True)))
 
     def paint(self, rng: np.random.Generator) -> Paint:
-        """One of the colours, slightly lighter or darker."""
+        """Draw one of the colours, slightly lighter or darker."""
         colour = np.array(self.colours[rng.integers(len(self.colours))]) * rng.uniform(0.85, 1.15)
         return Paint(tuple(np.clip(colour, 0.02, 0.9)))
 
@@ -89,7 +89,7 @@ def place(parts: Iterable[Part], x: float, y: float, yaw: float, label: str, sit
 
 
 def _box(x, y, z, width, depth, height, paint: Paint, celsius: float) -> Part:
-    """A box that stands on height ``z`` with its middle at (x, y)."""
+    """Return a box that stands on height ``z`` with its middle at (x, y)."""
     return Part("box", (x, y, z + height / 2), (width / 2, depth / 2, height / 2), paint, celsius)
 
 
@@ -101,7 +101,7 @@ def _legs(width: float, depth: float, height: float, thick: float, paint: Paint,
 
 
 def table(rng: np.random.Generator, palette: Palette, celsius: float) -> list[Part]:
-    """A rectangular or a round table; its front looks to -y, like everything here."""
+    """Build a rectangular or a round table; its front faces -y, as all fronts here."""
     top, leg = palette.paint(rng), palette.paint(rng)
     height = rng.uniform(0.65, 0.8)
     if rng.random() < 0.4:
@@ -116,7 +116,7 @@ def table(rng: np.random.Generator, palette: Palette, celsius: float) -> list[Pa
 
 
 def seat(rng: np.random.Generator, palette: Palette, celsius: float) -> list[Part]:
-    """A chair or a sofa."""
+    """Build a chair or a sofa."""
     cover, frame = palette.paint(rng), palette.paint(rng)
     if rng.random() < 0.5:
         width, height, back = rng.uniform(0.42, 0.55), rng.uniform(0.42, 0.5), rng.uniform(0.45, 0.6)
@@ -135,7 +135,7 @@ def seat(rng: np.random.Generator, palette: Palette, celsius: float) -> list[Par
 
 
 def lamp(rng: np.random.Generator, palette: Palette, celsius: float, shade_c: float, glow: Vector) -> list[Part]:
-    """A floor lamp whose shade is warm, whether or not it shines."""
+    """Build a floor lamp whose shade is warm, whether or not it shines."""
     pole, shade = palette.paint(rng), palette.paint(rng)
     height, radius = rng.uniform(1.1, 1.5), rng.uniform(0.2, 0.28)
     return [
@@ -146,7 +146,7 @@ def lamp(rng: np.random.Generator, palette: Palette, celsius: float, shade_c: fl
 
 
 def box_furniture(rng: np.random.Generator, palette: Palette, body_c: float, front_c: float) -> list[Part]:
-    """A cabinet, or a machine in the same shape: a body with doors or a round hatch at its front."""
+    """Build a cabinet, or a machine of the same shape: a body with doors or a round hatch at its front."""
     body, front, knob = (palette.paint(rng) for _ in range(3))
     width, depth = rng.uniform(0.6, 0.95), rng.uniform(0.5, 0.65)
     height = rng.choice([rng.uniform(0.85, 1.0), rng.uniform(1.4, 1.9)])
@@ -163,7 +163,7 @@ def box_furniture(rng: np.random.Generator, palette: Palette, body_c: float, fro
 
 
 def figure(rng: np.random.Generator, palette: Palette, skin_c: float, clothes_c: float) -> list[Part]:
-    """A standing human shape: a person, or the statue of one in the same clothes."""
+    """Build a standing human shape: a person, or the statue of one in the same clothes."""
     skin = Paint(SKIN[rng.integers(len(SKIN))])
     shirt, trousers, hair = (palette.paint(rng) for _ in range(3))
     tall, stride = rng.uniform(1.55, 1.85), rng.uniform(0.07, 0.13)

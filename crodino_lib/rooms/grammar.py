@@ -1,4 +1,4 @@
-"""The scene grammar: from a seed to a room, everything in it, its camera and its factors."""
+"""Compose scenes: from a seed to a room, everything in it, its camera and its factors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ RADIUS_M = {"figure": 0.35, "box": 0.5, "table": 0.75, "seat": 0.7, "lamp": 0.3}
 
 
 def compose(seed: int, split: str, index: int) -> Scene:
-    """The scene with this number, the same wherever and with however many others it is asked for."""
+    """Return the scene with this number; it does not depend on how many others are composed."""
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     return _Composer(rng, night=split == "test_night" or rng.random() < NIGHT_SHARE).compose()
 
 
 class _Composer:
-    """Draws one scene; every draw comes from one generator in one order."""
+    """Draw one scene; every draw comes from one generator in one order."""
 
     def __init__(self, rng: np.random.Generator, night: bool):
         self.rng = rng
@@ -88,7 +88,7 @@ class _Composer:
         return self.sites
 
     def _light_paint(self) -> Paint:
-        """A palette colour washed out: rooms are painted lighter than things, in the same hues."""
+        """Return a pale palette colour: rooms are painted lighter than things, in the same hues."""
         colour = np.array(self.palette.paint(self.rng).colour)
         return Paint(tuple(0.35 * colour / colour.max() + 0.65 * self.rng.uniform(0.35, 0.95)))
 
@@ -113,7 +113,7 @@ class _Composer:
             self.scene.parts.append(Part("box", at, half, paint, celsius, label=label))
 
     def _on_wall(self, width: float) -> tuple[float, float, float] | None:
-        """(x, y, yaw) of a free stretch of a visible wall; None where ten draws found none."""
+        """Return (x, y, yaw) of a free stretch of a visible wall; None where ten draws find none."""
         for _ in range(10):
             name = self.rng.choice(["back", "left", "right"], p=[0.6, 0.2, 0.2])
             low, high = (0.1, self.size[0] - 0.1) if name == "back" else (2.6, self.size[1] - 0.1)
@@ -134,7 +134,7 @@ class _Composer:
         return None
 
     def _bearing(self, x: float, y: float) -> float:
-        """Angle between the camera's heading and a point of the plan, radians, without sign."""
+        """Return the angle between the camera's heading and a point of the plan, radians, without sign."""
         dx, dy = x - self.camera.position[0], y - self.camera.position[1]
         return abs((math.atan2(-dx, dy) - self.yaw + math.pi) % math.tau - math.pi)
 
@@ -164,7 +164,7 @@ class _Composer:
         self.scene.parts += furniture.place(parts, *at, label)
 
     def _contrasting(self, ground: Paint) -> Paint:
-        """A paint unlike ``ground``, checked in half of the cases."""
+        """Return a paint unlike ``ground``, checked in half of the cases."""
         paints = [self.palette.paint(self.rng) for _ in range(12)]
         away = np.array([np.abs(np.sqrt(p.colour) - np.sqrt(ground.colour)).max() for p in paints])
         chosen = paints[int(np.argmax(np.minimum(away, 0.25)))]  # the first that stands out, else the best
@@ -187,7 +187,7 @@ class _Composer:
         self._flat("rug", "floor", (0, 0, 0.0015), half, at, self._contrasting(self.floor), self.floor_c)
 
     def _flat(self, label, ground, centre, half, at, paint: Paint, celsius: float) -> None:
-        """Put a flat thing at the temperature of its ground, or by the toss of a coin leave its place blank."""
+        """Put a flat thing at the temperature of its ground, or leave its place blank, with even odds."""
         site, (x, y, yaw) = self._next_site(), at
         if self.rng.random() < 0.5:
             part = Part("box", centre, half, paint, celsius)
@@ -196,14 +196,14 @@ class _Composer:
             self.scene.blanks.append(Blank((x, y, centre[2]), half, yaw, ground, site))
 
     def _in_view(self, nearest: float, farthest: float, bearing: float) -> tuple[float, float]:
-        """A point of the plan within ``bearing`` of the camera's heading, ``nearest..farthest`` from the front wall."""
+        """Return a point within ``bearing`` of the camera's heading, ``nearest..farthest`` from the front wall."""
         y = self.rng.uniform(nearest, max(farthest, nearest))
         angle = self.yaw + self.rng.uniform(-bearing, bearing)
         x = self.camera.position[0] - math.tan(angle) * (y - self.camera.position[1])
         return float(np.clip(x, 0.6, self.size[0] - 0.6)), y
 
     def _clear(self, x: float, y: float, radius: float) -> bool:
-        """Whether a footprint touches nothing, and neither hides nor is hidden by another for more than a third."""
+        """Return whether a footprint touches nothing and overlaps no other by more than a third in the picture."""
         here = self.camera.position
         bearing, distance = math.atan2(here[0] - x, y - here[1]), math.hypot(x - here[0], y - here[1])
         for ox, oy, other, height in self.taken:
@@ -240,14 +240,14 @@ class _Composer:
         return (gap, y, math.pi / 2) if name == "left" else (width - gap, y, -math.pi / 2)
 
     def _furnish(self, kind: str) -> tuple[str, list[Part], int]:
-        """Label, parts and pair site of one standing thing; whether a figure or a box is warm is the toss of a coin."""
+        """Return label, parts and pair site of one standing thing; figures and boxes are warm with even odds."""
         rng, palette, near = self.rng, self.palette, self._near_ambient()
         if kind == "table":
             return "table", furniture.table(rng, palette, near), 0
         if kind == "seat":
             return "seat", furniture.seat(rng, palette, near), 0
         if kind == "lamp":
-            shade_c, shines = rng.uniform(32, 55), rng.random() < 0.5  # heat says nothing about light
+            shade_c, shines = rng.uniform(32, 55), rng.random() < 0.5  # heat is independent of light
             glow = tuple(self.light * 1.5) if shines else (0.0, 0.0, 0.0)
             return "lamp", furniture.lamp(rng, palette, near, shade_c, glow), 0
         warm, site = rng.random() < 0.5, self._next_site()

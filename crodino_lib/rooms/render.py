@@ -1,4 +1,4 @@
-"""Path-traced pictures of a scene, and what lies under every pixel."""
+"""Trace the light of a scene, and find the surface under every pixel."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ AMBIENT = 0.35  # radiance a white surface gets from all others: 8 traced bounce
 
 @dataclass
 class View:
-    """What the camera sees before any sensor spoils it; arrays are (H, W) unless said.
+    """The scene from the camera before any sensor adds noise; arrays are (H, W) unless said.
 
     Attributes:
         radiance: (H, W, 3) linear RGB.
         depth: metres along the viewing axis.
         celsius: surface temperature.
-        label: class index.
-        site: number of the pair object; 0 for none.
+        label: class index, uint8.
+        site: number of the pair object, uint8; 0 for none.
     """
 
     radiance: np.ndarray
@@ -57,8 +57,8 @@ def _assemble(scene: Scene, radiance: np.ndarray, distance: np.ndarray, part: np
     rays = scene.camera.rays(*_pixel_centres(width, height), height / width)
     depth = distance / np.linalg.norm(rays, axis=-1)
     points = scene.camera.position + depth[..., None] * rays
-    label = np.array([CLASSES.index(p.label) for p in scene.parts])[part]
-    site = np.array([p.site for p in scene.parts])[part]
+    label = np.array([CLASSES.index(p.label) for p in scene.parts], np.uint8)[part]
+    site = np.array([p.site for p in scene.parts], np.uint8)[part]
     for blank in scene.blanks:
         inside = _inside(points, blank.centre, blank.half, blank.yaw) & (label == CLASSES.index(blank.label))
         site[inside] = blank.site
@@ -76,7 +76,7 @@ def _pixel_centres(width: int, height: int, times: int = 1) -> tuple[np.ndarray,
 
 
 def _inside(points: np.ndarray, centre, half, yaw: float) -> np.ndarray:
-    """Whether world points lie in a turned box, thickened to 5 cm."""
+    """Return where world points lie in a turned box, thickened to 5 cm."""
     away = points - np.array(centre)
     along = away[..., 0] * math.cos(yaw) + away[..., 1] * math.sin(yaw)
     across = away[..., 1] * math.cos(yaw) - away[..., 0] * math.sin(yaw)
@@ -111,7 +111,7 @@ def _draw_ball(view: View, scene: Scene, ball: Ball) -> None:
 
 
 def _window(scene: Scene, to_centre: np.ndarray, radius: float, width: int, height: int) -> tuple[slice, slice]:
-    """Rows and columns that a ball may touch."""
+    """Return the rows and columns that a ball may touch."""
     across, down, ahead = (to_centre @ axis for axis in (scene.camera.right, scene.camera.down, scene.camera.forward))
     focal = width / 2 / math.tan(FIELD_OF_VIEW / 2)
     reach = 1.5 * focal * radius / ahead + 2
@@ -122,7 +122,7 @@ def _window(scene: Scene, to_centre: np.ndarray, radius: float, width: int, heig
 
 
 def _pooled(fine: np.ndarray) -> np.ndarray:
-    """Mean over the subpixels of every pixel."""
+    """Return the mean over the subpixels of every pixel."""
     height, width = fine.shape
     n = BALL_SUBPIXELS
     return fine.reshape(height // n, n, width // n, n).mean((1, 3))
@@ -186,12 +186,11 @@ def _shapes(mi: ModuleType, part: Part) -> list[dict]:
 
 
 def _lid(mi: ModuleType, end: Vector, other: Vector, radius: float) -> dict:
-    """A disk that closes a drum at ``end``, looking away from ``other``."""
+    """Return a disk that closes a drum at ``end``, facing away from ``other``."""
     away = np.array(end) - np.array(other)
     up = [1, 0, 0] if abs(away[2]) > abs(away[0]) else [0, 0, 1]
     looking = mi.ScalarTransform4f().look_at(origin=list(end), target=list(np.array(end) + away), up=up)
-    placed = looking.scale([radius, radius, 1])
-    return {"type": "disk", "to_world": placed}
+    return {"type": "disk", "to_world": looking.scale([radius, radius, 1])}
 
 
 def _surface(mi: ModuleType, part: Part) -> dict:

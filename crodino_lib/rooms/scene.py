@@ -1,9 +1,10 @@
-"""What a scene is: its classes and pairs, its camera, and everything the renderer and the sensors need."""
+"""Define classes, pairs, factors and the description of a scene that renderer and sensors work from."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,13 +15,40 @@ CLASSES = (
     *("lamp", "person", "statue", "small ball", "large ball"),
 )
 SPLITS = ("train", "val", "test", "test_night")
-PAIRS = {  # what only one sensor can tell apart: sensor, then the two classes
+PAIRS = {  # the one sensor that tells two classes apart, and the two classes
     "picture or wall": ("rgb", "picture", "wall"),
     "rug or floor": ("rgb", "rug", "floor"),
     "person or statue": ("thermal", "person", "statue"),
     "appliance or cabinet": ("thermal", "appliance", "cabinet"),
     "near small or far large ball": ("depth", "small ball", "large ball"),
 }
+
+
+class Factor(NamedTuple):
+    """A recorded generative factor: its column, ``shared`` or the sensor it is private to, and what it is."""
+
+    name: str
+    carried: str
+    description: str
+
+
+FACTORS = (
+    Factor("room_width_m", "shared", "width of the room, metres"),
+    Factor("room_depth_m", "shared", "depth of the room, metres"),
+    Factor("camera_height_m", "shared", "height of the camera above the floor, metres"),
+    Factor("camera_yaw_deg", "shared", "heading of the camera, degrees to the left of the back wall's middle"),
+    Factor("object_count", "shared", "things standing on the floor"),
+    Factor("night", "rgb", "1 at night"),
+    Factor("light_level", "rgb", "radiance of the light, relative"),
+    Factor("light_warmth", "rgb", "colour of the light, -1 blue to 1 red"),
+    Factor("palette_hue_x", "rgb", "cosine of the palette's hue"),
+    Factor("palette_hue_y", "rgb", "sine of the palette's hue"),
+    Factor("palette_chroma", "rgb", "saturation of the palette"),
+    Factor("depth_noise", "depth", "noise at 1 m, metres"),
+    Factor("depth_holes", "depth", "share of pixels lost to blobs"),
+    Factor("ambient_c", "thermal", "temperature of the room, degrees C"),
+    Factor("thermal_drift_c", "thermal", "drift of the thermal sensor at the corners, degrees C"),
+)
 FIELD_OF_VIEW = math.radians(72)  # horizontal
 
 
@@ -64,7 +92,7 @@ class Ball:
 
 @dataclass(frozen=True)
 class Blank:
-    """A place on a wall or the floor where a picture or a rug might be and is not: the other half of its pair."""
+    """An empty place for a picture on a wall or a rug on the floor: the other class of the pair."""
 
     centre: Vector
     half: Vector

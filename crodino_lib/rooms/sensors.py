@@ -1,4 +1,4 @@
-"""Three cameras: what each makes of the same view, with its own faults."""
+"""Three cameras that measure the same view, each with its own faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NETD_C = 0.15  # noise of the thermal sensor, degrees C
 
 
 def photograph(view: View, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """uint8 (3, H, W): photons, partly corrected exposure and white balance, sRGB."""
+    """Return uint8 (H, W, 3): photons, partly corrected exposure and white balance, sRGB."""
     electrons = np.maximum(view.radiance * FULL_WELL, 0)
     noisy = electrons + rng.normal(0, 1, electrons.shape) * np.sqrt(electrons + READ_NOISE**2)
     tint = scene.light / scene.light.mean()
@@ -23,11 +23,11 @@ def photograph(view: View, scene: Scene, rng: np.random.Generator) -> np.ndarray
     exposure = (0.25 / np.maximum(linear.mean(), 1e-4)) ** 0.6 * np.exp(rng.normal(0, 0.1))
     linear = np.clip(linear * exposure, 0, 1)
     srgb = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.moveaxis(np.round(srgb * 255).astype(np.uint8), -1, 0)
+    return np.round(srgb * 255).astype(np.uint8)
 
 
 def measure_depth(view: View, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """uint16 (1, H, W) in millimetres, 0 where invalid: noise grows with z^2; edges, glass and blobs drop out."""
+    """Return uint16 (H, W) in millimetres, 0 where invalid: noise grows with z^2; edges, glass and blobs drop out."""
     z = view.depth
     measured = z + rng.normal(0, 1, z.shape) * scene.factors["depth_noise"] * z**2
     bend = np.abs(ndimage.laplace(1 / z)) * z > 0.08  # 1 / z is linear across a plane, however oblique
@@ -35,13 +35,13 @@ def measure_depth(view: View, scene: Scene, rng: np.random.Generator) -> np.ndar
     holes = blobs > np.quantile(blobs, 1 - scene.factors["depth_holes"])
     holes |= bend & (rng.random(z.shape) < 0.6)
     holes |= (view.label == CLASSES.index("window")) & (rng.random(z.shape) < 0.4)
-    return np.where(holes, 0, np.clip(np.round(measured * 1000), 0, 65535)).astype(np.uint16)[None]
+    return np.where(holes, 0, np.clip(np.round(measured * 1000), 0, 65535)).astype(np.uint16)
 
 
 def measure_heat(view: View, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """int16 (1, H, W) in hundredths of a degree C: lens blur, sensor noise, and a drift that grows to the corners."""
+    """Return uint16 (H, W) in hundredths of a degree above -100 C: lens blur, noise, drift towards the corners."""
     height, width = view.celsius.shape
     blurred = ndimage.gaussian_filter(view.celsius, LENS_BLUR * width, mode="nearest")
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     drifted = blurred + scene.factors["thermal_drift_c"] * (x**2 + y**2) / 2
-    return np.round((drifted + rng.normal(0, NETD_C, drifted.shape)) * 100).astype(np.int16)[None]
+    return (np.round((drifted + rng.normal(0, NETD_C, drifted.shape)) * 100) + 10000).astype(np.uint16)

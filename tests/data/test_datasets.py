@@ -7,7 +7,7 @@ from miniatures import kp, mfnet, midair, potsdam, pst900
 
 from crodino_lib.augment import augment
 from crodino_lib.config import DataConfig, RunConfig
-from crodino_lib.data.registry import DATASETS
+from crodino_lib.data.registry import DATASETS, open_dataset
 from crodino_lib.data.sample import RGB, check_sample
 from crodino_lib.data.scene_cache import load_scenes
 from crodino_lib.methods.registry import build_method
@@ -39,7 +39,7 @@ def config(request, tmp_path) -> DataConfig:
 
 @pytest.fixture
 def dataset(config):
-    return DATASETS[config.dataset].open(config, progress=False)
+    return open_dataset(config)
 
 
 def test_a_dataset_keeps_what_every_dataset_promises(config, dataset):
@@ -53,11 +53,11 @@ def test_a_dataset_keeps_what_every_dataset_promises(config, dataset):
     ids = [scene_id for split in ("train", "val", "test") for scene_id in dataset.ids(split)]
     assert len(ids) == len(set(ids)) >= 3
     check_sample(dataset.read(ids[0]), card)
-    again = DATASETS[config.dataset].open(config, progress=False)
+    again = open_dataset(config)
     assert again.fingerprint() == dataset.fingerprint()
     assert [i for split in ("train", "val", "test") for i in again.ids(split)] == ids
     for split in card.splits:
-        scenes = load_scenes(dataset, split, config, tuple(card.sensors), progress=False)
+        scenes = load_scenes(dataset, split, config, tuple(card.sensors))
         assert len(scenes) == len(scenes.ids) > 0
         assert set(scenes.images) == set(card.sensors)
         assert all(image.shape[-2:] == (32, 48) for image in scenes.images.values())
@@ -72,15 +72,15 @@ def test_a_dataset_keeps_what_every_dataset_promises(config, dataset):
 @pytest.mark.parametrize("name", [name for name, entry in DATASETS.items() if entry.needs_root])
 def test_a_dataset_on_disk_asks_for_its_root(name, tmp_path):
     with pytest.raises(ValueError, match=f"{name}.*needs root"):
-        DATASETS[name].open(DataConfig(dataset=name))
+        open_dataset(DataConfig(dataset=name))
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        DATASETS[name].open(DataConfig(dataset=name, root=str(tmp_path / "nowhere")))
+        open_dataset(DataConfig(dataset=name, root=str(tmp_path / "nowhere")))
 
 
 def test_a_row_of_two_sensors_trains_on_it(config, dataset):
     """One step of CroDiNo-KD on whatever the sensors are called, and finite gradients."""
     sensors = tuple(dataset.card.sensors)[:2]
-    scenes = load_scenes(dataset, "train", config, sensors, progress=False)
+    scenes = load_scenes(dataset, "train", config, sensors)
     method = build_method(RunConfig(method="crodino-kd", sensors=sensors, data=config), dataset.card).train()
     batch = augment(scenes, [0, 1], dataset.card, sensors, "decoupled", seeded(0, "test"), torch.device("cpu"))
     terms = method.training_step(batch, 0.5)

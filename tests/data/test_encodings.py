@@ -180,7 +180,7 @@ def test_batches_hold_what_the_card_promises_and_the_cache_holds_metres(mini, se
     config = DataConfig(dataset="folder", root=str(mini), size="32x32", **settings)
     dataset = open_folder(config)
     card = encoded(dataset.card, config)
-    scenes = load_scenes(dataset, "train", config, ("rgb", "depth"), progress=False)
+    scenes = load_scenes(dataset, "train", config, ("rgb", "depth"))
     assert scenes.images["depth"].shape[1] == 1
     device, generator = torch.device("cpu"), torch.Generator().manual_seed(0)
     augmented = augment(scenes, [0, 1], card, ("rgb", "depth"), "paired", generator, device)

@@ -270,7 +270,7 @@ def test_scenes_of_sun_may_differ_in_size_and_come_out_equally_large(tmp_path):
     assert dataset.card.native_size in ((60, 44), (48, 36))
     for size in ("32x32", "native"):
         config = DataConfig(dataset="folder", root=str(tmp_path), size=size, options={"preset": "dformer-sunrgbd"})
-        scenes = load_scenes(dataset, "train", config, ("rgb", "depth"), progress=False)
+        scenes = load_scenes(dataset, "train", config, ("rgb", "depth"))
         width, height = config.pixels(dataset.card.native_size)
         assert scenes.labels.shape == (len(scenes.ids), height, width)
 

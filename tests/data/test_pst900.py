@@ -77,7 +77,7 @@ def test_16_bits_survive(written):
 def test_the_largest_count_fits_half_precision(root):
     put(root / f"test/thermal_raw/{SCENE}.png", np.full((HEIGHT, WIDTH), 65535, np.uint16))
     dataset, config = load_npz(root, thermal="raw"), DataConfig(dataset="pst900", root=str(root), size="32x32")
-    scenes = load_scenes(dataset, "test", config, ("rgb", "thermal"), progress=False)
+    scenes = load_scenes(dataset, "test", config, ("rgb", "thermal"))
     assert (scenes.images["thermal"][scenes.ids.index(SCENE)] == 65504).all()
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from crodino_lib.rooms import furniture
-from crodino_lib.rooms.factors import FACTORS
 from crodino_lib.rooms.grammar import compose
-from crodino_lib.rooms.scene import CLASSES, PAIRS, SPLITS
+from crodino_lib.rooms.scene import CLASSES, FACTORS, PAIRS, SPLITS
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-import json
+"""A split in memory: which scenes, how they are resized, and that the cache gives them back or not at all."""
+
 import shutil
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from crodino_lib.config import DataConfig, cache_dir
-from crodino_lib.data import cache
-from crodino_lib.data import scene_cache as memory
+from crodino_lib.data import scene_cache
 from crodino_lib.data.folder import open_folder
 from crodino_lib.data.scene_cache import load_scenes, resize_sample
 
@@ -23,7 +22,7 @@ def config(root, **settings) -> DataConfig:
 
 def load(root, split="train", sensors=SENSORS, **settings):
     chosen = config(root, **settings)
-    return load_scenes(open_folder(chosen), split, chosen, sensors, progress=False)
+    return load_scenes(open_folder(chosen), split, chosen, sensors)
 
 
 def files() -> dict:
@@ -34,8 +33,8 @@ def files() -> dict:
 def counted(monkeypatch):
     """Counts the scenes that are decoded."""
     calls = []
-    original = memory.resize_sample
-    monkeypatch.setattr(memory, "resize_sample", lambda sample, size: calls.append(1) or original(sample, size))
+    original = scene_cache.resize_sample
+    monkeypatch.setattr(scene_cache, "resize_sample", lambda sample, size: calls.append(1) or original(sample, size))
     return calls
 
 
@@ -54,7 +53,7 @@ def test_a_split_is_held_in_the_types_that_training_expects(mini):
     assert count == len(scenes.ids) > 2
     assert scenes.images["rgb"].shape == (count, 3, 32, 32)
     assert scenes.images["rgb"].dtype == np.uint8
-    assert scenes.images["depth"].dtype == np.float16
+    assert scenes.images["depth"].dtype == np.float32
     assert scenes.valid["depth"].shape == (count, 1, 32, 32)
     assert scenes.valid["depth"].dtype == bool
     assert scenes.labels.shape == (count, 32, 32)
@@ -68,7 +67,7 @@ def test_scenes_are_in_the_order_of_their_ids_and_equal_what_is_on_disk(mini):
     for index, scene_id in enumerate(scenes.ids):
         small = resize_sample(dataset.read(scene_id), (32, 32))
         np.testing.assert_array_equal(scenes.images["rgb"][index], small["rgb"])
-        np.testing.assert_array_equal(scenes.images["depth"][index], small["depth"].astype(np.float16))
+        np.testing.assert_array_equal(scenes.images["depth"][index], small["depth"])
         np.testing.assert_array_equal(scenes.labels[index], small["label"])
 
 
@@ -171,7 +170,7 @@ def test_factors_are_those_of_the_scenes_held(mini):
     dataset = open_folder(chosen)
     ids = dataset.ids("train")
     dataset.factors = lambda split: pd.DataFrame({"light": range(len(ids))}, index=ids)
-    scenes = load_scenes(dataset, "train", chosen, SENSORS, progress=False)
+    scenes = load_scenes(dataset, "train", chosen, SENSORS)
     assert scenes.factors["light"].tolist() == [0, len(ids) - 1]
 
 
@@ -188,143 +187,81 @@ def test_the_cache_equals_a_fresh_read_and_decodes_nothing(mini, counted):
     fresh = load(mini)
     assert len(counted) == len(fresh)
     assert_equal(fresh, load(mini))
+    one = load(mini, sensors=("depth",))  # one sensor uses the cache of two
+    assert set(one.images) == {"depth"}
+    np.testing.assert_array_equal(one.images["depth"], fresh.images["depth"])
     assert len(counted) == len(fresh)
 
 
-def test_one_sensor_uses_the_cache_of_two(mini, counted):
-    both, before = load(mini), len(counted)
-    one = load(mini, sensors=("depth",))
-    assert set(one.images) == {"depth"}
-    np.testing.assert_array_equal(one.images["depth"], both.images["depth"])
-    assert len(counted) == before
-
-
-@pytest.mark.parametrize("settings", [{"size": "48x32"}, {"limit": True, "scenes": (2, 1, 1)}, {"split": "val"}])
-def test_other_sizes_limits_and_splits_are_decoded_anew(mini, counted, settings):
+def test_other_sizes_files_and_training_versions_are_decoded_anew(mini, counted, monkeypatch):
+    count = len(load(mini))
+    load(mini, size="48x32")
+    assert len(counted) == 2 * count
+    (mini / "Depth/0001.png").write_bytes((mini / "Depth/0002.png").read_bytes())
     load(mini)
-    before = len(counted)
-    other = load(mini, **settings)
-    assert len(counted) == before + len(other)
+    assert len(counted) == 3 * count
+    monkeypatch.setattr(scene_cache, "TRAINING_VERSION", -1)
     load(mini)
-    assert len(counted) == before + len(other)
+    assert len(counted) == 4 * count
 
 
-def test_a_changed_file_is_decoded_anew(mini, save):
-    first = load(mini)
-    save(mini / f"Label/{first.ids[0]}.png", np.ones((40, 48), np.uint8))
-    assert (load(mini).labels[0] == 0).all()
-
-
-@pytest.mark.parametrize("damage", ["removed", "truncated", "empty", "foreign shape", "foreign type", "pickle"])
-def test_a_damaged_cache_is_rebuilt(mini, counted, damage):
+@pytest.mark.parametrize("damage", ["removed", "truncated", "empty", "one bit", "no checksums"])
+def test_a_damaged_cache_is_decoded_anew(mini, counted, damage):
     fresh = load(mini)
     copy = {name: array.copy() for name, array in fresh.images.items()}
     path = next(path for path in files() if path.name == "depth.npy")
+    content = path.read_bytes()
     if damage == "removed":
         path.unlink()
-    elif damage == "truncated":
-        path.write_bytes(path.read_bytes()[:-100])
-    elif damage == "empty":
-        path.write_bytes(b"")
-    elif damage == "foreign shape":
-        np.save(path, np.zeros((len(fresh), 1, 16, 32), np.float16))
-    elif damage == "foreign type":
-        np.save(path, np.zeros((len(fresh), 1, 32, 32), np.float32))
+    elif damage == "no checksums":
+        (path.parent / "checksums.json").write_text("{")
     else:
-        np.save(path, np.array([object()]), allow_pickle=True)
-    counted.clear()
+        flipped = content[:-100] + bytes([content[-100] ^ 1]) + content[-99:]
+        path.write_bytes({"truncated": content[:-100], "empty": b"", "one bit": flipped}[damage])
     again = load(mini)
-    assert len(counted) == len(fresh)
+    assert len(counted) == 2 * len(fresh)
     for name, array in copy.items():
         np.testing.assert_array_equal(again.images[name], array)
 
 
-def test_an_interrupted_build_goes_on_and_ends_the_same(mini, monkeypatch, counted):
-    monkeypatch.setattr(cache, "SCENES_PER_FLUSH", 3)
+def test_an_interrupted_decoding_leaves_nothing_that_could_be_believed(mini, monkeypatch):
     whole = load(mini)
-    folder = next(iter(files())).parent
-    shutil.rmtree(folder)
-    counted.clear()
-    replaced, seen = memory.resize_sample, []
+    shutil.rmtree(cache_dir())
+    resize, resized = scene_cache.resize_sample, []
 
     def dying(sample, size):
-        seen.append(sample["id"])
+        resized.append(sample["id"])
         if sample["id"] == whole.ids[7]:
             raise KeyboardInterrupt
-        return replaced(sample, size)
+        return resize(sample, size)
 
-    monkeypatch.setattr(memory, "resize_sample", dying)
+    monkeypatch.setattr(scene_cache, "resize_sample", dying)
     with pytest.raises(KeyboardInterrupt):
         load(mini)
-    assert not files()  # nothing that could be believed
-    monkeypatch.setattr(memory, "resize_sample", replaced)
-    counted.clear()
+    assert not files()
+    monkeypatch.setattr(scene_cache, "resize_sample", resize)
     assert_equal(load(mini), whole)
-    assert len(counted) == len(whole) - 6  # two flushes of three scenes were kept
-    assert not list(folder.glob("*.part"))
-
-
-@pytest.mark.parametrize("damage", ["removed", "foreign shape", "no array"])
-def test_half_an_array_that_cannot_be_gone_on_with_is_begun_anew(mini, damage):
-    whole = load(mini)
-    folder = next(iter(files())).parent
-    for path in [*folder.glob("*.npy")]:
-        shutil.copy(path, path.with_suffix(".part"))  # the arrays held here stay mapped to the file
-        path.unlink()
-    np.save(folder / "done.npy", np.ones(len(whole), bool))
-    (folder / "done.npy").rename(folder / "done.part")
-    if damage == "removed":
-        (folder / "depth.part").unlink()
-    elif damage == "foreign shape":
-        np.save(folder / "x.npy", np.zeros((2, 1, 32, 32), np.float16))
-        (folder / "x.npy").rename(folder / "depth.part")
-    else:
-        (folder / "depth.part").write_bytes(b"half")
-    assert_equal(load(mini), whole)
-
-
-def test_a_changed_byte_of_the_cache_is_noticed(mini, counted):
-    whole = load(mini)
-    path = next(path for path in files() if path.name == "rgb.npy")
-    with path.open("r+b") as file:
-        file.seek(-100, 2)
-        byte = file.read(1)
-        file.seek(-100, 2)
-        file.write(bytes([byte[0] ^ 1]))
-    counted.clear()
-    again = load(mini)
-    assert len(counted) == len(whole)
-    assert_equal(again, load(mini))
 
 
 def test_the_ends_of_a_large_file_are_checked_and_blocks_between(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(cache, "BLOCKS", 4)
+    monkeypatch.setattr(scene_cache, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(scene_cache, "BLOCKS", 4)
     path = tmp_path / "large"
     content = np.random.default_rng(0).integers(0, 256, 6400, dtype=np.uint8)
     path.write_bytes(content.tobytes())
-    whole = cache.checksum(path)
+    whole = scene_cache._checksum(path)
     for place, noticed in ((0, True), (6399, True), (2112, True), (1000, False)):
         changed = content.copy()
         changed[place] ^= 1
         path.write_bytes(changed.tobytes())
-        assert (cache.checksum(path) != whole) == noticed, place
+        assert (scene_cache._checksum(path) != whole) == noticed, place
 
 
-def test_two_processes_build_it_once(mini):
-    chosen = config(mini)
-    code = (
-        "import sys, json; from crodino_lib.config import DataConfig; from crodino_lib.data.folder import open_folder;"
-        "from crodino_lib.data.scene_cache import load_scenes; c = DataConfig.parse(json.loads(sys.argv[1]));"
-        "s = load_scenes(open_folder(c), 'train', c, ('rgb', 'depth')); print(int(s.images['rgb'].sum()))"
-    )
-    settings = chosen.model_dump(include={"dataset", "root", "size"})
-    command = [sys.executable, "-c", code, json.dumps(settings)]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert sorted("decoded" in text for text in told) == [False, True]
-    assert len({text.split()[-1] for text in told} | {str(int(load(mini).images["rgb"].sum()))}) == 1
+def test_two_that_load_at_once_decode_once(mini, counted):
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(load, [mini, mini])
+    assert len(counted) == len(one)
+    assert_equal(one, other)
 
 
 def test_writing_to_the_arrays_never_reaches_the_cache(mini):
@@ -336,17 +273,35 @@ def test_writing_to_the_arrays_never_reaches_the_cache(mini):
     assert again.images["rgb"].any()
 
 
+def test_one_line_says_what_was_decoded(mini, capsys):
+    load(mini, "test")
+    load(mini, "test")
+    assert capsys.readouterr().out.count("mini test: decoded 3 scenes at 32x32") == 1
+
+
 # -- what is refused
 
 
-def test_a_scene_that_breaks_the_contract_stops_the_build(mini):
+def refuse(mini, error, match, change):
+    """Loading stops with ``error`` where ``change`` is made to every sample, and nothing is cached."""
     chosen = config(mini)
     dataset = open_folder(chosen)
     read = dataset.read
-    dataset.read = lambda scene_id: {**read(scene_id), "label": np.full((40, 48), 9)}
-    with pytest.raises(ValueError, match=r"label holds \[9\]"):
-        load_scenes(dataset, "train", chosen, SENSORS, progress=False)
+    dataset.read = lambda scene_id: {**(sample := read(scene_id)), **change(sample)}
+    with pytest.raises(error, match=match):
+        load_scenes(dataset, "train", chosen, SENSORS)
     assert not files()
+
+
+def test_a_scene_that_breaks_the_contract_is_refused(mini):
+    refuse(mini, ValueError, r"label holds \[9\]", lambda sample: {"label": np.full((40, 48), 9)})
+    infinite = np.full((1, 40, 48), np.inf, np.float32)
+    refuse(mini, ValueError, r"depth holds values that are not finite", lambda sample: {"depth": infinite})
+
+
+def test_all_reasons_against_training_on_a_split_are_named(mini):
+    wrong = lambda sample: {"depth": 1000 * sample["depth"], "label": np.full((40, 48), 255)}  # noqa: E731
+    refuse(mini, ValueError, r"(?s)train: no pixel has a label.*train: depth has a mean of .*scale = 0.001", wrong)
 
 
 def test_a_damaged_picture_is_named_and_nothing_is_cached(mini):
@@ -354,26 +309,12 @@ def test_a_damaged_picture_is_named_and_nothing_is_cached(mini):
     dataset = open_folder(config(mini))
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ValueError, match=r"Depth/0003\.png"):
-        load_scenes(dataset, "train", config(mini), SENSORS, progress=False)
-    assert not [path for path in (cache_dir() / "decoded").rglob("*.*") if path.name != ".lock"]
+        load_scenes(dataset, "train", config(mini), SENSORS)
+    assert not files()
 
 
-def test_values_beyond_half_precision_are_refused(mini):
-    toml = mini / "dataset.toml"
-    toml.write_text(toml.read_text().replace("scale = 0.001", "scale = 100.0"))
-    with pytest.raises(ValueError, match=r"depth holds .*65536.*scale"):
-        load(mini)
-
-
-def test_too_small_a_disk_is_said_before_anything_is_decoded(mini, monkeypatch, counted):
+def test_too_small_a_disk_is_noticed_before_anything_is_decoded(mini, monkeypatch, counted):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(OSError, match=r"need .* GB in .*CRODINO_CACHE"):
         load(mini)
     assert not counted
-
-
-def test_progress_says_what_was_decoded(mini, capsys):
-    chosen = config(mini)
-    load_scenes(open_folder(chosen), "test", chosen, SENSORS)
-    load_scenes(open_folder(chosen), "test", chosen, SENSORS)
-    assert capsys.readouterr().out.count("mini test: decoded 3 scenes at 32x32") == 1

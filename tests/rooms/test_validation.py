@@ -1,4 +1,4 @@
-"""The two tables that verify the dataset, against datasets whose answer is known."""
+"""The two tables that verify the dataset, on datasets whose result is known."""
 
 from types import SimpleNamespace
 
@@ -6,12 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crodino_lib.rooms import factors
-from crodino_lib.rooms.factors import Factor, truth_table
-from crodino_lib.rooms.pairs import pair_separability
-from crodino_lib.rooms.scene import CLASSES, PAIRS
+from crodino_lib.rooms import validation
+from crodino_lib.rooms.scene import CLASSES, PAIRS, Factor
+from crodino_lib.rooms.validation import pair_separability, truth_table
 
 SENSORS = ("rgb", "depth", "thermal")
+
+
+@pytest.fixture(autouse=True)
+def _small_forests(monkeypatch):
+    for name in ("ExtraTreesClassifier", "ExtraTreesRegressor"):
+        forest = getattr(validation, name)
+        monkeypatch.setattr(validation, name, lambda _, f=forest, **settings: f(20, **{**settings, "n_jobs": 1}))
 
 
 class Squares:
@@ -50,11 +56,11 @@ class Squares:
 
 
 def test_a_pair_is_told_apart_by_the_one_sensor_that_sees_it():
-    table = pair_separability(Squares({"train": 25, "test": 40}))
+    table = pair_separability(Squares({"train": 20, "test": 40}))
     assert len(table) == len(PAIRS) * len(SENSORS)
     assert table.loc[table["decisive"], "balanced_accuracy"].min() > 0.95
     assert table.loc[~table["decisive"], "balanced_accuracy"].max() < 0.75
-    assert (table["n_train"] == 25).all()
+    assert (table["n_train"] == 20).all()
     assert (table["n_test"] == 40).all()
 
 
@@ -76,13 +82,14 @@ class Levels(Squares):
         depth, thermal = near + 0.5 * rng.normal(size=(1, 48, 64)), noise * rng.normal(size=(1, 48, 64))
         valid = rng.random((1, 48, 64)) < 0.8
         rgb = rng.integers(256, size=(3, 48, 64)).astype(np.uint8)
-        return {"rgb": rgb, "depth": depth * valid, "depth_valid": valid, "thermal": thermal, "thermal_valid": valid}
+        masks = {"depth_valid": valid, "thermal_valid": valid, "label": np.zeros((48, 64), int)}
+        return {"rgb": rgb, "depth": depth * valid, "thermal": thermal} | masks
 
 
 def test_the_truth_table_finds_each_factor_where_it_was_put_and_nowhere_else(monkeypatch):
     listed = (Factor("near", "depth", ""), Factor("noise", "thermal", ""), Factor("hidden", "shared", ""))
-    monkeypatch.setattr(factors, "FACTORS", listed)
-    table = truth_table(Levels({"train": 50, "test": 40})).set_index(["factor", "sensor"])
+    monkeypatch.setattr(validation, "FACTORS", listed)
+    table = truth_table(Levels({"train": 40, "test": 40})).set_index(["factor", "sensor"])
     assert table.loc[("near", "depth"), "r2"] > 0.8
     assert table.loc[("noise", "thermal"), "r2"] > 0.8
     assert {cell for cell, carried in table["carries"].items() if carried} == {("near", "depth"), ("noise", "thermal")}
