@@ -9,7 +9,7 @@ from crodino_lib.augment import augment
 from crodino_lib.config import DataConfig, RunConfig
 from crodino_lib.data.registry import DATASETS, open_dataset
 from crodino_lib.data.sample import RGB, check_sample
-from crodino_lib.data.scene_cache import load_scenes
+from crodino_lib.data.scene_cache import load_scenes, resize_sample
 from crodino_lib.methods.registry import build_method
 from crodino_lib.train import seeded
 
@@ -67,6 +67,16 @@ def test_a_dataset_keeps_what_every_dataset_promises(config, dataset):
         )
         assert set(np.unique(scenes.labels)) <= {*range(len(card.classes)), 255}
         assert scenes.factors is None or list(scenes.factors.index) == scenes.ids
+
+
+def test_no_sensor_loses_a_thousandth_of_its_deviation_in_the_cache(config, dataset):
+    for split in dataset.card.splits:
+        scenes = load_scenes(dataset, split, config, tuple(dataset.card.sensors))
+        for index, scene_id in enumerate(scenes.ids):
+            small = resize_sample(dataset.read(scene_id), (48, 32))
+            for name, sensor in dataset.card.sensors.items():
+                lost = np.abs(small[name].astype(np.float64) - scenes.images[name][index]).max()
+                assert lost <= min(sensor.std) / 1000
 
 
 @pytest.mark.parametrize("name", [name for name, entry in DATASETS.items() if entry.needs_root])

@@ -74,11 +74,11 @@ def test_16_bits_survive(written):
     assert dataset.card.sensors["depth"].unit == "m (presumed)"
 
 
-def test_the_largest_count_fits_half_precision(root):
+def test_counts_of_sixteen_bits_are_cached_exactly(root):
     put(root / f"test/thermal_raw/{SCENE}.png", np.full((HEIGHT, WIDTH), 65535, np.uint16))
     dataset, config = load_npz(root, thermal="raw"), DataConfig(dataset="pst900", root=str(root), size="32x32")
     scenes = load_scenes(dataset, "test", config, ("rgb", "thermal"))
-    assert (scenes.images["thermal"][scenes.ids.index(SCENE)] == 65504).all()
+    assert (scenes.images["thermal"][scenes.ids.index(SCENE)] == 65535).all()
 
 
 def test_colours_are_red_green_blue_and_white(written):

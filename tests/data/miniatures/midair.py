@@ -28,7 +28,7 @@ def rgb(number: int, frame: int) -> np.ndarray:
 
 def depth(number: int, frame: int) -> np.ndarray:
     """Metres, float16: grow downwards and to the right from 1 m, differ between frames."""
-    return (1 + 4 * ROWS + 0.25 * COLUMNS + number % 7 + 0.1 * frame).astype(np.float16)
+    return (1 + 5 * ROWS + 0.25 * COLUMNS + number % 7 + 0.1 * frame).astype(np.float16)
 
 
 def segmentation(number: int, frame: int) -> np.ndarray:
