@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.figures.base import (
@@ -96,9 +96,7 @@ def training_curves(histories: Mapping[str, pd.DataFrame]) -> StudyFigure:
         losses.set(title=title, ylabel="loss term")
         if (history[terms] > 0).all(axis=None):
             losses.set_yscale("log")
-            losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            losses.yaxis.set_major_formatter("{x:g}")
-            losses.yaxis.set_minor_formatter(NullFormatter())
+            losses.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter="")
         scores.set(ylabel="validation mIoU (%)", ylim=(0, None))
         for ax in (losses, scores):
             ax.set_xlabel("epoch")

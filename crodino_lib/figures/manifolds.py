@@ -97,23 +97,28 @@ def _panels(
             ax.set_axis_off()
         for ax, (_, row) in zip(places, line.iterrows(), strict=False):
             here, seen = (points[(points[names] == row[names]).all(axis=1)] for names in (keys, window))
-            _scatter(ax, here, seen, points, card, 2 if row[POINTS] > 300 else 6)
+            _scatter(ax, here, seen, card, 2 if row[POINTS] > 300 else 6)
             _describe(ax, row[keys], row, _fidelity(row))
     _legend(figure, points, card, columns=6 if width == "column" else 12)
     return figure
 
 
+def _shuffled(points: pd.DataFrame) -> pd.DataFrame:
+    """Shuffle rows, equal numbers of them alike, so that no sensor covers the other."""
+    return points.sample(frac=1, random_state=0)
+
+
 def _scatter(
-    ax: Axes, here: pd.DataFrame, window: pd.DataFrame, points: pd.DataFrame, card: DatasetCard, size: float
+    ax: Axes, here: pd.DataFrame, window: pd.DataFrame, card: DatasetCard, size: float
 ) -> PathCollection | None:
-    """Draw points, shuffled so that no sensor covers the other, where all points of ``window`` would fit."""
+    """Draw points where all points of ``window`` would fit."""
     ax.spines[:].set(visible=True, color="0.7")
     ax.set(xticks=[], yticks=[])
-    if window.empty or here.empty:
+    if here.empty:
         return None
     sns.scatterplot(
-        here.sample(frac=1, random_state=0), x="x", y="y", hue="name", palette=class_colours(card), style="sensor",
-        markers={sensor: marker for sensor, (_, marker) in sensor_styles(points["sensor"]).items()},
+        _shuffled(here), x="x", y="y", hue="name", palette=class_colours(card), style="sensor",
+        markers={sensor: marker for sensor, (_, marker) in sensor_styles(window["sensor"]).items()},
         s=size, alpha=0.75, linewidth=0, legend=False, rasterized=True, ax=ax,
     )  # fmt: skip
     margin = 0.04 * np.ptp(window[["x", "y"]].to_numpy(), axis=0)
@@ -194,14 +199,10 @@ class _MovingPanel:
     """Show one block: its points are drawn once, then moved."""
 
     def __init__(self, ax: Axes, points: pd.DataFrame, table: pd.DataFrame, half: str, card: DatasetCard):
-        self.ax, self.rows, here = (
-            ax,
-            table[table[HALF] == half].set_index(EPOCH, drop=False),
-            points[points[HALF] == half],
-        )
-        frames = {epoch: frame.sample(frac=1, random_state=0) for epoch, frame in here.groupby(EPOCH)}  # as drawn
-        self.places = {epoch: frame[["x", "y"]].to_numpy() for epoch, frame in frames.items()}
-        self.dots = _scatter(ax, here[here[EPOCH] == min(frames)], here, points, card, 9)
+        self.ax, self.rows = ax, table[table[HALF] == half].set_index(EPOCH, drop=False)
+        here = points[points[HALF] == half]
+        self.places = {epoch: _shuffled(frame)[["x", "y"]].to_numpy() for epoch, frame in here.groupby(EPOCH)}
+        self.dots = _scatter(ax, here[here[EPOCH] == min(self.places)], here, card, 9)
 
     def show(self, epoch: int, following: int, way: float) -> None:
         """Move the points the fraction ``way`` from one epoch to the next."""
