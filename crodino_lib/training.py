@@ -63,6 +63,9 @@ class Training:
         history: one row per epoch.
         best: student -> ``miou``, ``weights`` and ``epoch`` of its best epoch.
         peak: most bytes of memory held.
+        batch_size: scenes per step.
+        steps_per_epoch: whole batches of the training split.
+        total_steps: steps of the run.
     """
 
     method: Method
@@ -82,20 +85,10 @@ class Training:
 
     SAVED = ("step", "seconds", "precision", "sums", "history", "best", "peak")
 
-    @property
-    def batch_size(self) -> int:
-        """Scenes per step."""
-        return min(self.config.train.batch_size, len(self.scenes))
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches of the training split."""
-        return len(self.scenes) // self.batch_size
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the run."""
-        return self.config.train.epochs * self.steps_per_epoch
+    def __post_init__(self):
+        self.batch_size = min(self.config.train.batch_size, len(self.scenes))
+        self.steps_per_epoch = len(self.scenes) // self.batch_size
+        self.total_steps = self.config.train.epochs * self.steps_per_epoch
 
     @property
     def epoch(self) -> int:

@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 from unittest import mock
@@ -48,27 +47,14 @@ class Tail:
             self.onward.flush()
 
 
-@dataclass(frozen=True)
 class Executed:
-    """An executed copy of a notebook: ``<stem>.ipynb`` and ``<stem>.html`` in ``folder``."""
+    """An executed copy of a notebook: ``<stem>.ipynb``, its page, and a stamp with the hash of all it was made from."""
 
-    source: Path
-    folder: Path
-
-    @property
-    def notebook(self) -> Path:
-        """The executed copy."""
-        return self.folder / self.source.name
-
-    @property
-    def html(self) -> Path:
-        """The executed copy as a page."""
-        return self.notebook.with_suffix(".html")
-
-    @property
-    def stamp(self) -> Path:
-        """File with the hash of everything the copy was made from."""
-        return self.folder / f".{self.source.stem}.json"
+    def __init__(self, source: Path, folder: Path):
+        self.source, self.folder = source, folder
+        self.notebook = folder / source.name
+        self.html = self.notebook.with_suffix(".html")
+        self.stamp = folder / f".{source.stem}.json"
 
     def is_current(self, key: str) -> bool:
         """Return whether the copy was made from exactly what ``key`` is the hash of."""
