@@ -260,17 +260,12 @@ def _latents(options: argparse.Namespace) -> None:
 def _explore(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from crodino_lib.explorer.explore import explored
-    from crodino_lib.explorer.page import write_page
-    from crodino_lib.explorer.payload import payload
+    from crodino_lib.explorer import explore, write_page
 
     analysis, models = _models(options)
-    study = analysis.study
-    runs, pictures = explored(analysis, models, n=options.points)
-    pictures.save(study.folder / "figures", "explorer_manifolds")
-    data = payload(f"{study.config.name}, {analysis.split}", study.card, study.scenes[analysis.split], runs)
-    page = write_page(data, Path(options.out or study.folder / "explorer.html").expanduser())
-    print(f"{page.stat().st_size / 1e6:.1f} MB: {page}")
+    explorer = explore(analysis, models, n=options.points)
+    page = write_page(explorer, Path(options.out or analysis.study.folder / "explorer.html").expanduser())
+    print(f"{len(explorer.points)} points, {page.stat().st_size / 1e6:.1f} MB: {page}")
 
 
 def _inspect(options: argparse.Namespace) -> int:

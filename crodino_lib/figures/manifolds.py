@@ -98,7 +98,7 @@ def _panels(
         for ax, (_, row) in zip(places, line.iterrows(), strict=False):
             here, seen = (points[(points[names] == row[names]).all(axis=1)] for names in (keys, window))
             _scatter(ax, here, seen, card, 2 if row[POINTS] > 300 else 6)
-            _describe(ax, row[keys], row, _fidelity(row))
+            _describe(ax, row[keys], row, fidelity(row))
     _legend(figure, points, card, columns=6 if width == "column" else 12)
     return figure
 
@@ -139,7 +139,7 @@ def _describe(ax: Axes, title: pd.Series, row: pd.Series, numbers: str) -> None:
     ax.set_xlabel(numbers, fontsize=5.8, visible=True)  # seaborn hides it where there are no ticks
 
 
-def _fidelity(row: pd.Series) -> str:
+def fidelity(row: pd.Series) -> str:
     """Return three lines of numbers that tell how far to believe a panel."""
     if not row[POINTS]:
         return BLANK
@@ -213,4 +213,4 @@ class _MovingPanel:
             self.dots.set_offsets(start if end is None else (1 - eased) * start + eased * end)
         row = self.rows.loc[epoch]
         title = row[[HALF, EPOCH]] if not way else pd.Series({HALF: row[HALF], EPOCH: f"{epoch} → {following}"})
-        _describe(self.ax, title, row, BLANK if way else _fidelity(row))
+        _describe(self.ax, title, row, BLANK if way else fidelity(row))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import product
 from types import SimpleNamespace
 
 import joblib
@@ -17,7 +18,7 @@ from crodino_lib.analysis.latent_analysis import Laboratory
 from crodino_lib.analysis.null_models import NULLS
 from crodino_lib.analysis.trained_models import find_models
 from crodino_lib.config import AnalysisConfig, ModelConfig, RunConfig, StudyConfig, TrainConfig
-from crodino_lib.explorer.explore import UNTRAINED, explored
+from crodino_lib.explorer import collect
 from crodino_lib.study.runs import fetch_run
 from crodino_lib.study.study import Study
 
@@ -150,14 +151,13 @@ def test_the_factor_matrix_has_a_column_per_block_and_the_nulls_beside(table):
 
 def test_the_explorer_shows_every_model_and_an_untrained_one(study, toy_scenes):
     laboratory = Laboratory(study, budget=LITTLE)
-    runs, pictures = explored(laboratory, find_models(study, ["crodino-kd"]), seeds=[0], n=80)
-    assert [run.name for run in runs] == ["crodino-kd seed 0", f"crodino-kd seed 0, {UNTRAINED}"]
-    assert {(cloud.block, cloud.embedding) for cloud in runs[0].clouds} == {
-        (half, embedding) for half in ("shared", "private") for embedding in ("UMAP", "PCA")
-    }
-    assert runs[0].predictions["rgb"].shape == toy_scenes.labels.shape
-    assert runs[1].predictions == {}
-    assert len(runs[0].rows) == pictures.counts["taken"].sum()
+    models = find_models(study, ["crodino-kd"])
+    _, _, _, _, points, clouds, captions, predictions = collect(laboratory, models, seeds=[0], n=80)
+    names = [models[0].name, f"{models[0].name}, untrained"]
+    assert set(clouds) == set(captions) == set(product(names, ("shared", "private"), ("UMAP", "PCA")))
+    assert all(cloud.shape == (len(points), 2) for cloud in clouds.values())
+    assert predictions["crodino-kd seed 0", "rgb"].shape == toy_scenes.labels.shape
+    assert {model for model, _ in predictions} == {names[0]}
 
 
 def test_pictures_are_fitted_once_and_kept_with_the_run(study, monkeypatch):

@@ -1,0 +1,334 @@
+"""Explore latent spaces by hand: select points and see the regions behind them, as a page or in a notebook.
+
+``explore`` draws both blocks of a model side by side from one Bokeh data source, so that what is selected in one block
+is selected in the other. ``write_page`` writes the drawing as one HTML file that needs no network.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import torch
+from bokeh import models as bk
+from bokeh.embed import file_html
+from bokeh.layouts import column, gridplot, row
+from bokeh.palettes import Cividis256
+from bokeh.plotting import figure
+from bokeh.resources import INLINE
+from bokeh.transform import factor_mark
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from crodino_lib.analysis.latent_analysis import Laboratory
+from crodino_lib.analysis.manifold import same_regions
+from crodino_lib.analysis.pictures import pictures
+from crodino_lib.analysis.probes import class_errors
+from crodino_lib.analysis.trained_models import TrainedModel
+from crodino_lib.augment import plain
+from crodino_lib.data.sample import DatasetCard, Scenes
+from crodino_lib.evaluate import confusion_per_image
+from crodino_lib.figures.base import MISSING_COLOUR, SENSOR_COLOURS, SPARE_STYLES, class_colours, printed, sensor_styles
+from crodino_lib.figures.image_grids import COLOUR_MAPS
+from crodino_lib.figures.manifolds import NEIGHBOURS, fidelity
+from crodino_lib.io import atomic_write, bar
+from crodino_lib.methods.base import upsample
+
+BLOCKS = ("shared", "private")
+ERROR, CORRECT = "probe error", "correct pixels"  # of a model, 0..1; the first is measured in each block
+LEVEL_COLOURS = (*SENSOR_COLOURS.values(), *(colour for colour, _ in SPARE_STYLES[:3]))
+UNKNOWN = "#9a9a9a"  # colour of points without a value
+MARKERS = dict(
+    zip("o^sDvPX", ("circle", "triangle", "square", "diamond", "inverted_triangle", "hex", "star"), strict=True)
+)
+SYMBOLS = dict(zip(MARKERS, "●▲■◆▼⬢★", strict=True))  # the same in text
+TABLE = ("name", "sensor", "image", *(f"{ERROR} {block}" for block in BLOCKS), CORRECT, "value")
+TITLES = {f"{ERROR} {block}": f"error {block}" for block in BLOCKS}
+TITLES |= {"name": "class", "image": "scene", CORRECT: "correct", "value": "colour"}
+PLOT = {
+    "tools": "box_select,lasso_select,tap,pan,wheel_zoom,reset",
+    "active_drag": "box_select",
+    "tooltips": [("class", "@name"), ("sensor", "@sensor"), ("scene", "@image")],
+    "aspect_ratio": 1,
+}
+WIDE = {"sizing_mode": "stretch_width"}
+HINT = (
+    "<p>Drag over a cloud to select regions, by box or by lasso; shift adds to the selection, Escape clears it.</p>"
+    "<p>Selected regions are shown here as each sensor saw them, with the truth and the predictions.</p>"
+)
+PAGE = """{% block preamble %}
+    <meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';
+      style-src 'unsafe-inline'; img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'">
+    <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
+{% endblock %}"""  # the browser itself refuses every request of the page
+RAMP = f"linear-gradient(to right, {', '.join(Cividis256[::32])})"
+HERE = Path(__file__)
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """Linked clouds of points; show it as a cell's last expression and read ``selection`` in the next cell.
+
+    Attributes:
+        title: of the page.
+        points: those of ``draw``, with ``correct pixels MODEL`` (share of the region, 0..1) and ``factor/NAME``.
+        source: the points in the browser; set ``source.selected.indices`` to select from Python.
+        layout: everything that is shown.
+
+    Explained in notebook 07.
+    """
+
+    title: str
+    points: pd.DataFrame
+    source: bk.ColumnDataSource
+    layout: bk.LayoutDOM
+
+    @property
+    def selection(self) -> pd.DataFrame:
+        """Return the rows of ``points`` that are selected in the browser."""
+        return self.points.iloc[self.source.selected.indices]
+
+    def _ipython_display_(self) -> None:
+        from bokeh.io import output_notebook  # these three only where there is a notebook
+        from IPython.display import display
+        from jupyter_bokeh import BokehModel
+
+        output_notebook(INLINE, hide_banner=True)
+        display(BokehModel(self.layout))
+
+
+def explore(
+    analysis: Laboratory, models: Iterable[TrainedModel], seeds: Iterable[int] = range(5), n: int = 4000
+) -> Explorer:
+    """Draw models of a study, and the first one's network before training beside them.
+
+    Args:
+        analysis: gives latents and embeddings.
+        models: of its study; all are shown on the same regions.
+        seeds: of UMAP; the median fit is shown.
+        n: most points of a cloud, all sensors together.
+    """
+    return draw(*collect(analysis, list(models), list(seeds), n))
+
+
+def write_page(explorer: Explorer, path: Path) -> Path:
+    """Write the explorer as one file that opens from disk and asks for nothing; return ``path``."""
+    page = file_html(explorer.layout, INLINE, explorer.title, template=PAGE)
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return Path(path)
+
+
+def collect(analysis: Laboratory, models: Sequence[TrainedModel], seeds: Sequence[int], n: int) -> tuple:
+    """Gather the arguments of ``draw`` from the analysis of a study; arguments as ``explore``."""
+    study, split, card = analysis.study, analysis.split, analysis.study.card
+    wanted = {model.name: (model, True) for model in models} | {f"{models[0].name}, untrained": (models[0], False)}
+    fitted = pictures(analysis, wanted, seeds, n)
+    latents = {name: analysis.latents(*which)["region"] for name, which in wanted.items()}
+    latents, _ = same_regions(latents, n, analysis.budget.seed)
+    points = next(iter(latents.values())).stacked(BLOCKS[0])[1]
+    points = points[[name for name in points if not name.startswith("factor/")]]
+    for name, found in bar(latents.items(), label="explorer", unit="model"):
+        for block in BLOCKS:
+            vectors = [found.blocks[f"{sensor}/{block}"] for sensor in found.sensors]
+            errors = [class_errors(part, found.classes, found.images).clip(0, 1) for part in vectors]
+            points[f"{ERROR} {name}/{block}"] = np.concatenate(errors)
+    keys, scenes = ["model", "half", "embedding"], study.scenes[split]
+    clouds = {key: cloud[["x", "y"]].to_numpy() for key, cloud in fitted.points.groupby(keys, sort=False)}
+    fits = {tuple(fit[keys]): fit for _, fit in fitted.table.iterrows()}
+    captions = {
+        key: f"{fit['points']} points: {fidelity(fit)}" if fit["points"] else fit["says"] for key, fit in fits.items()
+    }
+    note = NEIGHBOURS.format(k=fitted.table["k"].max())
+    students = {(m.name, sensor): student for m in models for sensor, student in analysis.students(m).items()}
+    predictions = {key: _class_maps(student, key[1], scenes, card) for key, student in students.items()}
+    return f"{study.config.name}, {split}", note, card, scenes, points, clouds, captions, predictions
+
+
+@torch.inference_mode()
+def _class_maps(student: torch.nn.Module, sensor: str, scenes: Scenes, card: DatasetCard) -> np.ndarray:
+    """Return the class maps (images, H, W) uint8 of a student, for unaugmented scenes."""
+    maps = []
+    for indices in np.array_split(np.arange(len(scenes)), -(-len(scenes) // 16)):
+        seen = plain(scenes, indices.tolist(), card, (sensor,), torch.device("cpu")).images[sensor]
+        maps.append(upsample(student(seen).logits, seen).argmax(dim=1).byte().numpy())
+    return np.concatenate(maps)
+
+
+def draw(
+    title: str,
+    note: str,
+    card: DatasetCard,
+    scenes: Scenes,
+    points: pd.DataFrame,
+    clouds: dict[tuple[str, str, str], np.ndarray],
+    captions: dict[tuple[str, str, str], str],
+    predictions: dict[tuple[str, str], np.ndarray],
+) -> Explorer:
+    """Lay out the explorer; every model has the same points.
+
+    Args:
+        title: its heading.
+        note: shown below the clouds, such as what the captions measure.
+        card: of the dataset.
+        scenes: the split that the models looked at; points can be coloured by its factors.
+        points: one row per region and sensor: ``image``, ``name`` (of the class), ``sensor``, ``left``, ``top``,
+            ``right``, ``bottom`` (box in pixels) and ``probe error MODEL/BLOCK``, 0..1.
+        clouds: (model, block, embedding) -> (points, 2) float; a block that has collapsed has none.
+        captions: (model, block, embedding) -> how far the cloud can be believed, or why there is none.
+        predictions: (model, sensor) -> (images, H, W) uint8 class maps, in the order of the scenes.
+    """
+    order = np.random.default_rng(0).permutation(len(points))  # or the last sensor would lie on top of the others
+    points = points.iloc[order].reset_index(drop=True)
+    points["scene"] = pd.Index(scenes.ids).get_indexer(points["image"])
+    models, embeddings = (list(dict.fromkeys(key[place] for key in captions)) for place in (0, 2))
+    sensors = [sensor for sensor in scenes.images if sensor in set(points["sensor"])]
+    points = points.assign(**{f"{CORRECT} {model}": np.nan for model in models})
+    for (model, sensor), predicted in predictions.items():
+        own, recall = points["sensor"] == sensor, _recalls(predicted, scenes.labels, len(card.classes))
+        label = pd.Index(card.classes).get_indexer(points["name"][own])
+        points.loc[own, f"{CORRECT} {model}"] = recall[points["scene"][own], label]
+    for name, values in {} if scenes.factors is None else scenes.factors.iloc[points["scene"]].items():
+        text = values.astype(str).where(values.notna(), "no value")
+        points[f"factor/{name}"] = (pd.to_numeric(values) if values.dtype.kind in "iuf" else text).to_numpy()
+    small = points.astype({name: np.float32 for name in points.select_dtypes("float")})
+    source = bk.ColumnDataSource({name: values.to_numpy() for name, values in small.items()})
+    for key in captions:
+        cloud = clouds.get(key, np.full((len(points), 2), np.nan))[order]
+        cloud = (cloud - (cloud.max(axis=0) + cloud.min(axis=0)) / 2) / (np.ptp(cloud, axis=0).max() or 1.0)
+        for axis, values in zip("xy", cloud.T.astype(np.float32), strict=True):
+            source.data[f"{axis} {'/'.join(key)}"] = values
+    colourings = _colourings(points, card, sensors)
+    clouds_of = [f"{models[0]}/{block}/{embeddings[0]}" for block in BLOCKS]
+    texts = {"/".join(key): f"<small>{escape(caption)}</small>" for key, caption in captions.items()}
+    mappers, legends = ({name: pair[place] for name, pair in colourings.items()} for place in (0, 1))
+
+    options = {"model": models, "embedding": embeddings, "colour": [(name, _title(name)) for name in colourings]}
+    options["show"] = ["everything", *sensors, *(name for name in card.classes if name in set(points["name"]))]
+    menus = {
+        name: bk.Select(title=name, options=choices, value="name" if name == "colour" else choices[0], width=180)
+        for name, choices in options.items()
+    }
+    licence = f"This page must not be passed on: it holds pictures of {card.title}, whose licence forbids it."
+    licence = f"<p class='licence'>{escape(licence)}</p>" if card.licensed else ""
+    heading = _words(f"<h1>{escape(title)}</h1><small>{escape(card.title)}</small>{licence}")
+    legend, panel, below = _words(legends["name"]), _words(HINT), [_words(texts[cloud]) for cloud in clouds_of]
+    panel.styles = {"overflow-y": "auto", "max-height": "560px", "flex": "1 1 360px"}
+    kept, plots, renderers = bk.IndexFilter(indices=list(range(len(points)))), [], []
+    styles = sensor_styles(sensors)
+    mark = factor_mark("sensor", [MARKERS[styles[sensor][1]] for sensor in sensors], sensors)
+    look = {
+        "nonselection_alpha": 0.1,
+        "selection_line_color": "black",
+        "marker": mark,
+        "size": 7,
+        "line_color": "#00000066",
+        "line_width": 0.5,
+    }
+    for block, cloud in zip(BLOCKS, clouds_of, strict=True):
+        plot = figure(title=f"{block} block", **PLOT, **WIDE)
+        plot.x_range, plot.y_range = bk.Range1d(-0.54, 0.54), bk.Range1d(-0.54, 0.54)
+        plot.axis.visible, plot.grid.visible = False, False
+        fill, view = {"field": "name", "transform": mappers["name"]}, bk.CDSView(filter=kept)
+        renderers.append(plot.scatter(f"x {cloud}", f"y {cloud}", source=source, view=view, fill_color=fill, **look))
+        plots.append(plot)
+    table = bk.DataTable(
+        source=bk.ColumnDataSource({name: [] for name in TABLE}),
+        columns=[bk.TableColumn(field=name, title=_title(name)) for name in TABLE],
+        **{"height": 240, "index_position": None, "reorderable": False, **WIDE},
+    )
+    models_of_it = {"source": source, "renderers": renderers, "kept": kept, "table": table.source, "legend": legend}
+    texts_of_it = {"panel": panel, "captions": below, "mappers": mappers, "legends": legends, "texts": texts}
+    names = {"hint": HINT, "blocks": BLOCKS, "sensors": sensors, "error": ERROR, "correct": CORRECT, "columns": TABLE}
+    names |= {"sprites": _sprites(scenes, card, sensors, predictions), "size": scenes.labels.shape[:0:-1]}
+    script = bk.CustomJS.from_file(HERE.with_suffix(".js"), **menus, **models_of_it, **texts_of_it, **names)
+    for menu in menus.values():
+        menu.js_on_change("value", script)
+    source.selected.js_on_change("indices", script)
+
+    wrap = {"styles": {"flex-wrap": "wrap"}, **WIDE}
+    left = column(
+        gridplot([plots], **WIDE),
+        row(*below, **WIDE),
+        _words(f"<small>{escape(note)}</small>"),
+        styles={"flex": "1.4 1 560px"},
+        **WIDE,
+    )
+    sheets = [heading, row(*menus.values(), **wrap), legend, row(left, panel, **wrap), table]
+    return Explorer(title, points, source, column(*sheets, styles={"background": "#fff", "padding": "10px"}, **WIDE))
+
+
+def _words(text: str) -> bk.Div:
+    return bk.Div(
+        text=text,
+        stylesheets=[bk.InlineStyleSheet(css=HERE.with_suffix(".css").read_text())],
+        disable_math=True,
+        **WIDE,
+    )
+
+
+def _title(name: str) -> str:
+    return TITLES.get(name) or printed(name.removeprefix("factor/"))
+
+
+def _recalls(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return (images, classes): the share of every class's pixels that is predicted right."""
+    counts = confusion_per_image(torch.from_numpy(predicted).long(), torch.from_numpy(labels).long(), classes).numpy()
+    return np.diagonal(counts, axis1=1, axis2=2) / np.maximum(counts.sum(axis=2), 1)
+
+
+def _colourings(points: pd.DataFrame, card: DatasetCard, sensors: Sequence[str]) -> dict[str, tuple]:
+    """Return what points can be coloured by -> (colour mapper, legend as HTML)."""
+    styles = sensor_styles(sensors)
+    fixed = {"name": class_colours(card), "sensor": {sensor: styles[sensor][0] for sensor in sensors}}
+    key = "".join(f"<span>{SYMBOLS[styles[sensor][1]]} {escape(sensor)}</span>" for sensor in sensors)
+    colourings = {}
+    for name in ["name", "sensor", ERROR, CORRECT, *(name for name in points if name.startswith("factor/"))]:
+        if name in (ERROR, CORRECT) or points[name].dtype.kind in "iuf":
+            low, high = (0, 1) if name in (ERROR, CORRECT) else (float(points[name].min()), float(points[name].max()))
+            mapper = bk.LinearColorMapper(palette=Cividis256, low=low, high=high, nan_color=UNKNOWN)
+            entries = [(RAMP, f"{low:.3g} to {high:.3g}", ""), (UNKNOWN, "no value", "")]
+        else:
+            counts = points[name].value_counts()
+            levels = [level for level in counts.index if level != "no value"]
+            colours = fixed.get(name) or dict(zip(levels, LEVEL_COLOURS, strict=False))
+            colours = {level: to_hex(colour) for level, colour in colours.items() if level in counts}
+            mapper = bk.CategoricalColorMapper(factors=list(colours), palette=list(colours.values()), nan_color=UNKNOWN)
+            entries = [(colour, level, counts[level]) for level, colour in colours.items()]
+            if rest := counts.sum() - counts[list(colours)].sum():
+                entries.append((UNKNOWN, "other or no value", rest))
+        shown = (f"<span><i style='background: {c}'></i>{escape(t)} <small>{n}</small></span>" for c, t, n in entries)
+        colourings[name] = mapper, f"<div class='legend'>{key}<b>{escape(_title(name))}</b>{''.join(shown)}</div>"
+    return colourings
+
+
+def _sprites(scenes: Scenes, card: DatasetCard, sensors: Sequence[str], predictions: dict) -> dict[str, list[str]]:
+    """Return sensor, ``truth`` or ``SENSOR MODEL`` -> a data URL per scene; colours span the middle 98 % of values."""
+    palette = np.full((256, 3), MISSING_COLOUR)
+    palette[: len(card.palette)] = list(class_colours(card).values())
+    maps = {"truth": scenes.labels} | {f"{sensor} {model}": said for (model, sensor), said in predictions.items()}
+    sprites = {name: [_webp(palette[labels], lossless=True) for labels in maps[name]] for name in maps}
+    for sensor in sensors:
+        images = scenes.images[sensor].transpose(0, 2, 3, 1).astype(np.float32)
+        valid = scenes.valid[sensor].transpose(0, 2, 3, 1) if sensor in scenes.valid else np.True_
+        known = images[np.broadcast_to(valid, images.shape)]
+        low, high = (0, 255) if sensor == "rgb" or not known.size else np.percentile(known, (1, 99))
+        colours = np.clip((images - low) / max(high - low, 1e-6), 0, 1)
+        if images.shape[-1] == 1:  # three channels are colours already, such as normals
+            colours = mpl.colormaps[COLOUR_MAPS.get(sensor, "cividis")](colours[..., 0])[..., :3]
+        sprites[sensor] = [_webp(image, quality=82) for image in np.where(valid, colours, MISSING_COLOUR)]
+    return sprites
+
+
+def _webp(colours: np.ndarray, **settings: object) -> str:
+    """Return (H, W, 3) colours, 0..1, as a data URL."""
+    file = io.BytesIO()
+    Image.fromarray(np.rint(255 * colours).astype(np.uint8)).save(file, "webp", **settings)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

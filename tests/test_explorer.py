@@ -1,0 +1,309 @@
+"""The explorer as data, as a reader meets it in a browser, and in JupyterLab."""
+
+import base64
+import dataclasses
+import io
+import json
+import pickle
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from crodino_lib.data.sample import IGNORE
+from crodino_lib.explorer import draw, write_page
+
+MODELS, SENSORS = ("trained", "trained, untrained"), ("rgb", "depth")
+EVIL = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
+NOTEBOOK = """
+import crodino_lib
+import pickle
+from crodino_lib.explorer import draw
+explorer = draw(**pickle.load(open("toy.pkl", "rb")))
+explorer
+"""
+
+
+def toy(scenes, card):
+    """Arguments of ``draw``: in the shared block class 0 lies on the left, in the private block rgb does."""
+    generator, rows = np.random.default_rng(2), []
+    for image, labels in zip(scenes.ids, scenes.labels, strict=True):
+        for label in np.setdiff1d(labels, [IGNORE]):
+            y, x = np.nonzero(labels == label)
+            rows.append((image, card.classes[label], x.min(), y.min(), x.max() + 1, y.max() + 1))
+    rows = pd.DataFrame(rows, columns=["image", "name", "left", "top", "right", "bottom"])
+    points = pd.concat([rows.assign(sensor=sensor) for sensor in SENSORS], ignore_index=True)
+    clouds = {}
+    for model in MODELS:
+        for block, right in (("shared", points["name"] != card.classes[0]), ("private", points["sensor"] == "depth")):
+            points[f"probe error {model}/{block}"] = generator.random(len(points))
+            for embedding in ("UMAP", "PCA"):
+                clouds[model, block, embedding] = generator.random((len(points), 2)) + np.outer(3.0 * right, [1, 0])
+    maps = {(MODELS[0], sensor): generator.integers(4, size=scenes.labels.shape).astype(np.uint8) for sensor in SENSORS}
+    captions = {key: f"{' of '.join(key)}: trustworthiness 0.91" for key in clouds}
+    arguments = {
+        "title": "Toy",
+        "note": "T is trustworthiness.",
+        "card": card,
+        "scenes": scenes,
+        "points": points,
+        "clouds": clouds,
+    }
+    return arguments | {"captions": captions, "predictions": maps}
+
+
+@pytest.fixture(scope="module")
+def arguments(toy_scenes, toy_card):
+    factors = toy_scenes.factors.assign(place=["hall", "attic", None, "hall"] * 4)
+    return toy(dataclasses.replace(toy_scenes, factors=factors), toy_card)
+
+
+@pytest.fixture(scope="module")
+def explorer(arguments):
+    return draw(**arguments)
+
+
+def script_of(explorer):
+    return explorer.source.selected.js_property_callbacks["change:indices"][0].args
+
+
+def test_every_cloud_keeps_its_shape_and_its_order(explorer, arguments):
+    points = arguments["points"]
+    order = points.reset_index().merge(explorer.points, on=["image", "name", "sensor"])["index"].argsort()
+    assert sorted(order) == list(range(len(points)))
+    by_key = explorer.points.assign(place=range(len(points))).set_index(["image", "name", "sensor"])["place"]
+    place = by_key.loc[list(points[["image", "name", "sensor"]].itertuples(index=False))].to_numpy()
+    for key, cloud in arguments["clouds"].items():
+        x, y = (explorer.source.data[f"{axis} {'/'.join(key)}"][place] for axis in "xy")
+        assert np.corrcoef(x, cloud[:, 0])[0, 1] == pytest.approx(1)
+        assert np.ptp(x) / np.ptp(y) == pytest.approx(np.ptp(cloud[:, 0]) / np.ptp(cloud[:, 1]), rel=1e-4)
+        assert max(abs(x).max(), abs(y).max()) == pytest.approx(0.5)
+
+
+def test_the_selection_is_the_rows_behind_the_points(explorer):
+    explorer.source.selected.indices = [5, 2]
+    table = explorer.selection
+    assert table.index.tolist() == [5, 2]
+    assert table["name"].tolist() == [explorer.source.data["name"][5], explorer.source.data["name"][2]]
+    assert {"sensor", "image", "factor/place", "probe error trained/shared", "correct pixels trained"} <= set(table)
+    explorer.source.selected.indices = []
+    assert explorer.selection.groupby(["sensor", "name"]).size().empty
+
+
+def test_correct_pixels_are_counted_in_the_region_alone(explorer, arguments):
+    scenes, card = arguments["scenes"], arguments["card"]
+    for _, point in explorer.points.sample(12, random_state=0).iterrows():
+        scene = scenes.ids.index(point["image"])
+        region = scenes.labels[scene] == card.classes.index(point["name"])
+        said = arguments["predictions"]["trained", point["sensor"]][scene]
+        right = np.mean(said[region] == card.classes.index(point["name"]))
+        assert point["correct pixels trained"] == pytest.approx(right)
+    assert explorer.points["correct pixels trained, untrained"].isna().all()
+
+
+def test_every_scene_is_a_picture_once_per_sensor_truth_and_prediction(explorer, arguments):
+    scenes, sprites = arguments["scenes"], script_of(explorer)["sprites"]
+    assert set(sprites) == {"rgb", "depth", "truth", "rgb trained", "depth trained"}
+    palette = np.full((256, 3), 224)
+    palette[:4] = arguments["card"].palette
+    for name, labels in {"truth": scenes.labels, "rgb trained": arguments["predictions"]["trained", "rgb"]}.items():
+        seen = [np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))) for url in sprites[name]]
+        np.testing.assert_array_equal(np.stack(seen), palette[labels])
+    assert explorer.points["scene"].tolist() == [scenes.ids.index(image) for image in explorer.points["image"]]
+
+
+def test_every_colouring_has_a_legend_in_the_colours_of_its_points(explorer):
+    script = script_of(explorer)
+    mapper, legend = script["mappers"]["name"], script["legends"]["name"]
+    assert dict(zip(mapper.factors, mapper.palette, strict=True))["box"] == "#c85000"
+    assert "#c85000" in legend
+    assert "box" in legend
+    assert script["mappers"]["factor/place"].factors == ["hall", "attic"]  # the most frequent first
+    assert "other or no value" in script["legends"]["factor/place"]
+    assert script["mappers"]["factor/room_width_m"].high == pytest.approx(explorer.points["factor/room_width_m"].max())
+
+
+def test_a_block_that_has_collapsed_has_a_reason_and_no_points(arguments):
+    key = (MODELS[0], "private", "PCA")
+    clouds = {name: cloud for name, cloud in arguments["clouds"].items() if name != key}
+    explorer = draw(**arguments | {"clouds": clouds, "captions": arguments["captions"] | {key: "Nothing to draw"}})
+    assert np.isnan(explorer.source.data["x trained/private/PCA"]).all()
+    assert "Nothing to draw" in script_of(explorer)["texts"]["trained/private/PCA"]
+
+
+def test_a_page_of_licensed_pictures_says_so(arguments, tmp_path):
+    for licensed in (False, True):
+        card = dataclasses.replace(arguments["card"], licensed=licensed)
+        page = write_page(draw(**arguments | {"card": card}), tmp_path / "page.html").read_text()
+        assert ("must not be passed on" in page) == licensed
+
+
+def test_a_page_of_seventy_scenes_and_four_thousand_points_stays_small(arguments, tmp_path):
+    scenes, generator = arguments["scenes"], np.random.default_rng(0)
+    taken = np.arange(70) % len(scenes)
+    images = {name: stack[taken].repeat(2, axis=2).repeat(2, axis=3) for name, stack in scenes.images.items()}
+    images["rgb"] = (images["rgb"] ^ generator.integers(16, size=images["rgb"].shape)).astype(np.uint8)
+    many = dataclasses.replace(
+        scenes,
+        images=images,
+        valid={name: stack[taken].repeat(2, axis=2).repeat(2, axis=3) for name, stack in scenes.valid.items()},
+        labels=scenes.labels[taken].repeat(2, axis=1).repeat(2, axis=2),
+        ids=[f"{i:04d}" for i in range(70)],
+        factors=pd.DataFrame(generator.random((70, 20))).add_prefix("factor"),
+    )
+    larger = toy(many, arguments["card"])
+    times = -(-4000 // len(larger["points"]))
+    larger["points"] = pd.concat([larger["points"]] * times, ignore_index=True)
+    larger["clouds"] = {key: np.concatenate([cloud] * times) for key, cloud in larger["clouds"].items()}
+    page = write_page(draw(**larger), tmp_path / "page.html")
+    assert len(larger["points"]) >= 4000
+    assert page.stat().st_size < 15e6
+
+
+@pytest.fixture
+def visit(chromium, tmp_path):
+    """Open the page of ``draw``; afterwards it must not have complained, asked for anything, or run a name."""
+    complaints, requests = [], []
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.on("console", lambda message: message.type in ("error", "warning") and complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (complaints.append("a dialog"), dialog.dismiss()))
+    page.on("request", lambda request: requests.append(request.url))
+
+    def open_page(arguments):
+        page.goto(write_page(draw(**arguments), tmp_path / "page.html").as_uri())
+        page.locator(".bk-Figure canvas").last.wait_for()
+        page.get_by_text("Drag over a cloud").wait_for()
+        return page
+
+    yield open_page
+    page.close()
+    assert complaints == []
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def drag(page, left, right):
+    """Drag over shares of the width of the shared block."""
+    box = page.locator(".bk-Figure").first.bounding_box()
+    page.mouse.move(box["x"] + 12 + left * (box["width"] - 24), box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 12 + right * (box["width"] - 24), box["y"] + box["height"] - 15, steps=4)
+    page.mouse.up()
+
+
+def picture(page):
+    return page.locator(".bk-Figure").nth(1).screenshot()
+
+
+def test_selected_points_are_pictures_and_a_table(visit, arguments, explorer):
+    page = visit(arguments)
+    drag(page, 0, 0.5)
+    floors = (explorer.points["name"] == "floor").sum()
+    page.get_by_text(f"{floors} points").wait_for()
+    assert page.locator(".patch").count() == min(24, floors)
+    assert page.locator(".patch").first.locator("svg image").count() == 5
+    assert set(page.locator(".patch b").all_inner_texts()) == {"floor"}
+    rows = page.locator(".slick-row").all_inner_texts()
+    assert len(rows) > 5
+    assert all(row.split()[0] == "floor" and row.split()[1] in SENSORS for row in rows)
+    drag(page, 0.5, 1)
+    page.get_by_text(f"{len(explorer.points) - floors} points").wait_for()
+    assert "floor" not in page.locator(".patch b").all_inner_texts()
+
+
+def test_menus_change_what_is_drawn_and_keep_what_is_selected(visit, arguments, explorer):
+    page = visit(arguments)
+    drag(page, 0, 0.5)
+    floors = (explorer.points["name"] == "floor").sum()
+    page.get_by_text(f"{floors} points").wait_for()
+    seen = [picture(page)]
+    for place, value, text in (
+        (2, "place", "other or no value"),
+        (2, "probe error", "0 to 1"),
+        (1, "PCA", "trained of private of PCA"),
+        (0, MODELS[1], "trained, untrained of private of PCA"),
+    ):
+        page.locator("select").nth(place).select_option(value)
+        page.get_by_text(text).first.wait_for()
+        page.wait_for_timeout(200)
+        seen.append(picture(page))
+    assert len(set(seen)) == 5
+    assert page.get_by_text(f"{floors} points").is_visible()
+    assert page.locator(".patch").first.locator("svg image").count() == 3  # the untrained network predicts nothing
+    page.locator("select").nth(3).select_option("rgb")
+    drag(page, 0, 1)
+    page.get_by_text(f"{len(explorer.points) // 2} points").wait_for()
+
+
+def test_names_of_any_text_are_shown_and_not_run(visit, arguments):
+    card = dataclasses.replace(arguments["card"], classes=(EVIL, "box", "ball", "lamp"), title=EVIL)
+    scenes = arguments["scenes"]
+    scenes = dataclasses.replace(
+        scenes, ids=[f"{EVIL}{i}" for i in scenes.ids], factors=scenes.factors.add_prefix(EVIL)
+    )
+    scenes.factors[f"{EVIL}place"] = EVIL
+    evil = toy(scenes, card) | {"title": EVIL}
+    rename = {MODELS[0]: EVIL}
+    evil["points"] = evil["points"].rename(columns=lambda name: name.replace(f"{MODELS[0]}/", f"{EVIL}/"))
+    evil["captions"] = {(rename.get(m, m), b, e): EVIL for m, b, e in evil["captions"]}
+    for kind in ("clouds", "predictions"):
+        evil[kind] = {(rename.get(key[0], key[0]), *key[1:]): value for key, value in evil[kind].items()}
+    page = visit(evil)
+    page.locator("select").nth(2).select_option(index=5)
+    drag(page, 0, 1)
+    page.locator(".patch").first.wait_for()
+    page.mouse.move(*[page.locator(".bk-Figure").first.bounding_box()[side] + 150 for side in "xy"])
+    page.wait_for_timeout(300)
+    assert page.locator("img[src=x]").count() == 0
+    assert page.get_by_text("<img src=x").count() > 5
+
+
+def test_what_is_selected_in_jupyterlab_comes_back_to_python(chromium, arguments, tmp_path):
+    pytest.importorskip("jupyter_bokeh", reason="jupyter_bokeh is not installed")
+    (tmp_path / "toy.pkl").write_bytes(pickle.dumps(arguments))
+    sources = [NOTEBOOK, "print('selected', len(explorer.selection), sorted(set(explorer.selection['name'])))"]
+    plain = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [plain | {"id": f"cell-{place}", "source": source} for place, source in enumerate(sources)]
+    notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    (tmp_path / "explore.ipynb").write_text(json.dumps(notebook))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--ip=127.0.0.1", "--IdentityProvider.token=", "--LabApp.news_url=None"]
+    with (tmp_path / "server.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        errors = []
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=1)
+                break
+            except OSError:
+                time.sleep(0.5)
+        page = chromium.new_page(viewport={"width": 1500, "height": 1300})
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"http://127.0.0.1:{port}/lab/tree/explore.ipynb?reset", timeout=120_000)
+        page.get_by_text("(ipykernel) | Idle").wait_for(timeout=120_000)  # what is run before is lost
+        page.locator(".jp-CodeCell .cm-content").first.click()
+        page.keyboard.press("Shift+Enter")
+        page.locator(".bk-Figure canvas").last.wait_for(timeout=120_000)
+        page.locator(".bk-Figure").first.scroll_into_view_if_needed()
+        drag(page, 0, 0.5)
+        page.locator(".patch").first.wait_for(timeout=60_000)
+        page.screenshot(path=str(tmp_path / "lab.png"))
+        page.locator(".jp-CodeCell .cm-content").last.click()
+        page.keyboard.press("Shift+Enter")
+        floors = (arguments["points"]["name"] == "floor").sum()
+        page.get_by_text(f"selected {floors} ['floor']").wait_for(timeout=60_000)
+        assert errors == []
+    finally:
+        server.terminate()
+        server.wait(60)
