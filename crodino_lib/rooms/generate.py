@@ -19,10 +19,9 @@ from crodino_lib.rooms import grammar, render, sensors
 from crodino_lib.rooms.scene import FACTORS, SPLITS
 
 RENDERER_VERSION = 1  # raise it when other pixels or factors are computed: all scenes are then rendered again
-NATIVE = "256x192"
 SPEC = Path(__file__).with_name("dataset.toml")
 PICTURES = ("rgb", "depth", "thermal", "label", "site")
-COLUMNS = [*(factor.name for factor in FACTORS), "bytes"]  # bytes last, so that a row cut short is noticed
+COLUMNS = [*FACTORS, "bytes"]  # bytes last, so that a row cut short is noticed
 SCENES_PER_PROCESS = 16  # starting a process takes as long as a few scenes
 
 
@@ -55,15 +54,15 @@ def render_rooms(config: DataConfig, parent: Path | None = None) -> Path:
 
     Args:
         config: seed, size and counts; the all-night test has half as many scenes as the test.
-        parent: where the folder is made; ``rooms`` in the cache by default.
+        parent: folder to make the dataset's folder in; ``rooms`` in the cache by default.
 
     Returns:
-        The folder: a PNG per scene and sensor, split lists, ``dataset.toml``, and every scene's ``factors.csv``.
+        The dataset's folder: a PNG per scene and sensor, split lists, ``dataset.toml`` and ``factors.csv``.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; names ``CRODINO_CACHE``.
     """
-    width, height = parse_size(NATIVE if config.size == "native" else config.size)
+    width, height = parse_size("256x192" if config.size == "native" else config.size)
     name = f"v{RENDERER_VERSION}-mitsuba{version('mitsuba')}-seed{config.scene_seed}-{width}x{height}"
     folder, ids = (parent or cache_dir() / "rooms") / name, [i for split in _ids(config).values() for i in split]
     if (folder / SPEC.name).exists() and not _missing(folder, ids):

@@ -135,8 +135,12 @@ class _Composer:
 
     def _bearing(self, x: float, y: float) -> float:
         """Return the angle between the camera's heading and a point of the plan, radians, without sign."""
+        return abs((self._polar(x, y)[0] - self.yaw + math.pi) % math.tau - math.pi)
+
+    def _polar(self, x: float, y: float) -> tuple[float, float]:
+        """Return direction (radians from +y, left is positive) and distance of a point of the plan from the camera."""
         dx, dy = x - self.camera.position[0], y - self.camera.position[1]
-        return abs((math.atan2(-dx, dy) - self.yaw + math.pi) % math.tau - math.pi)
+        return math.atan2(-dx, dy), math.hypot(dx, dy)
 
     def _opening(self, label: str) -> None:
         width = self.rng.uniform(0.9, 1.6) if label == "window" else self.rng.uniform(0.8, 0.95)
@@ -204,13 +208,11 @@ class _Composer:
 
     def _clear(self, x: float, y: float, radius: float) -> bool:
         """Return whether a footprint touches nothing and overlaps no other by more than a third in the picture."""
-        here = self.camera.position
-        bearing, distance = math.atan2(here[0] - x, y - here[1]), math.hypot(x - here[0], y - here[1])
+        direction, distance = self._polar(x, y)
         for ox, oy, other, height in self.taken:
-            if math.hypot(x - ox, y - oy) < radius + other:
-                return False
-            apart = abs(bearing - math.atan2(here[0] - ox, oy - here[1]))
-            if height and apart < 0.65 * (radius / distance + other / math.hypot(ox - here[0], oy - here[1])):
+            towards, reach = self._polar(ox, oy)
+            hides = height and abs(direction - towards) < 0.65 * (radius / distance + other / reach)
+            if hides or math.hypot(x - ox, y - oy) < radius + other:
                 return False
         return True
 
@@ -282,12 +284,12 @@ class _Composer:
             return False
         here = self.camera.position
         way = centre - here
-        bearing, distance = math.atan2(-way[0], way[1]), math.hypot(way[0], way[1])
+        direction, distance = self._polar(*centre[:2])
         lowest = way[2] / distance - 1.2 * angle
         for x, y, other, height in self.taken:
-            reach = math.hypot(x - here[0], y - here[1])
-            apart = abs(bearing - math.atan2(here[0] - x, y - here[1]))
-            if height and apart < angle + other / reach and (height - here[2]) / reach > lowest:
+            towards, reach = self._polar(x, y)
+            beside = abs(direction - towards) >= angle + other / reach
+            if height and not beside and (height - here[2]) / reach > lowest:
                 return False
         return all(
             np.linalg.norm(way / np.linalg.norm(way) - (b.centre - here) / np.linalg.norm(b.centre - here)) > 3 * angle

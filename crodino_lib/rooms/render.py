@@ -133,6 +133,9 @@ def _description(mi: ModuleType, scene: Scene, width: int, height: int) -> dict:
     camera, light = scene.camera, scene.light
     width_m, depth_m, height_m = scene.size
     target = camera.position + camera.forward
+    above = to_world().translate([width_m / 2, depth_m * 0.45, height_m - 0.01]).rotate([1, 0, 0], 180).scale(0.7)
+    behind = to_world().translate([width_m / 2, 0.01, height_m / 2]).rotate([1, 0, 0], -90)
+    behind = behind.scale([width_m / 2, height_m / 2, 1])
     described = {
         "type": "scene",
         "integrator": {"type": "path", "max_depth": 2},
@@ -144,17 +147,8 @@ def _description(mi: ModuleType, scene: Scene, width: int, height: int) -> dict:
             "film": {"type": "hdrfilm", "width": width, "height": height, "rfilter": {"type": "box"}},
             "sampler": {"type": "multijitter"},
         },
-        "part_1_panel": _panel(  # seen as ceiling
-            to_world().translate([width_m / 2, depth_m * 0.45, height_m - 0.01]).rotate([1, 0, 0], 180).scale(0.7),
-            light * 4,
-        ),
-        "part_3_daylight": _panel(  # on the wall behind the camera: shadows hide behind what casts them
-            to_world()
-            .translate([width_m / 2, 0.01, height_m / 2])
-            .rotate([1, 0, 0], -90)
-            .scale([width_m / 2, height_m / 2, 1]),
-            light * 0.8,
-        ),
+        "part_1_panel": _panel(above, light * 4),  # seen as ceiling
+        "part_3_daylight": _panel(behind, light * 0.8),  # behind the camera: shadows hide behind what casts them
     }
     for i, part in enumerate(scene.parts):
         for j, shape in enumerate(_shapes(mi, part)):

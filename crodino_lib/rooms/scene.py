@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,33 +21,23 @@ PAIRS = {  # the one sensor that tells two classes apart, and the two classes
     "appliance or cabinet": ("thermal", "appliance", "cabinet"),
     "near small or far large ball": ("depth", "small ball", "large ball"),
 }
-
-
-class Factor(NamedTuple):
-    """A recorded generative factor: its column, ``shared`` or the sensor it is private to, and what it is."""
-
-    name: str
-    carried: str
-    description: str
-
-
-FACTORS = (
-    Factor("room_width_m", "shared", "width of the room, metres"),
-    Factor("room_depth_m", "shared", "depth of the room, metres"),
-    Factor("camera_height_m", "shared", "height of the camera above the floor, metres"),
-    Factor("camera_yaw_deg", "shared", "heading of the camera, degrees to the left of the back wall's middle"),
-    Factor("object_count", "shared", "things standing on the floor"),
-    Factor("night", "rgb", "1 at night"),
-    Factor("light_level", "rgb", "radiance of the light, relative"),
-    Factor("light_warmth", "rgb", "colour of the light, -1 blue to 1 red"),
-    Factor("palette_hue_x", "rgb", "cosine of the palette's hue"),
-    Factor("palette_hue_y", "rgb", "sine of the palette's hue"),
-    Factor("palette_chroma", "rgb", "saturation of the palette"),
-    Factor("depth_noise", "depth", "noise at 1 m, metres"),
-    Factor("depth_holes", "depth", "share of pixels lost to blobs"),
-    Factor("ambient_c", "thermal", "temperature of the room, degrees C"),
-    Factor("thermal_drift_c", "thermal", "drift of the thermal sensor at the corners, degrees C"),
-)
+FACTORS = {  # recorded per scene: `shared` or the sensor it is private to, and its meaning
+    "room_width_m": ("shared", "width of the room, metres"),
+    "room_depth_m": ("shared", "depth of the room, metres"),
+    "camera_height_m": ("shared", "height of the camera above the floor, metres"),
+    "camera_yaw_deg": ("shared", "heading of the camera, degrees to the left of the back wall's middle"),
+    "object_count": ("shared", "things standing on the floor"),
+    "night": ("rgb", "1 at night"),
+    "light_level": ("rgb", "radiance of the light, relative"),
+    "light_warmth": ("rgb", "colour of the light, -1 blue to 1 red"),
+    "palette_hue_x": ("rgb", "cosine of the palette's hue"),
+    "palette_hue_y": ("rgb", "sine of the palette's hue"),
+    "palette_chroma": ("rgb", "saturation of the palette"),
+    "depth_noise": ("depth", "noise at 1 m, metres"),
+    "depth_holes": ("depth", "share of pixels lost to blobs"),
+    "ambient_c": ("thermal", "temperature of the room, degrees C"),
+    "thermal_drift_c": ("thermal", "drift of the thermal sensor at the corners, degrees C"),
+}
 FIELD_OF_VIEW = math.radians(72)  # horizontal
 
 
@@ -71,11 +60,8 @@ class Camera:
     def rays(self, across: np.ndarray, down: np.ndarray, aspect: float) -> np.ndarray:
         """Directions (..., 3) of depth 1 through image positions in -1..1; ``aspect`` is height over width."""
         wide = math.tan(FIELD_OF_VIEW / 2)
-        return (
-            self.forward
-            + np.multiply.outer(across * wide, self.right)
-            + np.multiply.outer(down * wide * aspect, self.down)
-        )
+        sideways = np.multiply.outer(across * wide, self.right)
+        return self.forward + sideways + np.multiply.outer(down * wide * aspect, self.down)
 
 
 @dataclass(frozen=True)

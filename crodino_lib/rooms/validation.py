@@ -14,6 +14,7 @@ from crodino_lib.rooms.scene import CLASSES, FACTORS, PAIRS
 
 CELLS = 16  # rows and columns of the small pictures that regressors see
 CROP = 12  # cells across the crop around an object
+FOREST = {"min_samples_leaf": 2, "n_jobs": -1}
 SHUFFLES = 200
 CARRIED = 0.05  # least R^2 that counts: chance alone is exceeded by less with many scenes
 MIN_AREA = 1 / 800  # of the picture; smaller objects are mostly hidden
@@ -30,28 +31,27 @@ def truth_table(dataset: RoomsDataset, train: str = "train", test: str = "test",
         ``r2`` (1 is perfect, 0 is the mean), ``chance`` (95th percentile of R^2 with the scenes shuffled) and
         ``carries`` (R^2 is above both chance and 0.05).
     """
-    truth = {split: dataset.factors(split) for split in (train, test)}
+    old_truth, new_truth = dataset.factors(train), dataset.factors(test)
+    splits = dataset.ids(train), dataset.ids(test)
     rng, rows = np.random.default_rng(seed), []
     for sensor in dataset.card.sensors:
-        old, new = (
-            np.stack([_scene_features(dataset.read(i), sensor) for i in truth[split].index]) for split in (train, test)
-        )
-        for factor in FACTORS:
-            forest = ExtraTreesRegressor(100, min_samples_leaf=2, max_features=0.33, n_jobs=-1, random_state=seed)
-            predicted = forest.fit(old, truth[train][factor.name]).predict(new)
-            actual = truth[test][factor.name].to_numpy()
+        old, new = (np.stack([_scene_features(dataset.read(i), sensor) for i in ids]) for ids in splits)
+        for factor, (carried, _) in FACTORS.items():
+            forest = ExtraTreesRegressor(100, max_features=0.33, random_state=seed, **FOREST)
+            predicted = forest.fit(old, old_truth[factor]).predict(new)
+            actual = new_truth[factor].to_numpy()
             r2 = r2_score(actual, predicted)
             chance = np.quantile([r2_score(actual, rng.permutation(predicted)) for _ in range(SHUFFLES)], 0.95)
-            rows.append((factor.name, factor.carried, sensor, r2, chance, bool(r2 > max(chance, CARRIED))))
+            rows.append((factor, carried, sensor, r2, chance, bool(r2 > max(chance, CARRIED))))
     return pd.DataFrame(rows, columns=["factor", "built", "sensor", "r2", "chance", "carries"])
 
 
 def pair_separability(dataset: RoomsDataset, train: str = "train", test: str = "test", seed: int = 0) -> pd.DataFrame:
-    """Train one classifier per pair and sensor on crops around the objects, and test it on held-out scenes.
+    """Measure which sensor tells a pair apart: one classifier per pair and sensor, tested on held-out scenes.
 
     Returns:
-        One row per pair and sensor: ``pair``, ``sensor``, ``decisive`` (whether this sensor should tell the classes
-        apart), ``balanced_accuracy`` (0.5 is chance), ``n_train`` and ``n_test`` objects.
+        One row per pair and sensor: ``pair``, ``sensor``, ``decisive`` (this sensor should tell the pair apart),
+        ``balanced_accuracy`` (0.5 is chance), ``n_train`` and ``n_test`` objects.
 
     Raises:
         ValueError: a split has no object of one of a pair's classes; names it and asks for more scenes.
@@ -63,9 +63,8 @@ def pair_separability(dataset: RoomsDataset, train: str = "train", test: str = "
                 raise ValueError(f"split {split!r} shows no {' and no '.join(sorted(missing))}: render more scenes")
         old, new = (table[table["label"].isin(classes)] for table in objects.values())
         for sensor in dataset.card.sensors:
-            forest = ExtraTreesClassifier(
-                200, min_samples_leaf=2, class_weight="balanced", n_jobs=-1, random_state=seed
-            ).fit(np.stack(old[sensor]), old["label"])
+            forest = ExtraTreesClassifier(200, class_weight="balanced", random_state=seed, **FOREST)
+            forest.fit(np.stack(old[sensor]), old["label"])
             accuracy = balanced_accuracy_score(new["label"], forest.predict(np.stack(new[sensor])))
             rows.append((pair, sensor, sensor == decisive, accuracy, len(old), len(new)))
     return pd.DataFrame(rows, columns=["pair", "sensor", "decisive", "balanced_accuracy", "n_train", "n_test"])
@@ -84,13 +83,9 @@ def _scene_features(sample: Sample, sensor: str) -> np.ndarray:
     edges = np.log1p(edges / (np.median(edges) + 1e-6))
     fine = np.abs(image[:, :, 2:] + image[:, :, :-2] - 2 * image[:, :, 1:-1])
     measured = fine[:, valid[:, 2:] & valid[:, :-2] & valid[:, 1:-1]]
-    statistics = [
-        [1 - valid.mean()],
-        image.mean((1, 2)),
-        image.std((1, 2)),
-        np.quantile(image, np.linspace(0, 1, 11), axis=(1, 2)).ravel(),
-        np.quantile(measured, [0.1, 0.25, 0.5, 0.75, 0.9], axis=1).ravel() if measured.size else [],
-    ]
+    values = np.quantile(image, np.linspace(0, 1, 11), axis=(1, 2)).ravel()
+    noise = np.quantile(measured, [0.1, 0.25, 0.5, 0.75, 0.9], axis=1).ravel() if measured.size else []
+    statistics = [1 - valid.mean()], image.mean((1, 2)), image.std((1, 2)), values, noise
     height, width = valid.shape
     layers = np.concatenate([image, edges[None]])
     small = layers.reshape(-1, CELLS, height // CELLS, CELLS, width // CELLS).mean((2, 4))

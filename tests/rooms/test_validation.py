@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from crodino_lib.rooms import validation
-from crodino_lib.rooms.scene import CLASSES, PAIRS, Factor
+from crodino_lib.rooms.scene import CLASSES, PAIRS
 from crodino_lib.rooms.validation import pair_separability, truth_table
 
 SENSORS = ("rgb", "depth", "thermal")
@@ -87,7 +87,7 @@ class Levels(Squares):
 
 
 def test_the_truth_table_finds_each_factor_where_it_was_put_and_nowhere_else(monkeypatch):
-    listed = (Factor("near", "depth", ""), Factor("noise", "thermal", ""), Factor("hidden", "shared", ""))
+    listed = {"near": ("depth", ""), "noise": ("thermal", ""), "hidden": ("shared", "")}
     monkeypatch.setattr(validation, "FACTORS", listed)
     table = truth_table(Levels({"train": 40, "test": 40})).set_index(["factor", "sensor"])
     assert table.loc[("near", "depth"), "r2"] > 0.8
