@@ -222,14 +222,14 @@ def _tables(options: argparse.Namespace) -> None:
 
 def _models(options: argparse.Namespace, **given: int) -> tuple[Any, list]:
     """Return the analysis of a study, and the finished models that the options name."""
-    from crodino_lib.analysis.latent_analysis import Laboratory
+    from crodino_lib.analysis.latent_analysis import LatentAnalysis
     from crodino_lib.analysis.trained_models import find_models
     from crodino_lib.study.study import Study
 
     if wrong := [seed for seed in options.seeds.split(",") if seed and not seed.isdigit()]:
         raise ValueError(f"--seeds {options.seeds!r}: {wrong[0]!r} is not a number")
     study = Study.open(options.name, options.root)
-    analysis = Laboratory(study, options.split, study.config.budget(**given))
+    analysis = LatentAnalysis(study, options.split, study.config.budget(**given))
     seeds = [int(seed) for seed in options.seeds.split(",") if seed]
     models = find_models(study, [name for name in options.methods.split(",") if name], seeds)
     if not models:
@@ -242,15 +242,15 @@ def _models(options: argparse.Namespace, **given: int) -> tuple[Any, list]:
 
 
 def _latents(options: argparse.Namespace) -> None:
-    from crodino_lib.analysis.diagnosis import diagnose, reading_table
-    from crodino_lib.analysis.findings import save_findings
+    from crodino_lib.analysis.diagnosis import diagnose, summary_table
     from crodino_lib.config import AnalysisConfig
+    from crodino_lib.figures.latents import save_latent_figures
 
     given = {name: getattr(options, name) for name in AnalysisConfig.model_fields}
     analysis, models = _models(options, **{name: value for name, value in given.items() if value is not None})
-    table = save_findings(analysis, models)
-    for model, rows in reading_table(table).groupby("model", sort=False):
-        shown = rows.drop(columns=["model", "row", "low", "high"]).set_index("quantity")
+    table = save_latent_figures(analysis, models)
+    for model, rows in summary_table(table).groupby("model", sort=False):
+        shown = rows.drop(columns=["model", "variant", "low", "high"]).set_index("quantity")
         print(f"\n{model}\n{shown.round(3).to_string(na_rep='-')}")
     for row in diagnose(table).itertuples():
         print(f"\n{row.model}: {row.diagnosis}", end="")

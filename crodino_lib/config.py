@@ -226,7 +226,6 @@ class AnalysisConfig(Strict):
 
     rows: int = Field(1000, ge=20, description="most rows of any metric")
     shuffles: int = Field(20, ge=1, description="shuffles of factors over scenes behind the chance level of probes")
-    steps: int = Field(400, ge=0, description="training steps of every perceptron probe; 0 for linear probes only")
     scenes: int = Field(100, ge=2, description="most scenes that are segmented with a half replaced")
     seed: int = Field(0, ge=0, description="seed of samples and shuffles, the same for null models")
 

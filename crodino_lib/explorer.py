@@ -27,11 +27,10 @@ from bokeh.transform import factor_mark
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from crodino_lib.analysis.latent_analysis import Laboratory
-from crodino_lib.analysis.manifold import same_regions
-from crodino_lib.analysis.pictures import pictures
+from crodino_lib.analysis.latent_analysis import LatentAnalysis
 from crodino_lib.analysis.probes import class_errors
 from crodino_lib.analysis.trained_models import TrainedModel
+from crodino_lib.analysis.umap_embedding import sample_points
 from crodino_lib.augment import plain
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.evaluate import confusion_per_image
@@ -105,7 +104,7 @@ class Explorer:
 
 
 def explore(
-    analysis: Laboratory, models: Iterable[TrainedModel], seeds: Iterable[int] = range(5), n: int = 4000
+    analysis: LatentAnalysis, models: Iterable[TrainedModel], seeds: Iterable[int] = range(5), n: int = 4000
 ) -> Explorer:
     """Draw models of a study, and the first one's network before training beside them.
 
@@ -126,25 +125,25 @@ def write_page(explorer: Explorer, path: Path) -> Path:
     return Path(path)
 
 
-def collect(analysis: Laboratory, models: Sequence[TrainedModel], seeds: Sequence[int], n: int) -> tuple:
+def collect(analysis: LatentAnalysis, models: Sequence[TrainedModel], seeds: Sequence[int], n: int) -> tuple:
     """Gather the arguments of ``draw`` from the analysis of a study; arguments as ``explore``."""
     study, split, card = analysis.study, analysis.split, analysis.study.card
     wanted = {model.name: (model, True) for model in models} | {f"{models[0].name}, untrained": (models[0], False)}
-    fitted = pictures(analysis, wanted, seeds, n)
+    fitted = analysis.embeddings(wanted, seeds, n)
     latents = {name: analysis.latents(*which)["region"] for name, which in wanted.items()}
-    latents, _ = same_regions(latents, n, analysis.budget.seed)
+    latents = {name: sample_points(part, n, analysis.config.seed) for name, part in latents.items()}
     points = next(iter(latents.values())).stacked(BLOCKS[0])[1]
     points = points[[name for name in points if not name.startswith("factor/")]]
     for name, found in bar(latents.items(), label="explorer", unit="model"):
         for block in BLOCKS:
-            vectors = [found.blocks[f"{sensor}/{block}"] for sensor in found.sensors]
+            vectors = [found.blocks[sensor, block] for sensor in found.sensors]
             errors = [class_errors(part, found.classes, found.images).clip(0, 1) for part in vectors]
             points[f"{ERROR} {name}/{block}"] = np.concatenate(errors)
     keys, scenes = ["model", "half", "embedding"], study.scenes[split]
     clouds = {key: cloud[["x", "y"]].to_numpy() for key, cloud in fitted.points.groupby(keys, sort=False)}
     fits = {tuple(fit[keys]): fit for _, fit in fitted.table.iterrows()}
     captions = {
-        key: f"{fit['points']} points: {fidelity(fit)}" if fit["points"] else fit["says"] for key, fit in fits.items()
+        key: f"{fit['points']} points: {fidelity(fit)}" if fit["points"] else fit["remark"] for key, fit in fits.items()
     }
     note = NEIGHBOURS.format(k=fitted.table["k"].max())
     students = {(m.name, sensor): student for m in models for sensor, student in analysis.students(m).items()}

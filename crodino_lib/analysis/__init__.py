@@ -1,1 +1,3 @@
-"""What the networks' bottlenecks hold: one module per question."""
+"""Analyse the latent spaces of trained models: metrics, null models, embeddings."""
+
+ANALYSIS_VERSION = 1  # raise it when results kept with runs would be computed differently

@@ -1,6 +1,8 @@
-"""What every question asked of latents starts with: the rows drawn, the blocks compared."""
+"""Define what all metrics share: the form of a result, and the pairs of blocks that are compared."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.preprocessing import normalize
@@ -8,49 +10,56 @@ from sklearn.preprocessing import normalize
 from crodino_lib.analysis.extraction import Latents
 
 
-def drawn(latents: Latents, n: int, generator: np.random.Generator) -> Latents:
-    """At most ``n`` rows of latents of exactly two sensors.
+class Result(NamedTuple):
+    """One number of a metric.
+
+    Attributes:
+        measure: name of the number.
+        value: NaN where the number is not defined.
+        sensor: empty where the number compares two sensors.
+        half: ``shared`` or ``private``; empty where the number is about both.
+        target: what a probe predicts: ``class``, ``modality`` or a factor; empty for other metrics.
+    """
+
+    measure: str
+    value: float
+    sensor: str = ""
+    half: str = ""
+    target: str = ""
+
+
+def check_two_sensors(latents: Latents) -> Latents:
+    """Return latents unchanged if exactly two sensors have both halves.
 
     Raises:
-        ValueError: not two sensors with a shared and a private half each, no rows, or ``n`` below 1.
+        ValueError: another number of sensors, or a missing half.
     """
     if len(latents.sensors) != 2:
         raise ValueError(f"latents must have blocks of exactly two sensors, found {', '.join(latents.sensors)}")
-    for name in (f"{sensor}/{half}" for sensor in latents.sensors for half in ("shared", "private")):
-        if name not in latents.blocks:
-            raise ValueError(f"latents have no block {name}, only {', '.join(latents.blocks)}")
-    if n < 1 or not len(latents):
-        raise ValueError(f"n = {n} of {len(latents)} rows leaves nothing to compute; give n and rows of at least 1")
-    return latents.sample(n, generator)
-
-
-def counts(latents: Latents) -> dict[str, float]:
-    """How much a result rests on: ``rows`` and ``images``."""
-    return {"rows": float(len(latents)), "images": float(len(np.unique(latents.images)))}
+    for sensor in latents.sensors:
+        for half in ("shared", "private"):
+            if (sensor, half) not in latents.blocks:
+                raise ValueError(f"latents have no block {sensor}/{half}, only {', '.join(map(str, latents.blocks))}")
+    return latents
 
 
 def across(latents: Latents) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Half -> its blocks of the one and the other sensor."""
+    """Return half -> the blocks of the first and of the second sensor."""
     one, other = latents.sensors
-    return {half: (latents.blocks[f"{one}/{half}"], latents.blocks[f"{other}/{half}"]) for half in latents.halves}
+    return {half: (latents.blocks[one, half], latents.blocks[other, half]) for half in latents.halves}
 
 
-def share_channels(u: np.ndarray, v: np.ndarray) -> bool:
-    """Whether rows of two blocks (n, d) can be laid beside each other: both have as many channels."""
+def same_width(u: np.ndarray, v: np.ndarray) -> bool:
+    """Return whether two blocks (n, d) have equally many channels, so that their rows can be compared."""
     return u.shape[1] == v.shape[1]
 
 
-def within(latents: Latents) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Sensor -> its shared and its private block."""
-    return {name: (latents.blocks[f"{name}/shared"], latents.blocks[f"{name}/private"]) for name in latents.sensors}
-
-
 def directions(x: np.ndarray) -> np.ndarray:
-    """Rows (n, d) at length one, float64; zeros stay zeros."""
+    """Scale rows (n, d) to length one, float64; rows of zeros stay zeros."""
     return normalize(np.asarray(x, float))
 
 
 def is_constant(x: np.ndarray) -> bool:
-    """Whether all rows (n, d) are equal, up to the rounding of float32; always so for a single row."""
+    """Return whether all rows (n, d) are equal, up to float32 rounding; always true for a single row."""
     x = np.asarray(x, float)
     return bool(np.linalg.norm(x - x.mean(axis=0)) <= 1e-6 * np.linalg.norm(x))

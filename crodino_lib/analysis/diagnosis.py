@@ -1,22 +1,23 @@
-"""What the numbers of a model say together: one row per model, its signature named by rules that are written down."""
+"""Summarise the results of a model in one row, and name its signature by rules that are written down."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from crodino_lib.analysis.null_comparison import judge
+from crodino_lib.analysis.null_comparison import add_flags
+from crodino_lib.analysis.null_models import NULL_MODELS
 
 COLLAPSED_RANK = 0.05  # effective rank of a private half, as a share of its channels
-COLLAPSED_SPREAD = 0.05  # what of a private half's length varies
-CANNOT_TELL = 0.6  # accuracy of a modality probe up to which it is as good as blind
-TELLS = 0.9
+COLLAPSED_SPREAD = 0.05  # share of a private half's length that varies
+INVARIANT = 0.6  # accuracy of a modality probe up to which it is about at chance
+SPECIFIC = 0.9  # accuracy of a modality probe from which a half clearly depends on the sensor
 ADDS = 0.01  # balanced accuracy that a half must add to count
 FEWEST_SCENES = 30
-READABLE = 2.0  # times chance: an accuracy of classes that is worth the name
-FAR_ABOVE = 3.0  # times chance: a retrieval that is worth the name
+READABLE = 2.0  # times chance: from here on a class accuracy counts
+FAR_ABOVE = 3.0  # times chance: from here on a retrieval counts
 
-READ = {  # column -> (unit, question, measure, where); where "*" is the mean over sensors
+QUANTITIES = {  # name -> (unit, metric, measure, half)
     "cka shared": ("region", "cka", "cka", "shared"),
     "cka private": ("region", "cka", "cka", "private"),
     "retrieval shared": ("region", "retrieval", "recall_1", "shared"),
@@ -26,133 +27,128 @@ READ = {  # column -> (unit, question, measure, where); where "*" is the mean ov
     "transfer private": ("region", "class", "transfer", "private"),
     "modality shared": ("region", "modality", "modality", "shared"),
     "modality private": ("region", "modality", "modality", "private"),
-    "class shared": ("region", "class", "class", "*/shared"),
-    "class private": ("region", "class", "class", "*/private"),
-    "delta private": ("region", "class", "delta_private", "*"),
-    "rank private": ("region", "collapse", "rank_fraction", "*/private"),
-    "spread private": ("region", "collapse", "spread", "*/private"),
-    "lost without shared": ("image", "ablation", "lost_mean_shared", "*"),
-    "lost without private": ("image", "ablation", "lost_mean_private", "*"),
-    "lost by swapping shared": ("image", "ablation", "lost_swap_shared", "*"),
-    "lost by swapping private": ("image", "ablation", "lost_swap_private", "*"),
+    "class shared": ("region", "class", "class", "shared"),
+    "class private": ("region", "class", "class", "private"),
+    "delta private": ("region", "class", "delta", "private"),
+    "rank private": ("region", "collapse", "rank_fraction", "private"),
+    "spread private": ("region", "collapse", "spread", "private"),
+    "lost without shared": ("image", "ablation", "lost_mean", "shared"),
+    "lost without private": ("image", "ablation", "lost_mean", "private"),
+    "lost by swapping shared": ("image", "ablation", "lost_swap", "shared"),
+    "lost by swapping private": ("image", "ablation", "lost_swap", "private"),
 }
 CHANCES = {
     "chance retrieval": ("region", "retrieval", "chance_recall_1", "shared"),
     "chance class": ("region", "class", "class_chance", ""),
 }
+DESCRIPTION = ["model", "variant", "method", "seed"]
 
 
-def reading_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The numbers that tell the signatures apart, and the signature they tell.
+def summary_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Select the quantities that distinguish the signatures.
 
     Args:
-        table: from ``study.latents.Laboratory.examine``.
+        table: from ``LatentAnalysis.compare``.
 
     Returns:
-        One row per model and quantity: ``model``, ``row`` (the same for all its seeds), ``quantity``, ``value``, ``N1``
-        to ``N4``, and what ``judge`` adds. Quantities of both sensors are their means, but rank and spread the smaller
-        one's; so are their nulls.
+        One row per model and quantity: ``model``, ``variant`` (the same for all its seeds), ``quantity``, ``value``, a
+        column per null model, and the columns of ``add_flags``. Quantities of both sensors are their means, but rank
+        and spread those of the sensor with the smaller one; so are those of the null models.
     """
     records = []
-    for model, found in table.groupby("model", sort=False):
-        for quantity, key in READ.items():
-            record = {"model": model, "row": found["row"].iloc[0], "quantity": quantity} | _mean_of(found, *key)
-            records.append(record)
-    return pd.DataFrame(records)
+    for model, rows in table.groupby("model", sort=False):
+        for quantity, key in QUANTITIES.items():
+            numbers = _over_sensors(rows, *key)
+            numbers |= {"model": model, "variant": rows["variant"].iloc[0], "quantity": quantity, "measure": key[2]}
+            records.append(numbers)
+    summary = add_flags(pd.DataFrame(records)).drop(columns="measure")
+    return summary[["model", "variant", "quantity", "value", *NULL_MODELS, "nulls", "low", "high", "flag"]]
 
 
-def _mean_of(found: pd.DataFrame, unit: str, question: str, measure: str, where: str) -> dict:
-    rows = found[(found["unit"] == unit) & (found["question"] == question) & (found["measure"] == measure)]
-    if where == "*":
-        rows = rows[~rows["where"].str.contains("/") & ~rows["where"].isin(["shared", "private"])]
-    elif where.startswith("*/"):
-        rows = rows[rows["where"].str.endswith(where[1:])]
+def _over_sensors(table: pd.DataFrame, unit: str, metric: str, measure: str, half: str) -> dict[str, float]:
+    """Return value and null models of one quantity; NaN where it was not measured."""
+    rows = table[(table["unit"] == unit) & (table["metric"] == metric) & (table["measure"] == measure)]
+    numbers = rows.loc[rows["half"] == half, ["value", *NULL_MODELS]]
+    if measure in ("rank_fraction", "spread") and len(numbers):  # one collapsed sensor is a collapse; no rank is rank 0
+        numbers = numbers.fillna({"value": 0.0}).min()
     else:
-        rows = rows[rows["where"] == where]
-    nulls = [f"N{number}" for number in range(1, 5)]
-    if rows.empty:
-        return dict.fromkeys(["value", *nulls, "low", "high"], np.nan) | {"nulls": 0, "called": ""}
-    numbers = rows[["value", *nulls]]
-    # one collapsed sensor is a collapse, and a block without rank is one
-    means = numbers.fillna({"value": 0.0}).min() if measure in ("rank_fraction", "spread") else numbers.mean()
-    return judge(means.to_frame().T.assign(measure=measure)).iloc[0].drop("measure").to_dict()
+        numbers = numbers.mean()
+    return numbers.to_dict()
 
 
 def diagnose(table: pd.DataFrame) -> pd.DataFrame:
-    """The signature of every model, by the rules of ``signature``.
+    """Name the signature of every model, by the rules of ``signature``.
 
     Args:
-        table: from ``study.latents.Laboratory.examine``.
+        table: from ``LatentAnalysis.compare``.
 
     Returns:
-        One row per model: ``model``, ``row``, ``method``, ``seed``, the quantities of ``READ`` and of ``CHANCES``, and
-        ``diagnosis``.
+        One row per model: ``model``, ``variant``, ``method``, ``seed``, the quantities of ``QUANTITIES`` and of
+        ``CHANCES``, ``images``, and ``diagnosis``.
     """
-    read = reading_table(table)
-    records = []
-    for model, rows in read.groupby("model", sort=False):
-        values = rows.set_index("quantity")["value"].to_dict()
-        nulls = rows.set_index("quantity")["N2"].to_dict()
-        found = table[table["model"] == model]
-        values |= {name: _mean_of(found, *key)["value"] for name, key in CHANCES.items()}
-        values["images"] = found["images"].max() if "images" in found else np.nan
-        named = found[["row", "method", "seed"]].iloc[0].to_dict()
-        records.append({"model": model} | named | values | {"diagnosis": signature(values, nulls)})
+    summary, records = summary_table(table).set_index("quantity"), []
+    for model, rows in table.groupby("model", sort=False):
+        quantities = summary[summary["model"] == model]
+        values = quantities["value"].to_dict()
+        values |= {name: _over_sensors(rows, *key)["value"] for name, key in CHANCES.items()}
+        values["images"] = rows["images"].max()
+        baseline_cka = quantities.loc["cka shared", "independent_baselines"]
+        records.append(rows[DESCRIPTION].iloc[0].to_dict() | values | {"diagnosis": signature(values, baseline_cka)})
     return pd.DataFrame(records)
 
 
-def signature(values: dict[str, float], strangers: dict[str, float]) -> str:
-    """The name of what the numbers look like; the rules are coarse and are meant to be argued with.
+def signature(values: dict[str, float], baseline_cka: float) -> str:
+    """Name what the numbers look like; the rules are coarse and are meant to be argued with.
 
-    They compare with two baselines and with chance, not with all nulls: a name is a reading and no test.
+    They compare with two independent baselines and with chance, not with all null models: a name is no test.
 
     Args:
-        values: quantity -> value, chances among them.
-        strangers: quantity -> that of two baselines (N2), NaN where there are none.
+        values: quantity -> value, chances and number of images among them.
+        baseline_cka: ``cka shared`` of two independent baselines; NaN where there are none.
 
     Returns:
         ``private collapse``, ``no sharing``, ``alignment by erasure``, ``leakage``, ``target``, or ``none of the
-        five``, asked in this order; but for a collapse, undecided without baselines.
+        five``, tested in this order; but for a collapse, undecided without baselines.
 
-    Source: the reading table of our methods' list. Explained in notebook 07.
+    Source: the table of signatures in our list of methods. Explained in notebook 07.
     """
-    stranger, chance = strangers["cka shared"], values["chance retrieval"]
-    shared_up = values["cka shared"] > stranger
-    found = values["retrieval shared"] > min(FAR_ABOVE * chance, (1 + chance) / 2)
-    read = {half: values[f"class {half}"] >= READABLE * values["chance class"] for half in ("shared", "private")}
+    chance = values["chance retrieval"]
+    shared_up = values["cka shared"] > baseline_cka
+    retrieved = values["retrieval shared"] > min(FAR_ABOVE * chance, (1 + chance) / 2)
+    readable = {half: values[f"class {half}"] >= READABLE * values["chance class"] for half in ("shared", "private")}
     alive = values["rank private"] >= COLLAPSED_RANK and values["spread private"] >= COLLAPSED_SPREAD
-    if read["shared"] and not read["private"] and not alive:
+    if readable["shared"] and not readable["private"] and not alive:
         return "private collapse"
-    if np.isnan(stranger):
+    if np.isnan(baseline_cka):
         return "undecided: no baselines"
-    if values.get("images", np.inf) < FEWEST_SCENES:
+    if values["images"] < FEWEST_SCENES:
         return f"undecided: fewer than {FEWEST_SCENES} scenes"
-    if not shared_up and not found:
+    if not shared_up and not retrieved:
         return "no sharing"
-    if shared_up and not found and read["private"] and values["class shared"] < values["class private"] - ADDS:
+    erased = readable["private"] and values["class shared"] < values["class private"] - ADDS
+    if shared_up and not retrieved and erased:
         return "alignment by erasure"
     adds = values["delta private"] > ADDS
-    if shared_up and found and values["modality shared"] > CANNOT_TELL and not adds:
+    if shared_up and retrieved and values["modality shared"] > INVARIANT and not adds:
         return "leakage"
-    blind = values["modality shared"] <= CANNOT_TELL and values["modality private"] >= TELLS
-    return "target" if shared_up and found and blind and adds else "none of the five"
+    sorted_by_sensor = values["modality shared"] <= INVARIANT and values["modality private"] >= SPECIFIC
+    return "target" if shared_up and retrieved and sorted_by_sensor and adds else "none of the five"
 
 
 def over_seeds(diagnosis: pd.DataFrame) -> pd.DataFrame:
-    """The reading table: mean and standard deviation over seeds of every row, ``0.52 ± 0.03``, and all its diagnoses.
+    """Return mean and standard deviation over the seeds of every variant, ``0.52 ± 0.03``, and all its diagnoses.
 
     Args:
         diagnosis: from ``diagnose``.
 
     Returns:
-        One row per ``row``: ``seeds``, ``scenes``, the quantities in words, ``diagnosis``; no deviation of one seed.
+        One row per ``variant``: ``seeds``, ``scenes``, the quantities as text, ``diagnosis``; no deviation of one seed.
     """
-    quantities = [name for name in diagnosis if name not in ("model", "row", "method", "seed", "images", "diagnosis")]
     records = {}
-    for row, rows in diagnosis.groupby("row", sort=False):
-        told = {"seeds": len(rows), "scenes": f"{rows['images'].min():.0f}"}
-        for name in quantities:
-            spread = f" ± {rows[name].std():.2f}" if len(rows) > 1 else ""
-            told[name] = f"{rows[name].mean():.2f}{spread}"
-        records[row] = told | {"diagnosis": ", ".join(dict.fromkeys(rows["diagnosis"]))}
+    for variant, rows in diagnosis.groupby("variant", sort=False):
+        record = {"seeds": len(rows), "scenes": f"{rows['images'].min():.0f}"}
+        for name in [*QUANTITIES, *CHANCES]:
+            deviation = f" ± {rows[name].std():.2f}" if len(rows) > 1 else ""
+            record[name] = f"{rows[name].mean():.2f}{deviation}"
+        records[variant] = record | {"diagnosis": ", ".join(dict.fromkeys(rows["diagnosis"]))}
     return pd.DataFrame(records).T

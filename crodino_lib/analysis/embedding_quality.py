@@ -1,94 +1,73 @@
-"""How far a two-dimensional picture can be believed.
+"""Measure how far a two-dimensional embedding of a latent space can be trusted.
 
-Distances are Euclidean. For a picture made with cosine distances give rows of length one, whose Euclidean ranks are
-their cosine ranks. Trustworthiness, continuity and co-ranking compare ranks alone: those of the latent space are
-found once, however many pictures of it are judged.
+Distances are Euclidean. For an embedding made with cosine distances give rows of length one, whose Euclidean ranks are
+their cosine ranks.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
-from scipy.spatial.distance import cdist, pdist
-from scipy.stats import spearmanr
+from scipy.spatial.distance import cdist
+from sklearn.manifold import trustworthiness
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 NEIGHBOURS = 15
-MOST_PAIRS = 100_000  # of points whose distances are compared: the correlation is known to about 0.003
-MISLEADING = 0.1  # a share of neighbours that changes more from the space to the picture
+MISLEADING = 0.1  # a share of neighbours that changes more from the latent space to the embedding
+MEASURES = (
+    "trustworthiness", "continuity", "rnx_auc", "cross_modality_hd", "cross_modality_2d", "class_purity_hd",
+    "class_purity_2d", "islands",
+)  # fmt: skip
 
 
-class Space(NamedTuple):
-    """A latent space with all that pictures of it are compared with, computed once.
+class EmbeddingReference:
+    """A latent space and what all its embeddings are compared with, computed once.
 
-    Attributes:
-        vectors: (n, d) float64 of length one, whose Euclidean ranks are the cosine ranks that UMAP sees.
+    Args:
+        vectors: (n, d) float, standardised but before PCA: what PCA loses counts against the embedding.
         rows: ``sensor`` and ``class`` of every point.
-        k: neighbours looked at: 15, fewer where there are not more than 30 points.
-        ranks: from ``ranks``.
-        pairs: from ``some_pairs``.
-        cross_modality: share of neighbours from another sensor.
-        class_purity: share of neighbours of the same class.
+
+    Raises:
+        ValueError: all points come from one sensor.
     """
 
-    vectors: np.ndarray
-    rows: pd.DataFrame
-    k: int
-    ranks: np.ndarray
-    pairs: np.ndarray
-    cross_modality: float
-    class_purity: float
+    def __init__(self, vectors: np.ndarray, rows: pd.DataFrame):
+        self.vectors, self.rows = normalize(vectors), rows  # of length one: the ranks are the cosine ranks UMAP uses
+        self.k = min(NEIGHBOURS, (len(vectors) - 1) // 2)  # trustworthiness is defined below n / 2
+        self.cross_modality = cross_modality_fraction(self.vectors, rows["sensor"], self.k)
+        self.class_purity = class_purity(self.vectors, rows["class"], self.k)
+        self.ranks = ranks(self.vectors)
 
-    @classmethod
-    def of(cls, vectors: np.ndarray, rows: pd.DataFrame, generator: np.random.Generator) -> Space:
-        """The space of standardised vectors.
+    def quality(self, embedding: np.ndarray) -> dict[str, float | bool]:
+        """Compute the numbers that are printed with every embedding (n, 2).
 
-        Args:
-            vectors: (n, d) float, before PCA: what PCA loses counts against the picture.
-            rows: ``sensor`` and ``class`` of every point.
-            generator: of the pairs whose distances are compared.
+        Returns:
+            ``points``, ``k`` (neighbours used), ``trustworthiness`` (neighbours in the embedding are neighbours in the
+            latent space), ``continuity`` (the reverse), ``rnx_auc``, the neighbour shares in both spaces (``_hd``,
+            ``_2d``), ``islands``, and ``misleads``: a neighbour share changes by more than 0.1.
 
-        Raises:
-            ValueError: all points come from one sensor.
+        Source: Venna and Kaski, 2001, by ``sklearn.manifold.trustworthiness``. Explained in notebook 07.
         """
-        vectors = normalize(vectors)
-        k = min(NEIGHBOURS, (len(vectors) - 1) // 2)  # trustworthiness is defined below n / 2
-        mixed = cross_modality_fraction(vectors, rows["sensor"], k)
-        pure = class_purity(vectors, rows["class"], k)
-        pairs = some_pairs(len(vectors), MOST_PAIRS, generator)
-        return cls(vectors, rows, k, ranks(vectors), pairs, mixed, pure)
-
-    def fidelity(self, picture: np.ndarray) -> dict[str, float | bool]:
-        """The numbers that every picture is printed with.
-
-        Args:
-            picture: (n, 2) float.
-        """
-        seen, groups = ranks(picture), self.rows.groupby(["class", "sensor"]).ngroup().to_numpy()
-        found = {
-            "points": len(picture),
+        values = {
+            "points": len(embedding),
             "k": self.k,
-            "trustworthiness": trustworthiness(self.ranks, seen, self.k),
-            "continuity": continuity(self.ranks, seen, self.k),
-            "rnx_auc": rnx_auc(rnx(self.ranks, seen)),
-            "distance_spearman": distance_spearman(self.vectors, picture, self.pairs),
-            "centroid_spearman": centroid_spearman(self.vectors, picture, groups),
+            "trustworthiness": trustworthiness(self.vectors, embedding, n_neighbors=self.k),
+            "continuity": trustworthiness(embedding, self.vectors, n_neighbors=self.k),
+            "rnx_auc": rnx_auc(rnx(self.ranks, ranks(embedding))),
             "cross_modality_hd": self.cross_modality,
-            "cross_modality_2d": cross_modality_fraction(picture, self.rows["sensor"], self.k),
+            "cross_modality_2d": cross_modality_fraction(embedding, self.rows["sensor"], self.k),
             "class_purity_hd": self.class_purity,
-            "class_purity_2d": class_purity(picture, self.rows["class"], self.k),
-            "islands": islands(picture, groups),
+            "class_purity_2d": class_purity(embedding, self.rows["class"], self.k),
+            "islands": islands(embedding, self.rows.groupby(["class", "sensor"]).ngroup().to_numpy()),
         }
-        changes = [abs(found[f"{what}_hd"] - found[f"{what}_2d"]) for what in ("cross_modality", "class_purity")]
-        return found | {"misleads": max(changes) > MISLEADING}
+        changes = [abs(values[f"{name}_hd"] - values[f"{name}_2d"]) for name in ("cross_modality", "class_purity")]
+        return values | {"misleads": max(changes) > MISLEADING}
 
 
 def ranks(points: np.ndarray) -> np.ndarray:
-    """How near every point is to every other: 1 for the nearest neighbour, 2 for the next, 0 for the point itself.
+    """Rank all points by their distance from every point: 1 for the nearest neighbour, 0 for the point itself.
 
     Args:
         points: (n, d) float; of equally near ones the first comes first.
@@ -99,43 +78,19 @@ def ranks(points: np.ndarray) -> np.ndarray:
     distances = cdist(points, points, "sqeuclidean")  # exact, so that equal points are equally near
     np.fill_diagonal(distances, -1.0)  # a point is its own nearest, even if another equals it
     order = distances.argsort(axis=1, kind="stable")
-    found = np.empty(order.shape, np.min_scalar_type(len(points)))
-    np.put_along_axis(found, order, np.arange(len(points), dtype=found.dtype)[None], axis=1)
-    return found
-
-
-def trustworthiness(high: np.ndarray, low: np.ndarray, k: int = NEIGHBOURS) -> float:
-    """Whether neighbours in the picture are neighbours in truth: 1 if all are.
-
-    Args:
-        high: (n, n) ranks in the space itself, from ``ranks``.
-        low: (n, n) ranks in the picture.
-        k: neighbours looked at, fewer than n / 2.
-
-    Source: Venna and Kaski, 2001. Explained in notebook 07.
-    """
-    n = len(high)
-    neighbours = (low > 0) & (low <= k)
-    intrusions = np.maximum(high[neighbours].astype(np.int64) - k, 0).sum()
-    return float(1 - 2 / (n * k * (2 * n - 3 * k - 1)) * intrusions)
-
-
-def continuity(high: np.ndarray, low: np.ndarray, k: int = NEIGHBOURS) -> float:
-    """Whether neighbours in truth are neighbours in the picture: 1 if all are. Arguments as ``trustworthiness``.
-
-    Source: Venna and Kaski, 2001; trustworthiness with the roles of both spaces swapped.
-    """
-    return trustworthiness(low, high, k)
+    result = np.empty(order.shape, np.min_scalar_type(len(points)))
+    np.put_along_axis(result, order, np.arange(len(points), dtype=result.dtype)[None], axis=1)
+    return result
 
 
 def rnx(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """How many neighbours the space and the picture have in common at every k: 1 is all, 0 as many as by chance.
+    """Compute the share of neighbours in common at every k, above chance: 1 is all, 0 as many as by chance.
 
     ``R(k) = ((n - 1) Q(k) - k) / (n - 1 - k)``, where Q is the mean share of the k nearest that are in common.
 
     Args:
-        high: (n, n) ranks in the space itself, from ``ranks``.
-        low: (n, n) ranks in the picture.
+        high: (n, n) ranks in the latent space, from ``ranks``.
+        low: (n, n) ranks in the embedding.
 
     Returns:
         (n - 2,) float64, for k = 1, ..., n - 2.
@@ -150,71 +105,18 @@ def rnx(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 def rnx_auc(curve: np.ndarray) -> float:
-    """Mean of R(k) with weights 1 / k: small neighbourhoods count most, as on a logarithmic axis.
-
-    Args:
-        curve: from ``rnx``.
+    """Compute the mean of R(k), from ``rnx``, with weights 1 / k: small neighbourhoods count most.
 
     Source: Lee, Peluffo-Ordóñez and Verleysen, 2015.
     """
     return float(np.average(curve, weights=1 / np.arange(1, len(curve) + 1)))
 
 
-def some_pairs(n: int, most: int, generator: np.random.Generator) -> np.ndarray:
-    """Pairs of different points: all of them, or ``most`` drawn with equal chances, with replacement.
-
-    Returns:
-        (P, 2) int, the first smaller than the second.
-    """
-    if n * (n - 1) // 2 <= most:
-        return np.stack(np.triu_indices(n, 1), axis=1)
-    first = generator.integers(n, size=most)
-    second = (first + generator.integers(1, n, size=most)) % n
-    return np.sort(np.stack([first, second], axis=1), axis=1)
-
-
-def distance_spearman(high: np.ndarray, low: np.ndarray, pairs: np.ndarray) -> float:
-    """Rank correlation of the distances of pairs of points: whether what is far in truth is far in the picture.
+def islands(embedding: np.ndarray, groups: np.ndarray) -> float:
+    """Compute how clean the islands of an embedding are: its silhouette by groups, in [-1, 1]. Beauty, not quality.
 
     Args:
-        high: (n, d) float, the space itself.
-        low: (n, 2) float, the picture.
-        pairs: (P, 2) int, which distances to compare.
-
-    Returns:
-        In [-1, 1]; NaN where all distances of one side are equal.
-    """
-    one, other = pairs.T
-    far = [np.linalg.norm(points[one] - points[other], axis=1) for points in (high, low)]
-    return _spearman(*far)
-
-
-def centroid_spearman(high: np.ndarray, low: np.ndarray, groups: np.ndarray) -> float:
-    """Rank correlation of the distances between centroids of groups: whether islands lie as the groups do in truth.
-
-    Args:
-        high: (n, d) float, the space itself.
-        low: (n, 2) float, the picture.
-        groups: (n,) group of every point, such as its class and sensor.
-
-    Returns:
-        In [-1, 1]; NaN with fewer than three groups, which have one distance or none.
-    """
-    far = [pdist(pd.DataFrame(points).groupby(np.asarray(groups)).mean()) for points in (high, low)]
-    return _spearman(*far)
-
-
-def _spearman(one: np.ndarray, other: np.ndarray) -> float:
-    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
-        return float("nan")
-    return float(spearmanr(one, other).statistic)
-
-
-def islands(picture: np.ndarray, groups: np.ndarray) -> float:
-    """How clean the islands of a picture are: its silhouette by groups, in [-1, 1]. Beauty, and no merit.
-
-    Args:
-        picture: (n, 2) float.
+        embedding: (n, 2) float.
         groups: (n,) group of every point: its class and sensor.
 
     Returns:
@@ -222,18 +124,18 @@ def islands(picture: np.ndarray, groups: np.ndarray) -> float:
 
     Source: Rousseeuw, 1987; ``sklearn.metrics.silhouette_score``.
     """
-    if not 1 < len(np.unique(groups)) < len(picture):
+    if not 1 < len(np.unique(groups)) < len(embedding):
         return float("nan")
-    return float(silhouette_score(picture, groups))
+    return float(silhouette_score(embedding, groups))
 
 
 def class_purity(points: np.ndarray, classes: np.ndarray, k: int = NEIGHBOURS) -> float:
-    """Mean fraction of the k nearest neighbours that are of a point's own class, in [0, 1].
+    """Compute the mean share of the k nearest neighbours that are of a point's own class, in [0, 1].
 
     Args:
         points: (n, d) float.
         classes: (n,) class of every point.
-        k: neighbours looked at, fewer than n.
+        k: number of neighbours, fewer than n.
     """
     classes = np.asarray(classes)
     neighbours = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)  # never a point itself
@@ -241,18 +143,13 @@ def class_purity(points: np.ndarray, classes: np.ndarray, k: int = NEIGHBOURS) -
 
 
 def cross_modality_fraction(points: np.ndarray, sensors: np.ndarray, k: int = NEIGHBOURS) -> float:
-    """Mean fraction of the k nearest neighbours that come from another sensor.
+    """Compute the mean share of the k nearest neighbours that come from another sensor.
 
-    About 0.5 where two equally frequent sensors are mixed, 0 where they lie apart.
-
-    Args:
-        points: (n, d) float.
-        sensors: (n,) sensor of every point.
-        k: neighbours looked at, fewer than n.
+    About 0.5 where two equally frequent sensors are mixed, 0 where they lie apart. Arguments as ``class_purity``.
 
     Raises:
         ValueError: all points come from one sensor.
     """
-    if len(found := np.unique(sensors)) < 2:
-        raise ValueError(f"neighbours from another sensor need two sensors in one picture, found only {found.tolist()}")
+    if len(names := np.unique(sensors)) < 2:
+        raise ValueError(f"neighbours from another sensor need points of two sensors, found only {names.tolist()}")
     return 1.0 - class_purity(points, sensors, k)

@@ -1,11 +1,11 @@
-"""Latent vectors of a whole split, per image, region or pixel: what every metric and picture is computed from."""
+"""Extract the latent vectors of a split, per image or region: the input of every metric and embedding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,14 +15,31 @@ from torch import Tensor
 from crodino_lib.augment import plain
 from crodino_lib.config import choose
 from crodino_lib.data.sample import IGNORE, DatasetCard, Scenes
-from crodino_lib.io import atomic_write, load_npz
-from crodino_lib.losses import nearest_labels, region_vectors, region_weights
+from crodino_lib.io import atomic_write, load_npz, say
+from crodino_lib.losses import region_vectors, region_weights
 from crodino_lib.methods.base import Method
+from crodino_lib.training import Callback, Training
 
-Unit = Literal["image", "region", "pixel"]
+Unit = Literal["image", "region"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
 ROW_COLUMNS = ("image", "class", "name", "cells")
 FACTOR = "factor/"
-MOST_PIXELS = 64
+
+
+class Block(NamedTuple):
+    """One half of one sensor's bottleneck, written ``rgb/shared``."""
+
+    sensor: str
+    half: str
+
+    def __str__(self) -> str:
+        return f"{self.sensor}/{self.half}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the block that ``text`` names."""
+        sensor, _, half = text.rpartition("/")
+        return cls(sensor, half)
 
 
 @dataclass(frozen=True)
@@ -30,7 +47,7 @@ class Latents:
     """Vectors of every block; row i of every block is the same place of the same scene, seen by each sensor.
 
     Attributes:
-        blocks: ``<sensor>/shared`` or ``<sensor>/private`` -> (n, d) float32.
+        blocks: block -> (n, d) float32; ``blocks["rgb", "shared"]`` finds one.
         rows: n rows: ``image`` (scene id), ``class`` (index, 255 for whole images), ``name`` (of the class), ``cells``
             (its area in cells of the bottleneck), ``x`` and ``y`` (centre, 0..1 of width and height), ``left``,
             ``top``, ``right``, ``bottom`` (box in pixels), and ``factor/<name>`` where the dataset records factors.
@@ -40,14 +57,14 @@ class Latents:
         ValueError: a block and ``rows`` differ in length.
     """
 
-    blocks: dict[str, np.ndarray]
+    blocks: dict[Block, np.ndarray]
     rows: pd.DataFrame
     unit: Unit = "region"
 
     def __post_init__(self):
-        for name, block in self.blocks.items():
-            if len(block) != len(self.rows):
-                raise ValueError(f"block {name} has {len(block)} rows, but there are {len(self.rows)} {self.unit}s")
+        for block, vectors in self.blocks.items():
+            if len(vectors) != len(self.rows):
+                raise ValueError(f"block {block} has {len(vectors)} rows, but there are {len(self.rows)} {self.unit}s")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -55,12 +72,12 @@ class Latents:
     @property
     def sensors(self) -> tuple[str, ...]:
         """Sensors that have blocks, in order."""
-        return tuple(dict.fromkeys(name.split("/")[0] for name in self.blocks))
+        return tuple(dict.fromkeys(sensor for sensor, _ in self.blocks))
 
     @property
     def halves(self) -> tuple[str, ...]:
         """``shared``, ``private``: the halves that every sensor has."""
-        return tuple(dict.fromkeys(name.split("/")[1] for name in self.blocks))
+        return tuple(dict.fromkeys(half for _, half in self.blocks))
 
     @property
     def images(self) -> np.ndarray:
@@ -79,35 +96,30 @@ class Latents:
         return self.rows[columns].rename(columns=lambda name: name.removeprefix(FACTOR))
 
     def take(self, rows: np.ndarray) -> Latents:
-        """The rows at positions ``rows``, in that order."""
-        blocks = {name: block[rows] for name, block in self.blocks.items()}
+        """Return the rows at positions ``rows``, in that order."""
+        blocks = {block: vectors[rows] for block, vectors in self.blocks.items()}
         return replace(self, blocks=blocks, rows=self.rows.iloc[rows].reset_index(drop=True))
 
-    def of(self, sensors: Iterable[str]) -> Latents:
-        """The blocks of ``sensors`` alone, without those of networks that see several."""
-        wanted = [f"{sensor}/{half}" for sensor in sensors for half in self.halves]
-        return replace(self, blocks={name: self.blocks[name] for name in wanted})
-
     def sample(self, n: int, generator: np.random.Generator) -> Latents:
-        """At most ``n`` rows, each as likely as any other, in their order."""
+        """Draw at most ``n`` rows, each as likely as any other, in their order."""
         if len(self) <= n:
             return self
         return self.take(np.sort(generator.permutation(len(self))[:n]))
 
     def stacked(self, half: str) -> tuple[np.ndarray, pd.DataFrame]:
-        """Vectors of a half, one sensor after the other, and their rows with ``sensor``."""
-        vectors = np.concatenate([self.blocks[f"{sensor}/{half}"] for sensor in self.sensors])
+        """Return the vectors of a half, one sensor after the other, and their rows with the column ``sensor``."""
+        vectors = np.concatenate([self.blocks[sensor, half] for sensor in self.sensors])
         rows = pd.concat([self.rows.assign(sensor=sensor) for sensor in self.sensors], ignore_index=True)
         return vectors, rows
 
     def save(self, path: Path) -> None:
         """Write everything into one ``.npz`` file, atomically."""
-        columns = {f"rows/{name}": self.rows[name].to_numpy() for name in self.rows}
-        for name, values in columns.items():
-            if values.dtype.kind not in "biuf":
-                columns[name] = values.astype(str)  # an object array would be pickled
+        arrays = {str(block): vectors for block, vectors in self.blocks.items()}
+        for name in self.rows:
+            values = self.rows[name].to_numpy()
+            arrays[f"rows/{name}"] = values if values.dtype.kind in "biuf" else values.astype(str)  # no pickles
         with atomic_write(path) as temporary:
-            np.savez_compressed(temporary, unit=np.array(self.unit), **self.blocks, **columns)
+            np.savez_compressed(temporary, unit=np.array(self.unit), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -118,172 +130,143 @@ class Latents:
             ValueError: the file was not written by ``save``, or is damaged.
         """
         with load_npz(path) as file:
-            missing = [name for name in ROW_COLUMNS if f"rows/{name}" not in file.files]
-            if missing:
+            if missing := [name for name in ROW_COLUMNS if f"rows/{name}" not in file.files]:
                 raise ValueError(f"{path} holds {', '.join(file.files)}, but no rows/{missing[0]}: not saved latents")
             rows = {name.removeprefix("rows/"): file[name] for name in file.files if name.startswith("rows/")}
-            blocks = {name: file[name] for name in file.files if not name.startswith("rows/") and name != "unit"}
-            unit = str(file["unit"]) if "unit" in file.files else "region"
-        return cls(blocks, pd.DataFrame(rows), unit)
-
-
-def extract_regions(
-    method: Method, scenes: Scenes, card: DatasetCard, sensors: Iterable[str], batch_size: int, device: torch.device
-) -> Latents:
-    """Mean latent vector of every class in every image; see ``extract``.
-
-    Raises:
-        ValueError: no class covers a whole cell anywhere.
-    """
-    latents = extract(method, scenes, card, sensors, batch_size, device, ("region",))["region"]
-    if not len(latents):
-        raise ValueError(
-            f"no class covers one bottleneck cell in any of the {len(scenes)} scenes; use more or larger images"
-        )
-    return latents
+            blocks = [name for name in file.files if not name.startswith("rows/") and name != "unit"]
+            return cls({Block.parse(name): file[name] for name in blocks}, pd.DataFrame(rows), str(file["unit"]))
 
 
 @torch.inference_mode()
-def extract(
-    method: Method,
-    scenes: Scenes,
-    card: DatasetCard,
-    sensors: Iterable[str],
-    batch_size: int,
-    device: torch.device,
-    units: Iterable[Unit] = get_args(Unit),
-    seed: int = 0,
-) -> dict[Unit, Latents]:
-    """Latent vectors of every scene, from paired, unaugmented inputs.
+def extract(method: Method, scenes: Scenes, units: Iterable[Unit] = UNITS, batch_size: int = 16) -> dict[Unit, Latents]:
+    """Extract the latent vectors of every scene, from paired, unaugmented inputs.
 
     A method without a split is cut in two halves that mean nothing: that is a null model.
 
     Args:
-        method: on ``device``; set to evaluation mode.
+        method: on its device; set to evaluation mode. Every network of a single sensor is used.
         scenes: one split.
-        card: of its dataset.
-        sensors: sensors to look at; the method has a student for each.
-        batch_size: scenes per step.
-        device: where the networks run.
         units: ``image``: mean over a scene. ``region``: mean over a class in a scene, where it covers a cell of the
-            bottleneck or more. ``pixel``: single cells, at most 64 a scene, as many of each class as there are.
-        seed: of the choice of pixels.
+            bottleneck or more.
+        batch_size: scenes per step.
 
     Returns:
-        Unit -> latents, whose rows are ordered by image, then class or position, and the same for every block.
+        Unit -> latents, whose rows are ordered by image, then class, and the same for every block.
 
     Raises:
-        ValueError: an unknown unit, or a method without a network of any of the sensors alone.
+        ValueError: an unknown unit, or a method without a network of a single sensor.
     """
-    sensors = tuple(sensors)
-    units = [choose(unit, get_args(Unit), "unit") for unit in units]
+    units = [choose(unit, UNITS, "unit") for unit in units]
+    sensors = single_sensors(method)
+    if not sensors:
+        raise ValueError(f"{type(method).__name__} has no network of a single sensor, so no latents to extract")
+    card, device = method.card, next(method.parameters()).device
     method.eval()
     parts: dict[Unit, list[Latents]] = {unit: [] for unit in units}
     for start in range(0, len(scenes), batch_size):
-        batch = plain(scenes, list(range(start, min(start + batch_size, len(scenes)))), card, sensors, device)
-        maps: dict[str, Tensor] = {}
-        for sensor, image in batch.images.items():  # one at a time: networks of several are not asked
-            maps |= method.latents({sensor: image})
-        if not maps:
-            raise ValueError(f"{type(method).__name__} has no network of {' or '.join(sensors)} alone")
-        labels = next(iter(batch.labels.values()))  # unaugmented: the same for every sensor
+        indices = list(range(start, min(start + batch_size, len(scenes))))
+        batch = plain(scenes, indices, card, sensors, device)
+        maps: dict[Block, Tensor] = {}
+        for sensor, image in batch.images.items():  # one at a time, which leaves out networks of several sensors
+            maps |= {Block.parse(name): block for name, block in method.latents({sensor: image}).items()}
+        labels = batch.labels[sensors[0]]  # unaugmented: the same for every sensor
         size = next(iter(maps.values())).shape[-2:]
         for unit in units:
-            places = PLACES[unit](labels, card, size, (seed, start))
-            blocks = {name: pooled(block, labels, places, unit, len(card.classes)) for name, block in maps.items()}
+            places = (regions if unit == "region" else whole_images)(labels, card, size)
             places.insert(0, "image", [batch.ids[position] for position in places.pop("position")])
-            parts[unit].append(Latents(blocks, places.drop(columns="cell", errors="ignore"), unit))
-    return {unit: _joined(batches, scenes) for unit, batches in parts.items()}
+            blocks = {name: pool(block, labels, unit, len(card.classes)) for name, block in maps.items()}
+            parts[unit].append(Latents(blocks, places, unit))
+    return {unit: _concatenate(batches, scenes) for unit, batches in parts.items()}
 
 
-def _joined(parts: list[Latents], scenes: Scenes) -> Latents:
-    """The batches one after the other, with the factors of every row's scene."""
+def single_sensors(method: Method) -> tuple[str, ...]:
+    """Return the sensors for which the method has a network of that sensor alone."""
+    return tuple(served[0] for served in method.serves if len(served) == 1)
+
+
+def _concatenate(parts: list[Latents], scenes: Scenes) -> Latents:
+    """Join the batches, and add the factors of every row's scene."""
     rows = pd.concat([part.rows for part in parts], ignore_index=True)
     if scenes.factors is not None:
         scene = pd.Index(scenes.ids).get_indexer(rows["image"])
-        known = scenes.factors.iloc[scene].reset_index(drop=True)
-        rows = pd.concat([rows, known.add_prefix(FACTOR)], axis=1)
+        factors = scenes.factors.iloc[scene].reset_index(drop=True)
+        rows = pd.concat([rows, factors.add_prefix(FACTOR)], axis=1)
     blocks = {name: np.concatenate([part.blocks[name] for part in parts]) for name in parts[0].blocks}
     return Latents(blocks, rows, parts[0].unit)
 
 
-def pooled(features: Tensor, labels: Tensor, places: pd.DataFrame, unit: Unit, classes: int) -> np.ndarray:
-    """(n, C) float32 vectors of the places of a batch of maps (B, C, h, w)."""
+def pool(features: Tensor, labels: Tensor, unit: Unit, classes: int) -> np.ndarray:
+    """Return the (n, C) float32 vectors of the images or regions of a batch of maps (B, C, h, w)."""
     if unit == "region":
         return region_vectors(features, labels, classes).vectors.float().cpu().numpy()
-    if unit == "image":
-        return features.float().mean(dim=(2, 3)).cpu().numpy()
-    flat = features.float().flatten(2).cpu().numpy()
-    return flat[places["position"], :, places["cell"]]
+    return features.float().mean(dim=(2, 3)).cpu().numpy()
 
 
-def whole_images(labels: Tensor, card: DatasetCard, size: tuple[int, int], _: tuple[int, int]) -> pd.DataFrame:
-    """One row per image."""
+def whole_images(labels: Tensor, card: DatasetCard, size: tuple[int, int]) -> pd.DataFrame:
+    """List the images of a batch, one row each."""
     height, width = labels.shape[-2:]
-    one = {"class": IGNORE, "name": "", "cells": float(size[0] * size[1]), "x": 0.5, "y": 0.5}
+    centre = {"class": IGNORE, "name": "", "cells": float(size[0] * size[1]), "x": 0.5, "y": 0.5}
     box = {"left": 0, "top": 0, "right": width, "bottom": height}
-    return pd.DataFrame({"position": range(len(labels))} | one | box)
+    return pd.DataFrame({"position": range(len(labels))} | centre | box)
 
 
-def regions(labels: Tensor, card: DatasetCard, size: tuple[int, int], _: tuple[int, int]) -> pd.DataFrame:
-    """One row per image and class that covers at least a cell, in the order of ``region_vectors``."""
+def regions(labels: Tensor, card: DatasetCard, size: tuple[int, int]) -> pd.DataFrame:
+    """List the classes that cover at least a cell of each image, in the order of ``region_vectors``."""
     area = region_weights(labels, len(card.classes), size).sum(dim=(2, 3))
-    positions, classes = (index.tolist() for index in torch.nonzero(area >= 1.0, as_tuple=True))
+    height, width = labels.shape[-2:]
     rows = []
-    for position, index in zip(positions, classes, strict=True):
+    for position, index in torch.nonzero(area >= 1.0).tolist():
         y, x = torch.nonzero(labels[position] == index, as_tuple=True)
-        height, width = labels.shape[-2:]
-        centre = {"x": (x.float().mean().item() + 0.5) / width, "y": (y.float().mean().item() + 0.5) / height}
-        box = {"left": x.min().item(), "top": y.min().item(), "right": x.max().item() + 1, "bottom": y.max().item() + 1}
-        named = {"position": position, "class": index, "name": card.classes[index]}
-        rows.append(named | {"cells": area[position, index].item()} | centre | box)
+        place = {
+            "position": position,
+            "class": index,
+            "name": card.classes[index],
+            "cells": area[position, index].item(),
+        }
+        place |= {"x": (x.float().mean().item() + 0.5) / width, "y": (y.float().mean().item() + 0.5) / height}
+        place |= {"left": x.min().item(), "top": y.min().item()}
+        rows.append(place | {"right": x.max().item() + 1, "bottom": y.max().item() + 1})
     columns = ["position", "class", "name", "cells", "x", "y", "left", "top", "right", "bottom"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def pixels(
-    labels: Tensor, card: DatasetCard, size: tuple[int, int], drawn: tuple[int, int], most: int = MOST_PIXELS
-) -> pd.DataFrame:
-    """One row per chosen cell of the bottleneck; its class is the one at its centre, unlabelled cells are left out.
+class RecordLatents(Callback):
+    """Save region latents of the validation scenes at evenly spaced epochs of a training, for the film.
 
-    ``drawn``: the seed, and the number of the batch's first scene, so that a scene's cells do not depend on its batch.
+    A training callback. It draws no random number from the global generators, and records nothing for methods
+    without a network of each sensor alone.
+
+    Args:
+        folder: receives ``epoch-0003.npz`` and so on; 0 is the network before its first step.
+        count: how many epochs to record, from 0 to the last; 0 records none.
     """
-    height, width = labels.shape[-2:]
-    nearest = nearest_labels(labels, size).flatten(1).cpu().numpy()
-    tables = []
-    for position, classes in enumerate(nearest):
-        cells = np.flatnonzero(classes != IGNORE)
-        generator = np.random.default_rng([drawn[0], drawn[1] + position])
-        cells = np.sort(cells[stratified(classes[cells], most, generator)])
-        y, x = np.divmod(cells, size[1])
-        table = pd.DataFrame({"position": position, "cell": cells, "class": classes[cells]})
-        table = table.assign(name=[card.classes[index] for index in classes[cells]], cells=1.0)
-        table = table.assign(x=(x + 0.5) / size[1], y=(y + 0.5) / size[0])
-        for low, high, cell, cells_across, across in (
-            ("left", "right", x, size[1], width),
-            ("top", "bottom", y, size[0], height),
-        ):
-            table[low], table[high] = cell * across // cells_across, (cell + 1) * across // cells_across
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
 
+    def __init__(self, folder: Path, count: int):
+        super().__init__()
+        self.folder, self.count = Path(folder), count
 
-def stratified(classes: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
-    """Positions of at most ``most`` of ``classes``, as many of each class; a rare one gives all it has."""
-    if not len(classes):
-        return np.zeros(0, int)
-    names, which, counts = np.unique(classes, return_inverse=True, return_counts=True)
-    quota = _quota(counts, max(most, len(names)))
-    shuffled = generator.permutation(len(classes))
-    rank = pd.Series(which[shuffled]).groupby(which[shuffled]).cumcount().to_numpy()
-    return np.sort(shuffled[rank < quota])
+    def epochs(self, last: int) -> set[int]:
+        """Return the epochs to record of a training of ``last`` epochs."""
+        return {round(last * part / max(self.count - 1, 1)) for part in range(self.count)}
 
+    def on_start(self, training: Training) -> None:
+        """Record the network before its first step, unless a resumed training recorded it before."""
+        if training.epoch == 0 and not self._file(0).exists():
+            self.on_epoch_end(training)
 
-PLACES = {"image": whole_images, "region": regions, "pixel": pixels}
+    def on_epoch_end(self, training: Training) -> dict[str, float]:
+        """Record the network after ``training.epoch`` epochs, if they are among the evenly spaced ones."""
+        method, epoch = training.method, training.epoch
+        both = len(method.sensors) > 1 and set(method.sensors) <= set(single_sensors(method))
+        if not both or epoch not in self.epochs(training.config.train.epochs):
+            return {}
+        method.eval().export()
+        latents = extract(method, training.validation, ["region"], training.config.train.batch_size)["region"]
+        if len(latents):
+            latents.save(self._file(epoch))
+        else:
+            say(f"no latents of epoch {epoch}: no class covers a bottleneck cell; use more or larger validation images")
+        return {}
 
-
-def _quota(available: np.ndarray, total: int) -> int:
-    """The largest q with ``sum(min(available, q)) <= total``."""
-    quotas = np.arange(available.max() + 1)
-    fits = np.minimum(available[None], quotas[:, None]).sum(axis=1) <= total
-    return int(quotas[fits][-1])
+    def _file(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:04}.npz"

@@ -1,9 +1,10 @@
-"""The laboratory of a study: latents of its models and of their nulls, and what they answer; kept with the runs."""
+"""Analyse the latents of a study's models and their null models; everything computed is kept with the runs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,220 +14,266 @@ import torch
 from joblib import Parallel, delayed
 from torch import nn
 
-from crodino_lib.analysis import ablation
-from crodino_lib.analysis.answers import ablation_answers, answer
-from crodino_lib.analysis.extraction import Latents, Unit, extract
-from crodino_lib.analysis.image_statistics import picture_statistics
-from crodino_lib.analysis.null_comparison import beside_nulls
-from crodino_lib.analysis.null_models import strangers
-from crodino_lib.analysis.suite import ALL, ROW_KEYS, questions
+from crodino_lib.analysis import ANALYSIS_VERSION
+from crodino_lib.analysis.ablation import ablation_table
+from crodino_lib.analysis.diagnosis import diagnose, summary_table
+from crodino_lib.analysis.extraction import UNITS, Latents, Unit, extract, single_sensors
+from crodino_lib.analysis.image_statistics import image_statistics
+from crodino_lib.analysis.null_comparison import compare_to_nulls
+from crodino_lib.analysis.null_models import independent_baselines, shuffled
+from crodino_lib.analysis.suite import COLUMNS, KEYS, run_paired, run_suite
 from crodino_lib.analysis.trained_models import TrainedModel, find_models
-from crodino_lib.config import TRAINING_VERSION, AnalysisConfig, choose
+from crodino_lib.analysis.umap_embedding import Embeddings, fit_embeddings
+from crodino_lib.config import AnalysisConfig, choose
+from crodino_lib.device import pick_device
 from crodino_lib.io import atomic_write, bar, read_table, say
 from crodino_lib.methods.registry import build_method
 from crodino_lib.study.runs import Run
 from crodino_lib.study.study import Study
 
-BATCH = 16
+OWN = ("value", "untrained", "shuffled_channels", "shuffled_pairs")  # the model, and the null models made from it
 
 
-class Laboratory:
-    """Latents and findings of a study's models, made when first asked for.
+class LatentAnalysis:
+    """Latents, results and embeddings of a study's models, computed when first needed.
 
     Args:
         study: the study.
-        split: which scenes; never those that were trained on, unless asked.
-        budget: how much is looked at; as the study's profile has it where none is given.
+        split: which scenes; choose the training split only on purpose.
+        config: how much data is used; that of the study's profile where none is given.
     """
 
-    def __init__(self, study: Study, split: str = "test", budget: AnalysisConfig | None = None):
+    def __init__(self, study: Study, split: str = "test", config: AnalysisConfig | None = None):
         self.study, self.split = study, choose(split, study.card.splits, "split")
-        self.budget = budget or study.config.budget()
-
-    @cached_property
-    def targets(self) -> pd.DataFrame:
-        """What probes are asked for: the scenes' recorded factors, if there are any, and statistics of the pictures."""
-        scenes = self.study.scenes[self.split]
-        measured = picture_statistics(scenes, self.study.config.sensors).add_prefix("seen ")  # not what was recorded
-        if scenes.factors is None:
-            return measured
-        return pd.concat([scenes.factors.set_axis(scenes.ids), measured], axis=1)
-
-    def latents(self, subject: TrainedModel, trained: bool = True) -> dict[Unit, Latents]:
-        """Latents of a model, or of its network before training: from the runs' folders, else extracted now."""
-        parts = [self._of_run(run, subject.sensors, trained) for run in subject.runs]
-        if len(parts) == 1:
-            return parts[0]
-        return {unit: strangers(*(part[unit] for part in parts)) for unit in ALL}
-
-    def _of_run(self, run: Run, sensors: tuple[str, ...], trained: bool) -> dict[Unit, Latents]:
-        told = [self.study.fingerprint, run.record, TRAINING_VERSION]
-        stem = f"{self.split}-{'trained' if trained else 'untrained'}-{_digest(told)}"
-        files = {unit: run.folder / "latents" / f"{stem}-{unit}.npz" for unit in ALL}
-        if all(file.exists() for file in files.values()):
-            return {unit: Latents.load(file) for unit, file in files.items()}
-        if trained:
-            method = run.method(self.study.card)
-        else:
-            method = build_method(run.config, self.study.card).eval()
-            method.export()
-        served = tuple(sensor for sensor in sensors if sensor in method.students)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        scenes = self.study.scenes[self.split]
-        method = method.to(device, memory_format=torch.channels_last)
-        found = extract(method, scenes, self.study.card, served, BATCH, device)
-        for unit, file in files.items():
-            found[unit].save(file)
-        return found
-
-    def students(self, subject: TrainedModel) -> dict[str, nn.Module]:
-        """Sensor -> its trained network, on the CPU."""
-        methods = [run.method(self.study.card).to(memory_format=torch.channels_last) for run in subject.runs]
-        return {
-            sensor: next(method.students[sensor] for method in methods if sensor in method.students)
-            for sensor in subject.sensors
-        }
-
-    def examine(self, subjects: Iterable[TrainedModel]) -> pd.DataFrame:
-        """Everything asked of every model and of its nulls.
-
-        Returns:
-            One row per model, unit, question, measure and place: ``model``, ``row``, ``method``, ``seed``, those of
-            ``latents.laboratory.ask`` and of ``beside_nulls``. N2 is empty where the study has no baselines of the
-            model's seed.
-        """
-        subjects, baselines = list(subjects), self._baselines()
-        jobs = {job: asked for subject in subjects for job, asked in self._jobs(subject, baselines).items()}
-        answers = self._answers(jobs)
-        ablations = {name: self.ablations(subject) for (name, null), (subject, _) in jobs.items() if null == "value"}
-        paired = {name: question.paired for name, question in questions(self.budget, self.targets).items()}
-        paired["ablation"] = [*ablation.PAIRED, *(name.replace("miou", "lost") for name in ablation.PAIRED)]
-        for subject in subjects:
-            if subject.seed not in baselines:
-                say(f"{subject.name}: no baselines of seed {subject.seed}, so N2 is missing and little is called out")
-        tables = []
-        for subject in subjects:
-            own = {null: answers[subject.name, null] for null in ("value", "N1", "N3", "N4")}
-            own = {null: _joined([found, ablations[subject.name].get(null)]) for null, found in own.items()}
-            if subject.seed in baselines:
-                stranger = baselines[subject.seed].name
-                own["N2"] = _joined([answers[stranger, "value"], ablations[stranger].get("value")])
-            table = beside_nulls(own.pop("value"), own, paired)
-            table.insert(0, "model", subject.name)
-            table.insert(1, "row", subject.row)
-            table.insert(2, "method", subject.method)
-            table.insert(3, "seed", subject.seed)
-            tables.append(table)
-        return pd.concat(tables, ignore_index=True)
-
-    def examined(self) -> list[TrainedModel]:
-        """The models of the study that were examined before with this budget, and need no further work."""
-        baselines = self._baselines()
-        return [
-            subject
-            for subject in find_models(self.study)
-            if self._file(subject, "ablation").exists()
-            and all(self._file(s, f"answers-{null}").exists() for s, null in self._jobs(subject, baselines).values())
-        ]
-
-    def _baselines(self) -> dict[int, TrainedModel]:
-        """Seed -> the two baselines of that seed: N2."""
-        return {subject.seed: subject for subject in find_models(self.study) if subject.method == "baseline"}
-
-    @staticmethod
-    def _jobs(subject: TrainedModel, baselines: Mapping[int, TrainedModel]) -> dict[tuple, tuple[TrainedModel, str]]:
-        """Whom to ask about a model: itself, its nulls, and the baselines of its seed."""
-        jobs = {(subject.name, null): (subject, null) for null in ("value", "N1", "N3", "N4")}
-        if subject.seed in baselines:
-            jobs[baselines[subject.seed].name, "value"] = (baselines[subject.seed], "value")
-        return jobs
-
-    def _answers(self, jobs: Mapping[tuple, tuple[TrainedModel, str]]) -> dict[tuple, pd.DataFrame]:
-        """The answers of every model or null, on all cores; those that were given before are read."""
-        files = {job: self._file(subject, f"answers-{null}") for job, (subject, null) in jobs.items()}
-        missing = {job: pair for job, pair in jobs.items() if not files[job].exists()}
-        for name, trained in bar(dict.fromkeys((s.name, n != "N1") for s, n in missing.values()), label="latents"):
-            self.latents(next(subject for subject, _ in missing.values() if subject.name == name), trained)
-        if missing:
-            say(f"asking {len(missing)} models and nulls; {self.budget}")
-        tasks = Parallel(n_jobs=-1, return_as="generator_unordered")(
-            delayed(answer)(self.latents(subject, null != "N1"), null, self.budget, self.targets, files[job])
-            for job, (subject, null) in missing.items()
-        )
-        for _ in bar(tasks, total=len(missing), label="questions", unit="model"):
-            pass
-        return {job: _read(file).fillna({"where": ""}) for job, file in files.items()}
-
-    def ablations(self, subject: TrainedModel) -> dict[str, pd.DataFrame]:
-        """mIoU with a half replaced, of the model (``value``), with channels dealt anew (N3), swapped elsewhere (N4).
-
-        Empty, and said so, for networks whose decoder does not see both halves side by side.
-        """
-        file = self._file(subject, "ablation")
-        if not file.exists():
-            found = pd.DataFrame(columns=["null", *ROW_KEYS, "value", "rows", "images"])
-            try:
-                found = ablation_answers(
-                    self.students(subject), self.study.scenes[self.split], self.study.card, self.budget
-                )
-            except ValueError as error:
-                say(f"{subject.name}: no ablation: {error}")
-            with atomic_write(file) as path:
-                found.to_csv(path, index=False)
-        found = _read(file)
-        return {null: part.drop(columns="null") for null, part in found.groupby("null")}
-
-    def caption(self, table: pd.DataFrame) -> str:
-        """Which scenes, how many rows, permutations, shuffles, steps and seeds are behind the numbers."""
-        rows, budget = table.groupby("unit")["rows"].max(), self.budget
-        looked = ", ".join(f"{rows[unit]:.0f} {unit}s" for unit in ALL if unit in rows)
-        replaced = table.loc[table["question"] == "ablation", "images"].max()
-        halves = f"; halves replaced in {replaced:.0f} scenes" if replaced > 0 else ""
-        return (
-            f"{self.study.card.title}, split {self.split}, {table['images'].max():.0f} scenes: {looked} (at most "
-            f"{budget.rows}){halves}; {budget.shuffles} shuffles, {budget.steps} steps of perceptrons; "
-            f"seeds {', '.join(map(str, sorted(set(table['seed']))))}. {self.study.caveat()}"
-        )
+        self.config = config or study.config.budget()
 
     @property
     def suffix(self) -> str:
-        """What files about another split than test end with."""
+        """End of the names of files about another split than test."""
         return "" if self.split == "test" else f"_{self.split}"
 
-    def kept(self, subject: TrainedModel, name: str, *depends_on: object) -> Path:
-        """Where something found about a model is kept, with the run: what it depends on is in the file's name.
+    @cached_property
+    def targets(self) -> pd.DataFrame:
+        """What factor probes predict: the scenes' recorded factors, if there are any, and statistics of the images."""
+        scenes = self.study.scenes[self.split]
+        statistics = image_statistics(scenes, self.study.config.sensors).add_prefix("seen ")
+        statistics.columns = statistics.columns.str.replace(" ", "_")
+        if scenes.factors is None:
+            return statistics
+        return pd.concat([scenes.factors.set_axis(scenes.ids), statistics], axis=1)
+
+    def latents(self, model: TrainedModel, trained: bool = True) -> dict[Unit, Latents]:
+        """Return the latents of a model, or of its network before training: read, or extracted now."""
+        parts = [self._latents_of_run(run, trained) for run in model.runs]
+        if len(parts) == 1:
+            return parts[0]
+        return {unit: independent_baselines(*(part[unit] for part in parts)) for unit in UNITS}
+
+    def _latents_of_run(self, run: Run, trained: bool) -> dict[Unit, Latents]:
+        key = _digest([self.study.fingerprint, run.record, ANALYSIS_VERSION])
+        stem = f"{self.split}-{'trained' if trained else 'untrained'}-{key}"
+        files = {unit: run.folder / "latents" / f"{stem}-{unit}.npz" for unit in UNITS}
+        if not all(file.exists() for file in files.values()):
+            method = run.method(self.study.card) if trained else build_method(run.config, self.study.card)
+            method.eval().export()
+            method = method.to(pick_device(), memory_format=torch.channels_last)
+            for unit, latents in extract(method, self.study.scenes[self.split]).items():
+                latents.save(files[unit])
+        return {unit: Latents.load(file) for unit, file in files.items()}
+
+    def students(self, model: TrainedModel) -> dict[str, nn.Module]:
+        """Return sensor -> its trained network, on the CPU."""
+        methods = [run.method(self.study.card).to(memory_format=torch.channels_last) for run in model.runs]
+        students = {sensor: method.students[sensor] for method in methods for sensor in single_sensors(method)}
+        return {sensor: students[sensor] for sensor in model.sensors}
+
+    def compare(self, models: Iterable[TrainedModel]) -> pd.DataFrame:
+        """Compute every metric of every model and of its null models.
+
+        Returns:
+            One row per model and number: ``model``, ``variant``, ``method``, ``seed``, the columns of ``run_metric``
+            and of ``compare_to_nulls``. ``independent_baselines`` is empty where there are no baselines of the seed.
+        """
+        models, baselines, tables = list(models), self._baselines(), []
+        self._compute([job for model in models for job in self._jobs(model, baselines)])
+        for model in models:
+            results = {null: self._results(model, null) for null in OWN}
+            if model.seed in baselines:
+                results["independent_baselines"] = self._results(baselines[model.seed], "value")
+            else:
+                say(
+                    f"{model.name}: no baselines of seed {model.seed}: one null model is missing, and few flags are set"
+                )
+            table = compare_to_nulls(results.pop("value"), results)
+            named = {"model": model.name, "variant": model.variant, "method": model.method, "seed": model.seed}
+            tables.append(pd.concat([pd.DataFrame(named, index=table.index), table], axis=1))
+        return pd.concat(tables, ignore_index=True)
+
+    def compared(self) -> list[TrainedModel]:
+        """Return the models of the study whose results were computed before, with these settings."""
+        baselines = self._baselines()
+        return [
+            model
+            for model in find_models(self.study)
+            if self._file(model, "ablation").exists()
+            and all(self._file(*job).exists() for job in self._jobs(model, baselines))
+        ]
+
+    def _baselines(self) -> dict[int, TrainedModel]:
+        """Return seed -> the pair of baselines of that seed, which is a null model."""
+        return {model.seed: model for model in find_models(self.study) if model.variant == "baseline"}
+
+    @staticmethod
+    def _jobs(model: TrainedModel, baselines: Mapping[int, TrainedModel]) -> list[tuple[TrainedModel, str]]:
+        """Return what has to be computed for a model: itself, its null models, and the baselines of its seed."""
+        return [(model, null) for null in OWN] + [(baselines[s], "value") for s in baselines if s == model.seed]
+
+    def _compute(self, jobs: Iterable[tuple[TrainedModel, str]]) -> None:
+        """Compute the results that are missing, on all cores."""
+        missing = {file: job for job in jobs if not (file := self._file(*job)).exists()}
+        if not missing:
+            return
+        say(f"computing the metrics of {len(missing)} models and null models; {self.config}")
+        for model, null in bar(list(missing.values()), label="latents", unit="model"):
+            self.latents(model, null != "untrained")  # extracted here: the processes below get arrays, not networks
+        tasks = Parallel(n_jobs=-1, return_as="generator_unordered")(
+            delayed(_write_results)(self.latents(model, null != "untrained"), null, self.config, self.targets, file)
+            for file, (model, null) in missing.items()
+        )
+        for _ in bar(tasks, total=len(missing), label="metrics", unit="model"):
+            pass
+
+    def _results(self, model: TrainedModel, null: str) -> pd.DataFrame:
+        """Return the results of a model or of a null model of it, those of the ablation included."""
+        ablation = self.ablation(model)
+        parts = [read_results(self._file(model, null)), ablation[ablation["null"] == null].drop(columns="null")]
+        return pd.concat([part for part in parts if len(part)], ignore_index=True)
+
+    def ablation(self, model: TrainedModel) -> pd.DataFrame:
+        """Return the results of ``ablation_table``: read, or computed now.
+
+        Empty, with a message, for networks whose decoder does not get both halves side by side.
+        """
+        file = self._file(model, "ablation")
+        if not file.exists():
+            table = pd.DataFrame(columns=["null", *COLUMNS])
+            try:
+                scenes, card = self.study.scenes[self.split], self.study.card
+                table = ablation_table(self.students(model), scenes, card, self.config.scenes, self.config.seed)
+            except ValueError as error:
+                say(f"{model.name}: no ablation: {error}")
+            with atomic_write(file) as path:
+                table.to_csv(path, index=False)
+        return read_results(file)
+
+    def embeddings(
+        self, models: Mapping[str, tuple[TrainedModel, bool]], seeds: Iterable[int] = range(5), n: int = 4000
+    ) -> Embeddings:
+        """Embed the regions of several models, all of the same places: read, or fitted now by ``fit_embeddings``.
 
         Args:
-            subject: the model.
-            name: the file's, with its suffix; a key is put into it.
-            depends_on: what makes it what it is, besides the scenes and the runs; anything that JSON can write.
+            models: name -> the model, and whether its trained network is meant or the one before training.
+            seeds: of UMAP; the median fit is returned.
+            n: most points of an embedding, all sensors together.
         """
-        records = [run.record for run in subject.runs]  # of this very training: scores and times are among them
-        key = _digest([self.split, self.study.fingerprint, records, *depends_on])
-        path = subject.runs[0].folder / "latents" / name
+        parts, seeds = {}, list(seeds)
+        for name, (model, trained) in bar(models.items(), label="embeddings", unit="model"):
+            stem = "embeddings" if trained else "embeddings-untrained"
+            file = self.cache_path(model, f"{stem}.npz", seeds, n, self.config.seed)
+            if not file.exists():
+                regions = self.latents(model, trained)["region"]
+                fit_embeddings(regions, seeds, n, sample_seed=self.config.seed).save(file)
+            parts[name] = Embeddings.load(file)
+        return Embeddings.concat(parts)
+
+    def caption(self, table: pd.DataFrame) -> str:
+        """Describe the scenes, rows, shuffles, steps and seeds behind the numbers of ``compare``."""
+        rows, config = table.groupby("unit")["rows"].max(), self.config
+        counts = ", ".join(f"{rows[unit]:.0f} {unit}s" for unit in UNITS if unit in rows)
+        ablated = table.loc[table["metric"] == "ablation", "images"].max()
+        halves = f"; halves replaced in {ablated:.0f} scenes" if ablated > 0 else ""
+        return (
+            f"{self.study.card.title}, split {self.split}, {table['images'].max():.0f} scenes: {counts} (at most "
+            f"{config.rows}){halves}; {config.shuffles} shuffles; seeds "
+            f"{', '.join(map(str, sorted(set(table['seed']))))}. {self.study.caveat()}"
+        )
+
+    def cache_path(self, model: TrainedModel, name: str, *depends_on: object) -> Path:
+        """Return where something computed about a model is kept, beside its run.
+
+        Args:
+            model: the model.
+            name: name of the file, with its suffix; a key is added to it.
+            depends_on: what decides the content besides the scenes, the runs and the version of the analysis; anything
+                that JSON can write.
+        """
+        records = [run.record for run in model.runs]  # of this very training: its scores and times are among them
+        key = _digest([self.split, self.study.fingerprint, records, ANALYSIS_VERSION, *depends_on])
+        path = model.runs[0].folder / "latents" / name
         return path.with_stem(f"{path.stem}-{key}")
 
-    def _file(self, subject: TrainedModel, what: str) -> Path:
-        """Where answers about a model are kept."""
-        return self.kept(subject, f"{what}.csv", self.budget.model_dump(), TRAINING_VERSION)
+    def _file(self, model: TrainedModel, name: str) -> Path:
+        return self.cache_path(model, f"{name}.csv", self.config.model_dump())
 
 
-def _digest(told: object) -> str:
-    """Twelve characters that say whether anything of ``told`` is another."""
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+def save_latent_tables(analysis: LatentAnalysis, models: Iterable[TrainedModel]) -> pd.DataFrame:
+    """Compare the models, and write ``latents_<split>``, its summary and the diagnoses into the study's tables.
+
+    The tables also keep the models that were compared before.
+
+    Returns:
+        The table of these models, from ``LatentAnalysis.compare``.
+    """
+    table = analysis.compare(models)
+    whole, stem = analysis.compare(analysis.compared()), f"latents_{analysis.split}"
+    analysis.study.save_table(whole, stem)
+    analysis.study.save_table(summary_table(whole), f"{stem}_summary")
+    analysis.study.save_table(diagnose(whole), f"{stem}_diagnosis")
+    return table
 
 
-def _read(file: Path) -> pd.DataFrame:
-    """Answers kept in a file.
+def sensor_truth(study: Study) -> pd.DataFrame | None:
+    """Return R² of a regressor per recorded factor (rows) and sensor (columns); None where no factors are recorded."""
+    from crodino_lib.rooms.validation import truth_table
+
+    if study.dataset.factors("test") is None:
+        return None
+    file = study.folder / "tables" / "truth.csv"
+    if not file.exists():
+        study.save_table(truth_table(study.dataset), "truth")
+    wide = read_table(file, ("factor", "sensor", "r2")).pivot_table(
+        index="factor", columns="sensor", values="r2", sort=False
+    )
+    return wide[list(study.config.sensors)]
+
+
+def _write_results(
+    latents: dict[Unit, Latents], null: str, config: AnalysisConfig, targets: pd.DataFrame, file: Path
+) -> None:
+    """Compute the results of a model or a null model, in a process of its own, and write them."""
+    torch.set_num_threads(1)
+    latents = shuffled(latents, null, config.seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=RuntimeWarning)  # empty slices and constant channels give NaN
+        warnings.filterwarnings("ignore", message="The (least populated class|number of unique classes)")
+        table = (run_paired if null == "shuffled_pairs" else run_suite)(latents, config, targets)
+    with atomic_write(file) as path:
+        table.to_csv(path, index=False)
+
+
+def read_results(file: Path) -> pd.DataFrame:
+    """Read results that are kept in a file.
 
     Raises:
-        ValueError: it is damaged; names it.
+        ValueError: the file is damaged.
     """
-    found = read_table(file, (*ROW_KEYS, "value", "rows", "images"))
-    if len(found) and not pd.api.types.is_numeric_dtype(found["value"]):
-        raise ValueError(f"{file} is damaged: some of its values are no numbers; remove it, and it is made again")
-    return found
+    table = read_table(file, COLUMNS)
+    table[KEYS] = table[KEYS].astype(object).fillna("")
+    if len(table) and not pd.api.types.is_numeric_dtype(table["value"]):
+        raise ValueError(f"{file} is damaged: some of its values are not numbers; delete it; it will be computed again")
+    return table
 
 
-def _joined(parts: Iterable[pd.DataFrame | None]) -> pd.DataFrame:
-    return pd.concat([part for part in parts if part is not None and len(part)], ignore_index=True)
+def _digest(content: object) -> str:
+    """Return twelve characters that change with ``content``."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,7 +1,7 @@
-"""Scores of a split as a whole, from what probes read of each half: block forms of MIG and DCI.
+"""Score a split as a whole from what probes read of each half: block forms of MIG and DCI.
 
 Channel-wise MIG, DCI and SAP presume one code per channel. A half of a bottleneck has dozens of redundant channels, so
-their gaps between the best two channels are about 0 by construction and say nothing. Here the codes are the halves.
+their gaps between the best two channels are about 0 by construction and mean nothing. Here the codes are the halves.
 """
 
 from __future__ import annotations
@@ -10,29 +10,28 @@ import numpy as np
 from scipy.stats import entropy
 
 
-def block_mig(skills: np.ndarray) -> dict[str, float]:
-    """How far apart the halves are in what they hold: the mean gap between the best two codes of every factor.
+def block_mig(skills: np.ndarray) -> float:
+    """Compute how far apart the halves are in what they hold: the mean gap between the best two codes of every factor.
 
     Args:
-        skills: (J, F) how well code j tells factor k, in [0, 1] above chance; codes are halves, here J is 2.
+        skills: (J, F) skill of code j for factor k, in [0, 1] above chance; codes are halves, here J is 2. Factors
+            with a NaN do not count.
 
     Returns:
-        ``block_mig`` in [0, 1]: 0 where both halves hold everything alike, 1 where each factor is in one half alone,
-        and fully. ``factors``: how many count; those with a NaN do not. NaN where none counts.
+        In [0, 1]: 0 where both halves hold everything alike, 1 where each factor is in one half alone, and fully. NaN
+        where no factor counts.
 
     Source: the block form of Chen et al., 2018, our reconstruction. Explained in notebook 07.
     """
-    skills = _counted(skills)
-    if not skills.shape[1]:
-        return {"block_mig": float("nan"), "factors": 0}
+    skills = _measured(skills)
     ordered = np.sort(skills, axis=0)
-    return {"block_mig": float((ordered[-1] - ordered[-2]).mean()), "factors": skills.shape[1]}
+    return float((ordered[-1] - ordered[-2]).mean()) if skills.shape[1] else float("nan")
 
 
 def block_dci(skills: np.ndarray) -> dict[str, float]:
-    """Whether each half is about few factors, and each factor in one half.
+    """Compute whether each half is about few factors (disentanglement), and each factor in one half (completeness).
 
-    Only completeness speaks of the split: a half about few factors may be so because only few can be read at all.
+    Only completeness is about the split: a half may be about few factors because only few can be read at all.
 
     ``D_j = 1 - H_F(R_j. / sum)``, averaged with the codes' shares of all skill; ``C_k = 1 - H_J(R_.k / sum)``, averaged
     with the factors' shares; entropies to the base of their number of outcomes.
@@ -42,13 +41,13 @@ def block_dci(skills: np.ndarray) -> dict[str, float]:
 
     Returns:
         ``disentanglement``, ``completeness``, both in [0, 1], and ``informativeness``, the mean over factors of the
-        best half's skill. NaN where no code tells any factor.
+        best half's skill. NaN where no code has any skill.
 
     Source: Eastwood and Williams, ICLR 2018, with probe skill as importance. Explained in notebook 07.
     """
-    skills = _counted(skills)
+    skills = _measured(skills)
     if not skills.sum():
-        return {"disentanglement": float("nan"), "completeness": float("nan"), "informativeness": float("nan")}
+        return dict.fromkeys(("disentanglement", "completeness", "informativeness"), float("nan"))
     return {
         "disentanglement": _concentration(skills),
         "completeness": _concentration(skills.T),
@@ -57,7 +56,7 @@ def block_dci(skills: np.ndarray) -> dict[str, float]:
 
 
 def _concentration(importance: np.ndarray) -> float:
-    """1 less the entropy of every row, rows weighted by their sums."""
+    """Compute 1 less the entropy of every row, rows weighted by their sums."""
     if importance.shape[1] < 2:
         return float("nan")
     weight = importance.sum(axis=1)
@@ -65,7 +64,7 @@ def _concentration(importance: np.ndarray) -> float:
     return float(np.average(1 - entropy(rows, base=importance.shape[1], axis=1), weights=weight[weight > 0]))
 
 
-def _counted(skills: np.ndarray) -> np.ndarray:
+def _measured(skills: np.ndarray) -> np.ndarray:
     skills = np.asarray(skills, float)
     if skills.ndim != 2 or len(skills) < 2:
         raise ValueError(f"skills must be (codes, factors) of at least two codes, found shape {skills.shape}")

@@ -1,7 +1,6 @@
-"""A model's answers beside those of models that learnt no split, and which of them stand out.
+"""Compare a model's results with those of its null models, and flag the values outside their range.
 
-A number by itself proves nothing about a split: an untrained network has clean islands, too. So each stands beside the
-nulls' (``nulls.NULLS``), and is called out only where it leaves their range.
+A number by itself proves nothing about a split: an untrained network has clean islands, too.
 """
 
 from __future__ import annotations
@@ -11,64 +10,83 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from crodino_lib.analysis.null_models import NULLS
-from crodino_lib.analysis.suite import ROW_KEYS
+from crodino_lib.analysis.null_models import NULL_MODELS
+from crodino_lib.analysis.suite import KEYS, probe_skills
 
 FEWEST_NULLS = 3
-UNJUDGED = "_p$|^chance_|_chance$|_floor$|_shuffled$|^classes$|^factors$|_biased$|^cross_covariance$"  # judge others
-LOW_IS_ALIKE = "^alignment$|^median_rank$|^lost_swap_"  # distances, ranks and losses: small where sensors agree
 
 
-def beside_nulls(value: pd.DataFrame, nulls: Mapping[str, pd.DataFrame], paired: Mapping[str, tuple[str, ...]]):
-    """The answers about a model with the nulls' beside them.
+def compare_to_nulls(results: pd.DataFrame, nulls: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Add the values of the null models to a model's results.
 
     Args:
-        value: answers about the model.
-        nulls: name of the null -> the same about it.
-        paired: question -> measures that need pairs; of N4 only these count, and only across sensors, as it shuffles
-            nothing else.
+        results: of the model, from ``run_suite``.
+        nulls: name of the null model -> its results; what it does not apply to is left out there.
 
     Returns:
-        ``value`` with a column per null, judged by ``judge``.
+        ``results`` with a column per null model, and the columns of ``add_flags``.
     """
-    table = value.copy()
-    for name in NULLS:
-        if name not in nulls or nulls[name].empty:
-            table[name] = np.nan
-            continue
-        theirs = nulls[name].set_index(ROW_KEYS)["value"]
-        table[name] = theirs.reindex(pd.MultiIndex.from_frame(table[ROW_KEYS])).to_numpy()
-    counts = [
-        measure in paired.get(question, ()) and (where in ("shared", "private") or question == "ablation")
-        for question, measure, where in table[["question", "measure", "where"]].itertuples(index=False)
-    ]
-    table["N4"] = table["N4"].where(counts)
-    return judge(table)
+    table, index = results.copy(), pd.MultiIndex.from_frame(results[KEYS])
+    for name in NULL_MODELS:
+        table[name] = np.nan
+        if name in nulls and len(nulls[name]):
+            table[name] = nulls[name].set_index(KEYS)["value"].reindex(index).to_numpy()
+    return add_flags(table)
 
 
-def judge(table: pd.DataFrame) -> pd.DataFrame:
-    """Call out the values that leave the range of their nulls.
+def add_flags(table: pd.DataFrame) -> pd.DataFrame:
+    """Flag the values that leave the range of their null models.
 
-    N4 pairs nothing, so it bounds from the side of likeness alone: from above, or from below where low is alike. Were
-    it the other bound, no private half could be called less alike across sensors than chance leaves it.
+    Shuffled pairs bound similarity from above only: were they the lower bound as well, no private half could be
+    flagged as less alike across sensors than random pairs. Where low values mean similarity, as of losses, they bound
+    from below only.
 
-    A call is no test: one more null would itself be called in about half of the cases, 45 of 100 beside four, 50 to 59
-    beside three.
+    A flag is no test: an additional null model would itself be flagged in about half of the cases, 45 of 100 beside
+    four null models, 50 to 59 beside three.
 
     Args:
-        table: ``measure``, ``value`` and a column per null.
+        table: ``measure``, ``value`` and a column per null model.
 
     Returns:
-        ``table`` with ``nulls``, how many have a value; ``low`` and ``high`` of N1 to N3, and of N4 on its side; and
-        ``called``: ``above``, ``below`` or ``within``, empty where the measure judges others, or for fewer than three
-        nulls, as where half a bottleneck is set to its mean.
+        ``table`` with ``nulls``, how many have a value; ``low`` and ``high``, their range; and ``flag``: ``above``,
+        ``below`` or ``within``, empty for chance levels and where fewer than three null models have a value, as where a
+        half is set to its mean.
     """
-    table = table.copy()
-    table["nulls"] = table[list(NULLS)].notna().sum(axis=1)
-    low_is_alike = table["measure"].str.contains(LOW_IS_ALIKE)
-    split = table[list(NULLS)[:3]]
-    table["low"] = split.assign(N4=table["N4"].where(low_is_alike)).min(axis=1)
-    table["high"] = split.assign(N4=table["N4"].where(~low_is_alike)).max(axis=1)
-    told = np.select([table["value"] > table["high"], table["value"] < table["low"]], ["above", "below"], "within")
-    judged = ~table["measure"].str.contains(UNJUDGED) & (table["nulls"] >= FEWEST_NULLS) & table["value"].notna()
-    return table.assign(called=np.where(judged, told, ""))
+    nulls = table[list(NULL_MODELS)]
+    low_is_alike = table["measure"] == "lost_swap"
+    pairs, others = nulls["shuffled_pairs"], nulls.drop(columns="shuffled_pairs")
+    low = others.assign(pairs=pairs.where(low_is_alike)).min(axis=1)
+    high = others.assign(pairs=pairs.where(~low_is_alike)).max(axis=1)
+    table = table.assign(nulls=nulls.notna().sum(axis=1), low=low, high=high)
+    flag = np.select([table["value"] > high, table["value"] < low], ["above", "below"], "within")
+    flagged = ~table["measure"].str.contains("chance") & (table["nulls"] >= FEWEST_NULLS) & table["value"].notna()
+    return table.assign(flag=np.where(flagged, flag, ""))
+
+
+def factor_table(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Collect what is read from which half: of every variant, and of the null models of the first variant.
+
+    Args:
+        table: from ``LatentAnalysis.compare``.
+        truth: R² of a supervised regressor per factor (rows) and sensor (columns), where the dataset has recorded
+            factors; becomes the first group, ``sensors``.
+
+    Returns:
+        One row per ``group`` (``sensors``, variants, null models), ``target`` (class, modality, factors), ``sensor``
+        and ``half`` (empty for ``sensors``): ``skill`` in [0, 1], the mean over seeds, and ``flag``: above every null
+        model and above the chance of shuffled factors, in every seed.
+    """
+    cell = ["target", "sensor", "half"]
+    chance = table.loc[table["measure"] == "skill_chance", ["model", *cell, "value"]]
+    skills = probe_skills(table).merge(chance.rename(columns={"value": "chance"}), "left", ["model", *cell])
+    skills["flag"] = (skills["flag"] == "above") & ~(skills["value"] <= skills["chance"])
+    variants = skills.groupby(["variant", *cell], sort=False).agg(skill=("value", "mean"), flag=("flag", "all"))
+    parts = [variants.reset_index(names=["group", *cell])]
+    first = skills[skills["variant"] == skills["variant"].iloc[0]]
+    for null in [name for name in NULL_MODELS if first[name].notna().any()]:
+        mean = first.groupby(cell, sort=False)[null].mean().rename("skill").reset_index()
+        parts.append(mean.assign(group=null, flag=False))
+    if truth is not None:
+        sensors = truth.clip(lower=0).rename_axis("target").reset_index().melt("target", None, "sensor", "skill")
+        parts.insert(0, sensors.assign(group="sensors", half="", flag=False))
+    return pd.concat(parts, ignore_index=True)[["group", *cell, "skill", "flag"]]

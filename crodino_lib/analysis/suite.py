@@ -1,159 +1,109 @@
-"""Every question asked of a model, or of one that learnt no split, in one table."""
+"""Run every metric on a model or a null model, with the results in one table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from crodino_lib.analysis import (
-    cka,
-    collapse,
-    factors,
-    gap,
-    mig_dci,
-    mixing,
-    probes,
-    retrieval,
-)
-from crodino_lib.analysis.extraction import Latents, Unit
+from crodino_lib.analysis import cka, collapse, factors, gap, mig_dci, mixing, probes, retrieval
+from crodino_lib.analysis._common import Result, check_two_sensors
+from crodino_lib.analysis.extraction import UNITS, Latents, Unit
 from crodino_lib.config import AnalysisConfig
 
-ALL: tuple[Unit, ...] = ("image", "region", "pixel")
-ROW_KEYS = ["unit", "question", "measure", "where"]
+KEYS = ["unit", "metric", "measure", "target", "sensor", "half"]
+COLUMNS = [*KEYS, "value", "rows", "images"]
 
 
 @dataclass(frozen=True)
-class Question:
-    """A module that answers one question, for which units, and which of its measures need rows that are pairs."""
+class Metric:
+    """A metric: ``compute(latents, generator, **options)`` returns results.
 
-    compute: Callable[..., dict[str, float]]
+    Attributes:
+        compute: takes latents of exactly two sensors.
+        units: what it is computed for.
+        paired: measures that need row i of both sensors to be the same place; shuffled pairs are a null model of these.
+        options: fields of ``AnalysisConfig``, or ``targets``, that it takes.
+    """
+
+    compute: Callable[..., list[Result]]
     units: tuple[Unit, ...]
     paired: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
-def questions(budget: AnalysisConfig, targets: pd.DataFrame) -> dict[str, Question]:
-    """Name -> question. ``targets`` has a factor per column, a row per scene, indexed by scene id."""
-    asked = {"targets": targets, "shuffles": budget.shuffles, "steps": budget.steps}
-    return {
-        "cka": Question(cka.compute, ALL, cka.PAIRED),
-        "retrieval": Question(retrieval.compute, ("image", "region"), retrieval.PAIRED),
-        "gap": Question(gap.compute, ALL),
-        "mixing": Question(mixing.compute, ("region",)),
-        "collapse": Question(collapse.compute, ALL),
-        "class": Question(partial(probes.class_probes, steps=budget.steps), ("region",)),
-        "modality": Question(partial(probes.modality_probes, steps=budget.steps), ("image", "region")),
-        "factors": Question(partial(_factors, **asked), ("image",)),
-        "place": Question(partial(_place, shuffles=budget.shuffles), ("pixel",)),
-    }
+METRICS = {
+    "cka": Metric(cka.compute, UNITS, cka.PAIRED),
+    "retrieval": Metric(retrieval.compute, UNITS, retrieval.PAIRED),
+    "gap": Metric(gap.compute, UNITS),
+    "mixing": Metric(mixing.compute, ("region",)),
+    "collapse": Metric(collapse.compute, UNITS),
+    "class": Metric(probes.class_probes, ("region",)),
+    "modality": Metric(probes.modality_probes, ("region",)),
+    "factors": Metric(factors.factor_probes, ("image",), options=("targets", "shuffles")),
+}
 
 
-def _factors(
-    latents: Latents, n: int, generator: np.random.Generator, targets: pd.DataFrame, shuffles: int, steps: int
-) -> dict[str, float]:
-    """The scenes' factors; names with spaces become one word."""
-    wanted = targets.loc[latents.rows["image"]].rename(columns=lambda name: name.replace(" ", "_"))
-    if not wanted.columns.is_unique:
-        twice = wanted.columns[wanted.columns.duplicated()]
-        raise ValueError(f"factors have one name twice: {', '.join(twice)}")
-    columns = {name: wanted[name].to_numpy() for name in wanted}
-    return factors.compute(latents, columns, n, shuffles, generator, steps)
+def run_metric(
+    name: str, latents: Mapping[Unit, Latents], config: AnalysisConfig, targets: pd.DataFrame
+) -> pd.DataFrame:
+    """Compute one metric of one model, for every unit that the metric and the model have.
 
-
-def _place(latents: Latents, n: int, generator: np.random.Generator, shuffles: int) -> dict[str, float]:
-    """Where in the picture a cell lies, which convolutions know from their padding: a control for leakage."""
-    where = {f"place_{axis}": latents.rows[axis].to_numpy() for axis in ("x", "y")}
-    return factors.compute(latents, where, n, shuffles, generator, steps=0)
-
-
-def ask(latents: Mapping[Unit, Latents], budget: AnalysisConfig, targets: pd.DataFrame, name: str) -> pd.DataFrame:
-    """One question's answers about one model, for every unit that it has.
+    Args:
+        name: one of ``METRICS``.
+        latents: unit -> latents of two sensors.
+        config: how much data is used.
+        targets: what factor probes predict: one row per scene, indexed by its id.
 
     Returns:
-        One row per unit, measure and place: ``unit``, ``question``, ``measure``, ``where``, ``value``, ``rows``,
-        ``images``.
+        One row per number: ``unit``, ``metric``, the fields of ``Result``, ``rows`` and ``images`` behind it.
+
+    Raises:
+        ValueError: latents of other than two sensors with both halves, or without rows.
     """
-    question = questions(budget, targets)[name]
-    records = []
-    for unit in question.units:
-        if unit not in latents:
-            continue
-        found = question.compute(latents[unit], n=budget.rows, generator=np.random.default_rng(budget.seed))
-        seen = {"rows": found.pop("rows"), "images": found.pop("images")}
-        for key, value in found.items():
-            measure, _, where = key.partition(" ")
-            records.append({"unit": unit, "question": name, "measure": measure, "where": where, "value": value} | seen)
-    return pd.DataFrame(records, columns=[*ROW_KEYS, "value", "rows", "images"])
+    metric, tables = METRICS[name], []
+    options = {key: value for key, value in config.model_dump().items() if key in metric.options}
+    options |= {"targets": targets} if "targets" in metric.options else {}
+    for unit in [unit for unit in metric.units if unit in latents]:
+        if not len(latents[unit]):
+            raise ValueError(f"there is no {unit} to compute {name} of; use more or larger images")
+        generator = np.random.default_rng(config.seed)
+        sample = check_two_sensors(latents[unit]).sample(config.rows, generator)
+        table = pd.DataFrame(metric.compute(sample, generator, **options), columns=Result._fields)
+        count = {"rows": len(sample), "images": len(np.unique(sample.images))}
+        tables.append(table.assign(unit=unit, metric=name, **count))
+    return pd.concat(tables)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
 
 
-def split_scores(answers: pd.DataFrame) -> pd.DataFrame:
-    """Block MIG and DCI of every sensor, from the probes' skill for class, modality and every factor.
-
-    Args:
-        answers: of the questions ``class``, ``modality`` and ``factors``.
-    """
-    skills = skill_matrix(answers)
-    records, rested_on = [], answers[["rows", "images"]].max().to_dict()
-    for sensor in dict.fromkeys(where.split("/")[0] for where in skills.columns):
-        matrix = skills[[name for name in skills.columns if name.split("/")[0] == sensor]].to_numpy().T
-        found = mig_dci.block_mig(matrix) | mig_dci.block_dci(matrix)
-        for measure, value in found.items():
-            row = {"unit": "all", "question": "split", "measure": measure, "where": sensor, "value": value}
-            records.append(row | rested_on)
-    return pd.DataFrame(records)
+def run_suite(latents: Mapping[Unit, Latents], config: AnalysisConfig, targets: pd.DataFrame) -> pd.DataFrame:
+    """Compute every metric of one model, and from the probes' skills the scores of its split."""
+    table = pd.concat([run_metric(name, latents, config, targets) for name in METRICS], ignore_index=True)
+    return pd.concat([table, split_scores(table)], ignore_index=True)
 
 
-def skill_matrix(answers: pd.DataFrame, column: str = "value") -> pd.DataFrame:
-    """Skill above chance, in [0, 1], of linear probes: one row per factor (and class and modality), a column per block.
-
-    Of classes it is (accuracy - chance) / (1 - chance), of modality 2 accuracy - 1, the same for both sensors.
-
-    Args:
-        answers: about one model, of the questions ``class``, ``modality`` and ``factors``.
-        column: ``value``, or the null whose skill is wanted.
-    """
-    linear = _linear(answers)
-    wide, blocks = _wide(linear, column)
-    chance = answers.loc[answers["measure"] == "class_chance", "value"].iloc[0]
-    wide.loc["class"] = ((wide.loc["class"] - chance) / (1 - chance)).clip(lower=0)
-    for block in blocks:
-        wide.loc["modality", block] = np.maximum(2 * wide.loc["modality", block.split("/")[1]] - 1, 0.0)
-    return wide[blocks]
+def run_paired(latents: Mapping[Unit, Latents], config: AnalysisConfig, targets: pd.DataFrame) -> pd.DataFrame:
+    """Compute the measures that need pairs, which are all that shuffled pairs can change."""
+    tables = []
+    for name, metric in METRICS.items():
+        if metric.paired:
+            table = run_metric(name, latents, config, targets)
+            tables.append(table[table["measure"].isin(metric.paired)])
+    return pd.concat(tables, ignore_index=True)
 
 
-def called_matrix(answers: pd.DataFrame) -> pd.DataFrame:
-    """Which cells of ``skill_matrix`` are above every null and above the chance of shuffled factors.
-
-    Args:
-        answers: about one model, from ``beside_nulls``.
-    """
-    chances = answers[answers["measure"].str.endswith("_chance")]
-    chance = {(m.removesuffix("_chance"), w): v for m, w, v in chances[["measure", "where", "value"]].to_numpy()}
-    linear = _linear(answers)
-    above = [
-        float(called == "above" and value > chance.get((measure, where), -np.inf))
-        for measure, where, value, called in linear[["measure", "where", "value", "called"]].to_numpy()
-    ]
-    wide, blocks = _wide(linear.assign(above=above), "above")
-    for block in blocks:
-        wide.loc["modality", block] = wide.loc["modality", block.split("/")[1]]
-    return wide[blocks] > 0
+def split_scores(table: pd.DataFrame) -> pd.DataFrame:
+    """Compute block MIG and DCI of every sensor, from the skill of probes for class, modality and every factor."""
+    results = []
+    for sensor, skills in probe_skills(table).groupby("sensor", sort=False):
+        matrix = skills.pivot(index="half", columns="target", values="value").to_numpy()
+        scores = {"block_mig": mig_dci.block_mig(matrix)} | mig_dci.block_dci(matrix)
+        results += [Result(measure, value, sensor) for measure, value in scores.items()]
+    counts = table[["rows", "images"]].max().to_dict()
+    return pd.DataFrame(results, columns=Result._fields).assign(unit="all", metric="split", **counts)[COLUMNS]
 
 
-def _wide(linear: pd.DataFrame, column: str) -> tuple[pd.DataFrame, list[str]]:
-    """A row per measure, a column per place, also where all is NaN; and the places that are blocks."""
-    wide = linear.set_index(["measure", "where"])[column].unstack(sort=False)
-    return wide, [where for where in wide if "/" in where]
-
-
-def _linear(answers: pd.DataFrame) -> pd.DataFrame:
-    """The rows of linear probes that the factor matrix shows; of modality those of regions."""
-    question, measure = answers["question"], answers["measure"]
-    read = (question == "factors") & ~measure.str.endswith(("_mlp", "_chance"))
-    told = ((question == "class") & (measure == "class")) | (
-        (question == "modality") & (measure == "modality") & (answers["unit"] == "region")
-    )
-    return pd.concat([answers[told], answers[read]])
+def probe_skills(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of linear probes' skill above chance, in [0, 1], for class, modality and factors."""
+    return table[table["measure"] == "skill"]

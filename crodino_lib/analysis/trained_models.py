@@ -1,15 +1,14 @@
-"""The models of a study that have a network for each of its sensors: what the laboratory and the explorer look at."""
+"""Find the finished models of a study that have a network for each of its sensors."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from crodino_lib.config import choose
+from crodino_lib.data.sample import SensorSet
 from crodino_lib.io import say
-from crodino_lib.methods.registry import METHODS
-from crodino_lib.study.runs import Run, finished_run, run_hash
+from crodino_lib.methods.registry import METHODS, parse_method
+from crodino_lib.study.runs import Run, finished_run
 from crodino_lib.study.study import Study
 
 
@@ -18,96 +17,82 @@ class TrainedModel:
     """A model with a network of each sensor: one run that trains both, or two runs of one sensor each.
 
     Attributes:
-        row: what its seeds have in common: the method, and settings and teacher where other models differ by them.
+        variant: the method with its settings, the same for all seeds, such as ``crodino-kd:c3``.
         runs: one or two.
         sensors: the study's two.
     """
 
-    row: str
+    variant: str
     runs: tuple[Run, ...]
     sensors: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """How it is called in tables."""
-        return f"{self.row} seed {self.seed}"
+        """Its name in tables and figures."""
+        return f"{self.variant} seed {self.seed}"
 
     @property
     def method(self) -> str:
-        """The method's name in the registry."""
+        """Its method's name in the registry."""
         return self.runs[0].config.method
 
     @property
-    def is_current(self) -> bool:
-        """Whether the present code trained it."""
-        return all(_age(run)[0] for run in self.runs)
-
-    @property
     def seed(self) -> int:
-        """Its seed."""
+        """Seed of its runs."""
         return self.runs[0].config.seed
 
 
 def find_models(study: Study, methods: Iterable[str] = (), seeds: Iterable[int] = ()) -> list[TrainedModel]:
-    """The finished models of a study that have a network for each of its sensors.
+    """Return the finished models of a study that have a network for each of its sensors.
 
-    Where one run was trained with several versions of the code, the present one's counts, else the newest. Runs that
-    saw other scenes than the dataset has now are left out, and said so.
+    Runs on other scenes than the dataset has now are left out, with a message.
 
     Args:
-        study: where runs lie.
-        methods: rows; all that are there where none is given.
+        study: holds the runs.
+        methods: names, as ``METHOD`` (all its variants) or ``METHOD:VARIANT``; all models where none is given.
         seeds: seeds; all where none is given.
 
     Raises:
-        ValueError: a row that does not exist, has no network for each sensor, or no finished run.
+        ValueError: a method or variant that does not exist, or has no finished model.
     """
-    wanted, seeds = [choose(method, METHODS, "method") for method in methods], set(seeds)
-    found: dict[tuple, dict[tuple[str, ...], Run]] = {}
-    folders = (study.folder / "runs" / study.config.data.dataset).glob("*/*")
-    looked_at = [folder for folder in folders if not wanted or folder.parent.name in {*wanted, "baseline"}]
-    finished = [run for run in map(finished_run, looked_at) if run]
+    methods, seeds = list(methods), set(seeds)
+    wanted = [parse_method(name)[0] for name in methods]
+    models = [model for model in _models(study) if not seeds or model.seed in seeds]
+    for name, method in zip(methods, wanted, strict=True):
+        if not any(name in (model.method, model.variant) for model in models):
+            there = sorted({model.variant for model in models})
+            raise ValueError(
+                f"study {study.config.name} has no finished {name}{' of these seeds' if seeds else ''} with a network "
+                f"of each of {' and '.join(study.config.sensors)}; it has {', '.join(there) or 'nothing'}. Train it "
+                f"(methods of one sensor once for each): crodino run --study {study.config.name} --method {method} ..."
+            )
+    chosen = [model for model in models if not methods or {model.method, model.variant} & set(methods)]
+    order = wanted or list(METHODS)
+    return sorted(chosen, key=lambda model: (order.index(model.method), model.variant, model.seed))
+
+
+def _models(study: Study) -> list[TrainedModel]:
+    """Group the runs of one variant, seed and teacher by the sensors that they have a network of alone."""
+    folders = sorted((study.folder / "runs" / study.config.data.dataset).glob("*/*"))
+    finished = [run for run in map(finished_run, folders) if run]
     same = [run for run in finished if run.record["dataset_fingerprint"] == study.fingerprint]
     if others := len(finished) - len(same):
-        say(f"{others} finished runs saw other scenes than {study.card.title} has here; they are left out")
-    for run in sorted(same, key=_age):
-        config = run.config
-        key = (config.method, config.seed, json.dumps(config.settings, sort_keys=True), config.teacher)
-        alone = [name for name in run.record["cost"]["students"] if "+" not in name]
-        if alone:
-            found.setdefault(key, {})[tuple(alone)] = run
-    subjects = []
-    for (method, _, settings, _), runs in found.items():
-        whole = [run for served, run in runs.items() if set(study.config.sensors) <= set(served)]
-        pair = [runs.get((sensor,)) for sensor in study.config.sensors]
-        chosen = whole[-1:] or (pair if all(pair) else [])
-        if chosen:
-            row = method if settings == "{}" else f"{method} {settings}"
-            subjects.append(TrainedModel(row, tuple(chosen), study.config.sensors))
-    names = [subject.name for subject in subjects]
-    subjects = [  # one row may have been taught by several teachers
-        replace(s, row=f"{s.row} taught by {s.runs[0].config.teacher}") if names.count(s.name) > 1 else s
-        for s in subjects
+        say(f"{others} finished runs are left out: their scenes are not those that {study.card.title} has here")
+    groups: dict[tuple, dict[frozenset[str], Run]] = {}
+    for run in same:
+        students = [SensorSet.parse(name) for name in run.record["cost"]["students"]]
+        alone = frozenset(names[0] for names in students if len(names) == 1)
+        groups.setdefault((run.name, run.config.seed, run.config.teacher), {})[alone] = run
+    models = []
+    for (variant, _, _), runs in groups.items():
+        whole = [run for alone, run in runs.items() if alone >= set(study.config.sensors)]
+        pair = [runs.get(frozenset({sensor})) for sensor in study.config.sensors]
+        if chosen := whole[:1] or (pair if all(pair) else []):
+            models.append(TrainedModel(variant, tuple(chosen), study.config.sensors))
+    names = [model.name for model in models]
+    return [  # one variant may have several teachers
+        replace(model, variant=f"{model.variant} taught by {model.runs[0].config.teacher}")
+        if names.count(model.name) > 1
+        else model
+        for model in models
     ]
-    there = sorted({subject.method for subject in subjects})
-    if seeds:
-        subjects = [subject for subject in subjects if subject.seed in seeds]
-    if missing := [method for method in wanted if method not in {subject.method for subject in subjects}]:
-        changed = study.config.model_dump(exclude_defaults=True, exclude={"study", "methods", "profile", "sensors"})
-        settings = "".join(f" --{name.replace('_', '-')} {value}" for name, value in changed.items())
-        of_seeds = f" of seed {', '.join(map(str, sorted(seeds)))}" if seeds else ""
-        raise ValueError(
-            f"study {study.config.name} has no finished {missing[0]}{of_seeds} with a network of each of "
-            f"{' and '.join(study.config.sensors)}; it has {', '.join(there) or 'nothing'}. Train it (rows of one "
-            f"sensor once with each --student): crodino run --method {missing[0]} --study {study.config.name} "
-            f"--profile {study.config.profile}{settings} --sensors {','.join(study.config.sensors)}"
-        )
-    order = wanted or list(METHODS)
-    chosen = [subject for subject in subjects if subject.method in order]
-    return sorted(chosen, key=lambda subject: (order.index(subject.method), subject.seed, subject.name))
-
-
-def _age(run: Run) -> tuple[bool, float]:
-    """Sorts runs of the present code after others, and newer ones after older ones."""
-    present = run_hash(run.config, run.record["dataset_fingerprint"]) == run.record["hash"]
-    return present, (run.folder / "run.json").stat().st_mtime

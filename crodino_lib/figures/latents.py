@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,15 @@ import seaborn as sns
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from crodino_lib.analysis.null_models import NULLS
-from crodino_lib.figures.base import FLAG_COLOUR, MISSING_COLOUR, StudyFigure, printed, require_columns, styled
+from crodino_lib.analysis.diagnosis import summary_table
+from crodino_lib.analysis.latent_analysis import LatentAnalysis, save_latent_tables, sensor_truth
+from crodino_lib.analysis.null_comparison import factor_table
+from crodino_lib.analysis.null_models import NULL_MODELS
+from crodino_lib.analysis.trained_models import TrainedModel
+from crodino_lib.figures.base import FLAG_COLOUR, MISSING_COLOUR, StudyFigure, printed, require_columns, save, styled
 
-MODEL, QUANTITY, VALUE, LOW, HIGH, FLAG = "row", "quantity", "value", "low", "high", "called"  # of the null comparison
-NULL_MARKERS = dict(zip(NULLS, "os^D", strict=True))
+MODEL, QUANTITY, VALUE, LOW, HIGH, FLAG = "variant", "quantity", "value", "low", "high", "flag"  # of the summary
+NULL_MARKERS = dict(zip(NULL_MODELS, "os^D", strict=True))
 PANELS_ACROSS = 4
 LEAST_SPAN = 0.05  # of an axis: differences that are smaller look small
 FACTOR_CAPTION = (
@@ -31,38 +35,34 @@ NULL_CAPTION = (
 
 
 @styled
-def factor_matrix(
-    groups: Mapping[str, pd.DataFrame], flagged: Mapping[str, pd.DataFrame], caption: str, width: str = "page"
-) -> StudyFigure:
+def factor_matrix(table: pd.DataFrame, caption: str, width: str = "page") -> StudyFigure:
     """Draw how well factors (rows) are predicted from blocks or sensors (columns), a group of columns per model.
 
     Args:
-        groups: title -> skill above chance, 0..1, one row per factor, one column per block; all with the same rows.
-        flagged: title -> bool of the same shape: cells that leave the range of the null models get a frame.
+        table: from ``crodino_lib.analysis.null_comparison.factor_table``; flagged cells get a frame.
         caption: scenes, probes, seeds, chance.
         width: ``column`` or ``page``.
-
-    Raises:
-        ValueError: groups whose rows differ.
     """
-    rows = list(next(iter(groups.values())).index)
-    if wrong := [title for title, group in groups.items() if list(group.index) != rows]:
-        raise ValueError(f"the rows of {', '.join(wrong)} differ from those of {next(iter(groups))}")
+    require_columns(table, "group", "target", "sensor", "half", "skill", FLAG)
+    rows = list(dict.fromkeys(table["target"][table["half"] != ""])) or list(dict.fromkeys(table["target"]))
+    cells = table.assign(block=(table["sensor"] + " " + table["half"]).str.strip())
+    groups = {title: group.drop_duplicates("block")["block"] for title, group in cells.groupby("group", sort=False)}
+    wide = cells.set_index(["group", "target", "block"])[["skill", FLAG]].unstack("target")
     figure = StudyFigure(width, 26 + 3.7 * len(rows), caption)
-    widths = [group.shape[1] for group in groups.values()]
+    widths = [len(blocks) for blocks in groups.values()]
     axes = figure.subplots(1, len(groups), sharey=True, width_ratios=widths, squeeze=False)[0]
-    for ax, (title, group) in zip(axes, groups.items(), strict=True):
-        numbers = group.map(lambda value: "" if np.isnan(value) else f"{100 * value:.0f}")
+    for ax, (title, blocks) in zip(axes, groups.items(), strict=True):
+        skill, flag = (wide.loc[title, name].reindex(index=blocks, columns=rows).T for name in ("skill", FLAG))
+        numbers = skill.map(lambda value: "" if np.isnan(value) else f"{100 * value:.0f}")
         sns.heatmap(
-            group.astype(float), vmin=0, vmax=1, cmap="cividis", cbar=False, linewidths=0.3, ax=ax, annot=numbers,
+            skill.astype(float), vmin=0, vmax=1, cmap="cividis", cbar=False, linewidths=0.3, ax=ax, annot=numbers,
             fmt="", annot_kws={"size": 4.5}, xticklabels=True, yticklabels=True,
         )  # fmt: skip
-        frames = flagged.get(title, pd.DataFrame()).reindex(index=group.index, columns=group.columns, fill_value=False)
-        for row, column in np.argwhere(frames.to_numpy(bool)):
+        for row, column in np.argwhere(flag.eq(True).to_numpy()):
             ax.add_patch(Rectangle((column + 0.06, row + 0.06), 0.88, 0.88, fill=False, ec=FLAG_COLOUR, lw=0.8))
         ax.set(xlabel="", ylabel="", facecolor=MISSING_COLOUR)
         ax.set_title(printed(title).replace(" ", "\n", 1), fontsize=5.5)
-        ax.set_xticks(ax.get_xticks(), [printed(name) for name in group], rotation=90, fontsize=5)
+        ax.set_xticks(ax.get_xticks(), [printed(name) for name in blocks], rotation=90, fontsize=5)
         ax.tick_params(length=0)
     axes[0].set_yticks(axes[0].get_yticks(), [printed(row) for row in rows], rotation=0, fontsize=5.5)
     return figure
@@ -73,8 +73,8 @@ def null_comparison(table: pd.DataFrame, caption: str) -> StudyFigure:
     """Draw metrics of models beside those of their null models: a panel per metric, a line per model, a tick per seed.
 
     Args:
-        table: from ``crodino_lib.analysis.diagnosis.reading_table``.
-        caption: scenes, rows, permutations, seeds.
+        table: from ``crodino_lib.analysis.diagnosis.summary_table``.
+        caption: scenes, rows, seeds.
     """
     require_columns(table, MODEL, QUANTITY, VALUE, LOW, HIGH, FLAG, *NULL_MARKERS)
     quantities, models = (list(dict.fromkeys(table[name])) for name in (QUANTITY, MODEL))
@@ -106,3 +106,17 @@ def null_comparison(table: pd.DataFrame, caption: str) -> StudyFigure:
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=6)
     return figure
+
+
+def save_latent_figures(analysis: LatentAnalysis, models: Iterable[TrainedModel]) -> pd.DataFrame:
+    """Compare models with their null models, and save tables, the factor matrix and the null comparison in the study.
+
+    Returns:
+        The table of these models, from ``LatentAnalysis.compare``.
+    """
+    study, table = analysis.study, save_latent_tables(analysis, models)
+    factors, summary = factor_table(table, sensor_truth(study)), summary_table(table)
+    caption, end = analysis.caption(table), analysis.suffix
+    save(factor_matrix(factors, f"{FACTOR_CAPTION} {caption}"), study.figures, f"factor_matrix{end}", factors)
+    save(null_comparison(summary, f"{NULL_CAPTION} {caption}"), study.figures, f"null_comparison{end}", summary)
+    return table

@@ -22,7 +22,7 @@ from crodino_lib.figures.base import WIDTHS_MM, StudyFigure, class_colours, coun
 from crodino_lib.io import atomic_write
 
 MODEL, HALF, EPOCH, EMBEDDING = "model", "half", "epoch", "embedding"  # columns of tables and points
-POINTS, K, REMARK, MISLEADS = "points", "k", "says", "misleads"
+POINTS, K, REMARK, MISLEADS = "points", "k", "remark", "misleads"
 MOST_ACROSS = 6  # panels: as many epochs as training keeps by default
 NEIGHBOURS = (
     "T: trustworthiness. Own class, other sensor: share of the {k:.0f} nearest neighbours, in the latent space → in "
@@ -40,7 +40,7 @@ def manifold(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, embed
     """Draw both blocks of every model, both sensors in each: colour is the class, marker the sensor.
 
     Args:
-        points: from ``crodino_lib.analysis.manifold.fit_manifolds``.
+        points: from ``crodino_lib.analysis.umap_embedding.fit_embeddings``.
         table: from the same. Words stand in place of the points of a block that has collapsed.
         card: gives the classes' colours.
         embedding: ``UMAP``, or ``PCA`` for the second opinion.
@@ -62,7 +62,7 @@ def film_strip(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard) -> 
     """Draw the epochs of a training side by side, the shared and the private block apart.
 
     Args:
-        points: from ``crodino_lib.analysis.aligned_umap.fit_film``; of several halves one after the other.
+        points: from ``crodino_lib.analysis.aligned_umap.fit_aligned_umap``; of several halves one after the other.
         table: from the same.
         card: gives the classes' colours.
     """
@@ -165,7 +165,7 @@ def film(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, path: Pat
     not where it was on the way. Words stand in place of the points of a block that has collapsed.
 
     Args:
-        points: from ``crodino_lib.analysis.aligned_umap.fit_film``; of several halves one after the other.
+        points: from ``crodino_lib.analysis.aligned_umap.fit_aligned_umap``; of several halves one after the other.
         table: from the same.
         card: gives the classes' colours.
         path: of the ``.gif``; its folder is made where it is missing.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import platform
@@ -168,8 +167,7 @@ def _train_and_record(
     operations, resume_file = CountOperations(), folder / "resume.pt"
     callbacks = [operations, MeasureGradients()]
     if config.train.frames:
-        with contextlib.suppress(AttributeError):  # TODO the recorder
-            callbacks.append(load_object(FRAME_RECORDER)(folder / "frames", config.train.frames))
+        callbacks.append(load_object(FRAME_RECORDER)(folder / "frames", config.train.frames))
     trained = train(method, scenes["train"], scenes["val"], config, resume_file, callbacks)
     confusion = confusions(method, scenes, trained.cost["precision"])
     for name, weights in trained.students.items():

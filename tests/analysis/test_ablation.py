@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from crodino_lib.analysis.ablation import ablate, bottlenecks
+from crodino_lib.analysis.ablation import ablate, ablation_table, decoder_inputs
 from crodino_lib.data.sample import Scenes
 from crodino_lib.evaluate import confusion_per_image, scores
 from crodino_lib.models.segnet import SegOutput
+from tests.analysis.factories import named
 
 K, CELL = 4, 16
 SENSORS = ("depth", "thermal")
@@ -66,12 +67,12 @@ def scenes_of(coarse):
 
 @pytest.fixture
 def lose(clean, toy_card):
-    """The losses of two students, as ``ablate`` finds them."""
+    """The results of two students, by name."""
 
     def of(depth, thermal, batch_size=16, n=100, **how):
         students = {"depth": Student("depth", **depth).eval(), "thermal": Student("thermal", **thermal).eval()}
-        batches = bottlenecks(students, clean, toy_card, n, np.random.default_rng(0), batch_size)
-        return ablate(students, batches, K, **how)
+        batches = decoder_inputs(students, clean, toy_card, n, np.random.default_rng(0), batch_size)
+        return named(ablate(students, batches, K, **how))
 
     return of
 
@@ -96,30 +97,29 @@ def constant(scenes):
 def test_students_that_know_every_class_are_perfect_while_nothing_is_taken(lose):
     found = lose({}, {"reads": "private"})
     assert found["miou depth"] == found["miou thermal"] == 1
-    assert found["scenes"] == 7
 
 
 def test_a_decoder_that_reads_the_shared_half_loses_nothing_with_the_private_one(lose, clean):
     found = lose({"reads": "shared"}, {"reads": "shared"})
     for sensor in SENSORS:
-        assert found[f"miou_mean_private {sensor}"] == 1
-        assert found[f"miou_swap_private {sensor}"] == 1
-        assert found[f"miou_mean_shared {sensor}"] == pytest.approx(score(constant(clean), clean.labels))
-        assert found[f"miou_mean_shared {sensor}"] < 0.2
+        assert found[f"miou_mean {sensor}/private"] == 1
+        assert found[f"miou_swap {sensor}/private"] == 1
+        assert found[f"miou_mean {sensor}/shared"] == pytest.approx(score(constant(clean), clean.labels))
+        assert found[f"miou_mean {sensor}/shared"] < 0.2
 
 
 def test_a_decoder_that_reads_the_private_half_loses_nothing_with_the_shared_one(lose, clean):
     found = lose({"reads": "private"}, {"reads": "private"})
     for sensor in SENSORS:
-        assert found[f"miou_mean_shared {sensor}"] == 1
-        assert found[f"miou_swap_shared {sensor}"] == 1
-        assert found[f"miou_mean_private {sensor}"] == pytest.approx(score(constant(clean), clean.labels))
+        assert found[f"miou_mean {sensor}/shared"] == 1
+        assert found[f"miou_swap {sensor}/shared"] == 1
+        assert found[f"miou_mean {sensor}/private"] == pytest.approx(score(constant(clean), clean.labels))
 
 
 def test_a_swap_between_sensors_that_see_the_same_changes_nothing(lose):
     found = lose({"private": WRONG}, {"private": WRONG})
     for sensor in SENSORS:
-        assert found[f"miou_swap_shared {sensor}"] == found[f"miou_swap_private {sensor}"] == 1
+        assert found[f"miou_swap {sensor}/shared"] == found[f"miou_swap {sensor}/private"] == 1
 
 
 def test_a_swap_brings_in_what_the_other_sensor_knows(lose, clean):
@@ -128,75 +128,79 @@ def test_a_swap_brings_in_what_the_other_sensor_knows(lose, clean):
     wrong = score(K - 1 - cells(clean), clean.labels)
     assert found["miou depth"] == 1
     assert found["miou thermal"] == pytest.approx(wrong)
-    assert found["miou_swap_shared depth"] == pytest.approx(wrong)
-    assert found["miou_swap_shared thermal"] == 1
-    assert found["miou_swap_private depth"] == 1
-    assert found["miou_swap_private thermal"] == pytest.approx(wrong)
+    assert found["miou_swap depth/shared"] == pytest.approx(wrong)
+    assert found["miou_swap thermal/shared"] == 1
+    assert found["miou_swap depth/private"] == 1
+    assert found["miou_swap thermal/private"] == pytest.approx(wrong)
 
 
 def test_a_private_swap_brings_in_the_other_sensors_private_half(lose, clean):
     found = lose({"reads": "private"}, {"reads": "private", "private": WRONG})
-    assert found["miou_swap_private depth"] == pytest.approx(score(K - 1 - cells(clean), clean.labels))
-    assert found["miou_swap_private thermal"] == 1
-    assert found["miou_swap_shared depth"] == 1
+    assert found["miou_swap depth/private"] == pytest.approx(score(K - 1 - cells(clean), clean.labels))
+    assert found["miou_swap thermal/private"] == 1
+    assert found["miou_swap depth/shared"] == 1
 
 
-def test_from_elsewhere_comes_the_next_scenes_half_and_means_stay(lose, clean):
-    here, there = lose({}, {}), lose({}, {}, elsewhere=True)
+def test_from_another_scene_comes_the_next_scenes_half_and_means_stay(lose, clean):
+    here, there = lose({}, {}), lose({}, {}, other_scene=True)
     rolled = score(np.roll(cells(clean), 1, axis=0), clean.labels)
     for sensor in SENSORS:
-        assert there[f"miou_swap_shared {sensor}"] == pytest.approx(rolled)
+        assert there[f"miou_swap {sensor}/shared"] == pytest.approx(rolled)
         assert rolled < 0.5
-        for name in ("miou", "miou_mean_shared", "miou_mean_private", "miou_swap_private"):
-            assert there[f"{name} {sensor}"] == here[f"{name} {sensor}"]
+        for name in (f"miou {sensor}", f"miou_mean {sensor}/shared", f"miou_swap {sensor}/private"):
+            assert there[name] == here[name]
 
 
-def test_halves_dealt_anew_are_the_channels_of_the_mask(lose):
+def test_reassigned_halves_are_the_channels_of_the_mask(lose):
     plain, turned = lose({}, {"shared": WRONG}), lose({}, {"shared": WRONG}, shared=np.arange(2 * K) >= K)
     for sensor in SENSORS:
         assert turned[f"miou {sensor}"] == plain[f"miou {sensor}"]
         for how in ("mean", "swap"):
-            assert turned[f"miou_{how}_shared {sensor}"] == plain[f"miou_{how}_private {sensor}"]
-            assert turned[f"miou_{how}_private {sensor}"] == plain[f"miou_{how}_shared {sensor}"]
+            assert turned[f"miou_{how} {sensor}/shared"] == plain[f"miou_{how} {sensor}/private"]
+            assert turned[f"miou_{how} {sensor}/private"] == plain[f"miou_{how} {sensor}/shared"]
 
 
-def test_an_uneven_deal_takes_exactly_its_channels(lose):
+def test_an_uneven_mask_takes_exactly_its_channels(lose):
     """With one score of four exchanged for its mean, the other three still tell most scenes."""
     found = lose({}, {}, shared=np.arange(2 * K) == 0)
-    assert found["miou_mean_private depth"] < 0.5  # three scores of four are means
-    assert found["miou_mean_private depth"] < found["miou_mean_shared depth"] < 1
+    assert found["miou_mean depth/private"] < 0.5  # three scores of four are means
+    assert found["miou_mean depth/private"] < found["miou_mean depth/shared"] < 1
 
 
 def test_batches_decide_nothing(lose):
-    assert lose({}, {"shared": WRONG}, batch_size=2) == pytest.approx(lose({}, {"shared": WRONG}, batch_size=7))
+    assert lose({}, {"shared": WRONG}, batch_size=2) == pytest.approx(
+        lose({}, {"shared": WRONG}, batch_size=7), nan_ok=True
+    )
 
 
 def test_a_half_is_replaced_by_its_mean_over_all_scenes(toy_card):
     """Four scenes of the first class and one of the last: their mean scores prefer the second class, nobody's."""
     scenes = scenes_of(np.repeat([0, 0, 0, 0, 3], 12).reshape(5, 3, 4))
     students = {sensor: Student(sensor).eval() for sensor in SENSORS}
-    batches = bottlenecks(students, scenes, toy_card, 5, np.random.default_rng(0), batch_size=4)
-    found = ablate(students, batches, K)
+    batches = decoder_inputs(students, scenes, toy_card, 5, np.random.default_rng(0), batch_size=4)
+    found = named(ablate(students, batches, K))
     assert found["miou depth"] == 1
-    assert found["miou_mean_shared depth"] == 0
+    assert found["miou_mean depth/shared"] == 0
 
 
 def test_the_contexts_are_those_that_the_decoder_was_given(clean, toy_card):
     students = {sensor: Student(sensor, private=WRONG).eval() for sensor in SENSORS}
-    (seen,) = bottlenecks(students, clean, toy_card, 100, np.random.default_rng(0))
+    (seen,) = decoder_inputs(students, clean, toy_card, 100, np.random.default_rng(0))
     context, fine = seen.contexts["thermal"]
     assert context.shape == (7, 2 * K, 3, 4)
     assert fine.shape == (7, 1, 1, 1)
     np.testing.assert_array_equal(context[:, :K].argmax(dim=1), cells(clean))
     np.testing.assert_array_equal(context[:, K:].argmax(dim=1), K - 1 - cells(clean))
     np.testing.assert_array_equal(seen.labels, clean.labels)
-    assert not students["depth"].decoder._forward_pre_hooks  # nobody listens any more
+    assert not students["depth"].decoder._forward_pre_hooks  # the hook is gone
 
 
 def test_at_most_n_scenes_are_seen_and_the_generator_chooses_them(clean, toy_card):
     students = {sensor: Student(sensor).eval() for sensor in SENSORS}
     drawn = [
-        torch.cat([seen.labels for seen in bottlenecks(students, clean, toy_card, 4, np.random.default_rng(seed), 3)])
+        torch.cat(
+            [seen.labels for seen in decoder_inputs(students, clean, toy_card, 4, np.random.default_rng(seed), 3)]
+        )
         for seed in (0, 0, 1)
     ]
     assert [len(labels) for labels in drawn] == [4, 4, 4]
@@ -209,7 +213,7 @@ def test_one_student_or_three_are_refused(clean, toy_card):
     for sensors in (("depth",), ("depth", "thermal", "rgb")):
         students = dict.fromkeys(sensors, Student("depth"))
         with pytest.raises(ValueError, match=f"ablation compares two sensors, found {', '.join(sensors)}"):
-            bottlenecks(students, clean, toy_card, 4, np.random.default_rng(0))
+            decoder_inputs(students, clean, toy_card, 4, np.random.default_rng(0))
 
 
 def test_a_decoder_that_sees_other_channels_than_the_halves_is_refused(clean, toy_card):
@@ -219,11 +223,32 @@ def test_a_decoder_that_sees_other_channels_than_the_halves_is_refused(clean, to
             return replace(out, context=out.context[:, :K])
 
     students = {"depth": Narrow("depth"), "thermal": Student("thermal")}
-    with pytest.raises(ValueError, match="decoder of Narrow sees 8 channels that are not its two halves"):
-        bottlenecks(students, clean, toy_card, 4, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="decoder of Narrow gets 8 channels, not its two halves"):
+        decoder_inputs(students, clean, toy_card, 4, np.random.default_rng(0))
 
 
 def test_bottlenecks_of_other_widths_are_refused(clean, toy_card):
     students = {"depth": Student("depth", spare=2), "thermal": Student("thermal")}
     with pytest.raises(ValueError, match=r"bottlenecks have \{'depth': 10, 'thermal': 8\} channels"):
-        bottlenecks(students, clean, toy_card, 4, np.random.default_rng(0))
+        decoder_inputs(students, clean, toy_card, 4, np.random.default_rng(0))
+
+
+def test_losses_are_shares_of_the_untouched_miou(lose):
+    found = lose({"private": WRONG}, {"shared": WRONG})
+    for sensor in SENSORS:
+        for name in ("mean", "swap"):
+            lost = found[f"lost_{name} {sensor}/shared"]
+            if sensor == "thermal":  # whose mIoU is 0
+                assert np.isnan(lost)
+            else:
+                assert lost == pytest.approx(1 - found[f"miou_{name} {sensor}/shared"] / found[f"miou {sensor}"])
+
+
+def test_the_table_has_the_model_and_its_two_null_models(clean, toy_card):
+    students = {sensor: Student(sensor).eval() for sensor in SENSORS}
+    table = ablation_table(students, clean, toy_card, 5, seed=0)
+    assert table["null"].unique().tolist() == ["value", "shuffled_channels", "shuffled_pairs"]
+    assert (table[["rows", "images"]] == 5).all(axis=None)
+    pairs = table[table["null"] == "shuffled_pairs"]
+    assert set(pairs["measure"]) == {"miou", "miou_swap", "lost_swap"}
+    assert pairs.loc[(pairs["measure"] == "lost_swap") & (pairs["half"] == "shared"), "value"].gt(0.3).all()

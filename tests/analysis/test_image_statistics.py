@@ -3,7 +3,7 @@ import colorsys
 import numpy as np
 import pytest
 
-from crodino_lib.analysis.image_statistics import picture_statistics
+from crodino_lib.analysis.image_statistics import image_statistics
 from crodino_lib.data.sample import Scenes
 
 SIZE = (8, 10)
@@ -24,11 +24,11 @@ def scenes(valid=None, **images):
 def depth(plane, valid=None):
     held = None if valid is None else {"depth": valid[None, None]}
     stack = scenes(held, depth=np.asarray(plane, np.float16)[None, None])
-    return picture_statistics(stack, ("depth",)).iloc[0].to_dict()
+    return image_statistics(stack, ("depth",)).iloc[0].to_dict()
 
 
 def of_rgb(image):
-    return picture_statistics(scenes(rgb=image[None]), ("rgb",)).iloc[0].to_dict()
+    return image_statistics(scenes(rgb=image[None]), ("rgb",)).iloc[0].to_dict()
 
 
 def checkerboard():
@@ -37,7 +37,7 @@ def checkerboard():
 
 
 def test_there_is_a_row_for_every_scene_and_a_column_for_every_statistic(toy_scenes):
-    table = picture_statistics(toy_scenes, ("rgb", "thermal"))
+    table = image_statistics(toy_scenes, ("rgb", "thermal"))
     assert table.index.tolist() == toy_scenes.ids
     assert table.index.name == "id"
     colour = ["brightness", "contrast", "saturation", "hue_x", "hue_y", "edges", "fine"]
@@ -57,7 +57,7 @@ def test_a_picture_of_one_grey_has_brightness_and_nothing_else():
 def test_pure_colours_have_their_hue_and_full_saturation(turn):
     """Red, yellow, green, cyan, blue, magenta, as the standard library names them."""
     colour = [round(255 * value) for value in colorsys.hsv_to_rgb(turn, 1, 1)]
-    found = picture_statistics(coloured(colour), ("rgb",)).iloc[0]
+    found = image_statistics(coloured(colour), ("rgb",)).iloc[0]
     assert found["rgb saturation"] == pytest.approx(1)
     assert found["rgb hue_x"] == pytest.approx(np.cos(2 * np.pi * turn), abs=1e-6)
     assert found["rgb hue_y"] == pytest.approx(np.sin(2 * np.pi * turn), abs=1e-6)
@@ -65,7 +65,7 @@ def test_pure_colours_have_their_hue_and_full_saturation(turn):
 
 
 def test_hue_does_not_depend_on_brightness_and_saturation_is_the_range_of_channels():
-    strong, weak = picture_statistics(coloured((255, 0, 0), (100, 60, 60)), ("rgb",)).to_dict("records")
+    strong, weak = image_statistics(coloured((255, 0, 0), (100, 60, 60)), ("rgb",)).to_dict("records")
     assert strong["rgb hue_x"] == pytest.approx(weak["rgb hue_x"])
     assert weak["rgb saturation"] == pytest.approx(40 / 255)
 
@@ -153,7 +153,7 @@ def test_a_picture_of_holes_alone_is_all_zeros():
 
 
 def test_levels_are_in_the_unit_of_the_sensor(toy_scenes):
-    table = picture_statistics(toy_scenes, ("depth", "thermal"))
+    table = image_statistics(toy_scenes, ("depth", "thermal"))
     for index in range(len(toy_scenes)):
         plane = toy_scenes.images["thermal"][index, 0].astype(float)
         assert table["thermal level"].iloc[index] == pytest.approx(plane.mean())

@@ -1,27 +1,27 @@
-"""What every metric of the laboratory promises, whatever it asks."""
+"""What every metric promises, whatever it measures."""
+
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from crodino_lib.analysis import cka, collapse, gap, mixing, retrieval
-from crodino_lib.analysis.extraction import Latents
-from tests.analysis.factories import made, normal
+from crodino_lib.analysis import mixing, retrieval
+from crodino_lib.analysis._common import check_two_sensors
+from crodino_lib.analysis.extraction import Block, Latents
+from crodino_lib.analysis.suite import METRICS
+from tests.analysis.factories import made, named, normal
 
-METRICS = {
-    "cka": cka.compute,
-    "collapse": collapse.compute,
-    "gap": gap.compute,
-    "mixing": mixing.compute,
-    "retrieval": retrieval.compute,
-}
-NEED_CLASSES = {  # what whole images have no value of
-    "mixing": {"class_purity", "cross_within_class"},
-    "retrieval": {"map", "chance_map"},
-}
+TARGETS = pd.DataFrame({"width": np.arange(80.0)}, index=[f"scene{i}" for i in range(80)])
+COMPUTE = {name: metric.compute for name, metric in METRICS.items()}
+COMPUTE["factors"] = partial(COMPUTE["factors"], targets=TARGETS, shuffles=2)
+SCORES = {name for part in retrieval.SCORES for name in (part, f"chance_{part}")} | {"rotated_recall_1"}
 NEED_ONE_BASIS = {  # what sensors of different widths have no value of
-    "gap": {"gap", "gap_scaled"},
+    "gap": {"gap"},
     "mixing": set(mixing.MEASURES),
-    "retrieval": set(retrieval.MEASURES),
+    "retrieval": SCORES,
+    "class": {"transfer"},
+    "modality": {"modality", "skill"},
 }
 
 
@@ -31,32 +31,42 @@ def name(request):
 
 
 @pytest.mark.parametrize("sensors", [["rgb"], ["rgb", "thermal", "depth"]])
-def test_it_is_asked_of_exactly_two_sensors(name, sensors):
+def test_metrics_take_exactly_two_sensors(sensors):
     latents = made(normal(0))
-    blocks = {f"{s}/{half}": latents.blocks[f"rgb/{half}"] for s in sensors for half in ("shared", "private")}
+    blocks = {Block(s, half): latents.blocks["rgb", half] for s in sensors for half in ("shared", "private")}
     with pytest.raises(ValueError, match=f"exactly two sensors, found {', '.join(sensors)}$"):
-        METRICS[name](Latents(blocks, latents.rows), 80, np.random.default_rng(0))
+        check_two_sensors(Latents(blocks, latents.rows))
 
 
-def test_the_generator_decides_which_rows_it_uses(name):
+def test_a_missing_half_is_an_error():
     latents = made(normal(0))
-    one, again, other = (METRICS[name](latents, 40, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert one["rows"] == 40
-    assert one["images"] <= 20
+    del latents.blocks["thermal", "private"]
+    with pytest.raises(ValueError, match="no block thermal/private, only rgb/shared, thermal/shared, rgb/private"):
+        check_two_sensors(latents)
+
+
+def test_equal_generators_give_equal_results(name):
+    latents = made(normal(0, 40))
+    one, again = (named(COMPUTE[name](latents, np.random.default_rng(1))) for _ in range(2))
     assert one == pytest.approx(again, nan_ok=True)
-    assert any(one[key] != other[key] for key in one if key not in ("rows", "images"))
 
 
-@pytest.mark.parametrize("unit", ["image", "region", "pixel"])
-def test_it_answers_for_every_unit(name, unit):
-    latents = made(normal(0), 1, np.full(80, 255), unit) if unit == "image" else made(normal(0), unit=unit)
-    found = METRICS[name](latents, 80, np.random.default_rng(0))
-    assert all(isinstance(value, float) for value in found.values())
-    missing = {key.split()[0] for key, value in found.items() if np.isnan(value)}
-    assert missing == (NEED_CLASSES.get(name, set()) if unit == "image" else set())
+def test_every_unit_of_a_metric_has_values(name):
+    for unit in METRICS[name].units:
+        latents = made(normal(0, 40), 1, np.full(40, 255), unit) if unit == "image" else made(normal(0, 40), unit=unit)
+        values = named(COMPUTE[name](latents, np.random.default_rng(0)))
+        assert all(isinstance(value, float) for value in values.values())
+        missing = {key.split()[0] for key, value in values.items() if np.isnan(value)}
+        assert missing <= {"transfer"}  # of probes near chance
 
 
-def test_sensors_of_different_widths_have_no_measure_that_lays_rows_beside_each_other(name):
-    latents = made([normal(seed, d=width, blocks=1)[0] for seed, width in enumerate((6, 4, 6, 4))])
-    found = METRICS[name](latents, 80, np.random.default_rng(0))
-    assert {key.split()[0] for key, value in found.items() if np.isnan(value)} == NEED_ONE_BASIS.get(name, set())
+def test_sensors_of_different_widths_have_no_measure_that_compares_their_rows(name):
+    latents = made([normal(seed, 40, width, 1)[0] for seed, width in enumerate((6, 4, 6, 4))])
+    values = COMPUTE[name](latents, np.random.default_rng(0))
+    missing = {result.measure for result in values if np.isnan(result.value)}
+    assert missing == NEED_ONE_BASIS.get(name, set())
+
+
+def test_paired_measures_are_measured(name):
+    measures = {result.measure for result in COMPUTE[name](made(normal(0, 40)), np.random.default_rng(0))}
+    assert set(METRICS[name].paired) <= measures

@@ -36,7 +36,7 @@ def null_table():
     for model, values in {"kd": (0.9, 0.5, 0.1, np.nan, 0.4), "crodino": (0.5, 0.9, 0.5, 0.5, 0.5)}.items():
         for quantity, value in zip(("cka shared", "sensor", "class", "rank", "swap"), values, strict=True):
             flag = "" if np.isnan(value) else "above" if value > 0.6 else "below" if value < 0.3 else "within"
-            record = {"row": model, "quantity": quantity, "value": value, "low": 0.3, "high": 0.6, "called": flag}
+            record = {"variant": model, "quantity": quantity, "value": value, "low": 0.3, "high": 0.6, "flag": flag}
             records.append(record | dict(zip(NULL_MARKERS, (0.3, 0.6, 0.4, np.nan), strict=True)))
     return pd.DataFrame(records)
 
@@ -53,7 +53,7 @@ def _points(card, **places):
 def _measured(table):
     measures = {"trustworthiness": 0.93, "cross_modality_hd": 0.42, "cross_modality_2d": 0.31}
     measures |= {"class_purity_hd": 0.61, "class_purity_2d": 0.72}
-    return table.assign(points=16, k=5, seed=7, seeds=5, says="", misleads=False, **measures)
+    return table.assign(points=16, k=5, seed=7, seeds=5, remark="", misleads=False, **measures)
 
 
 def embedded(card):
@@ -73,5 +73,5 @@ def filmed(card, halves=("shared", "private"), epochs=(0, 2, 5), gone=()):
     points = [_points(card, **key).assign(x=lambda p: p.x + p.epoch) for key in keys if tuple(key.values()) not in gone]
     table = _measured(pd.DataFrame(keys))
     for half, epoch in gone:
-        table.loc[(table["half"] == half) & (table["epoch"] == epoch), ["points", "says"]] = 0, COLLAPSED
+        table.loc[(table["half"] == half) & (table["epoch"] == epoch), ["points", "remark"]] = 0, COLLAPSED
     return pd.concat(points, ignore_index=True), table

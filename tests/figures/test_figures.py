@@ -42,7 +42,13 @@ def panel(figure, title):
 def test_every_figure_has_its_printed_width_fits_a_page_and_nothing_is_cut_off(toy_scenes, toy_card):
     settings = dict(mpl.rcParams)
     shares = charts.class_share_table({"train": toy_scenes, "test": toy_scenes}, toy_card)
-    factors = {"sensors": pd.DataFrame({"rgb": [0.9, 0.1], "depth": [0.2, 0.8]}, ["room_width_m", "night"])}
+    cells = [
+        ("rgb", "room_width_m", 0.9),
+        ("rgb", "night", 0.1),
+        ("depth", "room_width_m", 0.2),
+        ("depth", "night", 0.8),
+    ]
+    factors = pd.DataFrame(cells, columns=["sensor", "target", "skill"]).assign(group="sensors", half="", flag=False)
     page = {
         "predictions": image_grids.prediction_sheet(toy_scenes, toy_card, [0, 5], {"kd": toy_scenes.labels[:2]}),
         "maps": image_grids.map_sheet({f"token {i}": np.eye(6, 8) for i in range(8)}, "mask", "One scene."),
@@ -57,7 +63,7 @@ def test_every_figure_has_its_printed_width_fits_a_page_and_nothing_is_cut_off(t
     }
     column = {
         "gains": gains(gain_table()),
-        "factors": factor_matrix(factors, {}, "One seed.", width="column"),
+        "factors": factor_matrix(factors, "One seed.", width="column"),
         "manifold": manifold(*embedded(toy_card), toy_card),
     }
     for printed_as, figures in {"page": page, "column": column}.items():

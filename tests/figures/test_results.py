@@ -14,7 +14,6 @@ from crodino_lib.figures.latents import NULL_MARKERS, factor_matrix, null_compar
 from crodino_lib.figures.manifolds import BETWEEN, STILL_MS, _MovingPanel, film, film_strip, manifold
 from tests.figures.tables import COLLAPSED, embedded, filmed, gain_table, null_table, words
 
-BLOCKS = ["rgb/shared", "rgb/private", "depth/shared", "depth/private"]
 FACTORS = ["class", "modality", "room_width_m"]
 
 
@@ -52,39 +51,38 @@ def test_a_table_without_gains_or_a_column_is_refused():
 
 
 @pytest.fixture
-def groups():
+def factors():
+    """Skills of two sensors, a model and a null model; one of the model has no value, two are flagged."""
     generator = np.random.default_rng(0)
-    sensors = pd.DataFrame(generator.random((3, 2)), FACTORS, ["rgb", "depth"])
-    models = [pd.DataFrame(generator.random((3, 4)), FACTORS, BLOCKS) for _ in range(2)]
-    models[0].iloc[2, 1] = np.nan
-    return {"sensors": sensors, "kd": models[0], "shuffled_channels": models[1]}
+    columns = [("sensors", sensor, "") for sensor in ("rgb", "depth")]
+    blocks = [(sensor, half) for sensor in ("rgb", "depth") for half in ("shared", "private")]
+    columns += [(group, *block) for group in ("kd", "shuffled_channels") for block in blocks]
+    rows = [(*column, target, generator.random()) for column in columns for target in FACTORS]
+    table = pd.DataFrame(rows, columns=["group", "sensor", "half", "target", "skill"]).assign(flag=False)
+    kd, cell = table["group"] == "kd", table["target"] + " " + table["sensor"] + " " + table["half"]
+    table.loc[kd & (cell == f"{FACTORS[2]} rgb private"), "skill"] = np.nan
+    table.loc[kd & cell.isin(["modality rgb private", "class depth private"]), "flag"] = True
+    return table
 
 
-def test_every_group_has_its_columns_and_every_cell_its_number_on_one_scale(groups):
-    figure = factor_matrix(groups, {}, "One seed.")
+def test_every_group_has_its_columns_and_every_cell_its_number_on_one_scale(factors):
+    figure = factor_matrix(factors, "One seed.")
     assert [ax.get_title() for ax in figure.axes] == ["sensors", "kd", "shuffled\nchannels"]
-    for ax, group in zip(figure.axes, groups.values(), strict=True):
-        numbers = [f"{100 * value:.0f}" for value in group.to_numpy().ravel() if not np.isnan(value)]
+    for ax, (_, group) in zip(figure.axes, factors.groupby("group", sort=False), strict=True):
+        skills = [group.loc[group["target"] == target, "skill"] for target in FACTORS]
+        numbers = [f"{100 * value:.0f}" for value in pd.concat(skills).dropna()]
         assert [text.get_text() for text in ax.texts if text.get_text()] == numbers
         assert ax.collections[0].get_clim() == (0, 1)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["class", "modality", "room width (m)"]
     assert [label.get_text() for label in figure.axes[1].get_xticklabels()][:2] == ["RGB shared", "RGB private"]
 
 
-def test_flagged_cells_have_a_frame_and_no_others(groups):
-    flagged = pd.DataFrame(False, FACTORS, BLOCKS)
-    flagged.loc["modality", "rgb/private"] = flagged.loc["class", "depth/private"] = True
+def test_flagged_cells_have_a_frame_and_no_others(factors):
     frames = [
         {(int(p.get_y()), int(p.get_x())) for p in ax.patches if isinstance(p, Rectangle) and not p.get_fill()}
-        for ax in factor_matrix(groups, {"kd": flagged}, "One seed.").axes
+        for ax in factor_matrix(factors, "One seed.").axes
     ]
     assert frames == [set(), {(1, 1), (0, 3)}, set()]
-
-
-def test_groups_with_other_rows_are_refused(groups):
-    groups["kd"] = groups["kd"].iloc[::-1]
-    with pytest.raises(ValueError, match="the rows of kd differ from those of sensors"):
-        factor_matrix(groups, {}, "One seed.")
 
 
 def ticks(ax):
@@ -94,7 +92,7 @@ def ticks(ax):
 
 
 def test_a_panel_per_metric_shows_models_null_models_and_their_range():
-    again = null_table().query("row == 'kd'").assign(value=0.2, called="below")  # another seed
+    again = null_table().query("variant == 'kd'").assign(value=0.2, flag="below")  # another seed
     figure = null_comparison(pd.concat([null_table(), again]), "One seed.")
     shown = [ax for ax in figure.axes if ax.get_visible()]
     assert [ax.get_title() for ax in shown] == ["CKA shared", "sensor", "class", "rank", "swap"]
@@ -146,7 +144,7 @@ def test_the_second_opinion_shows_its_own_points_and_an_unknown_one_is_refused(t
 def test_words_stand_in_place_of_a_collapsed_block(toy_card):
     points, table = embedded(toy_card)
     gone = (table["model"] == "crodino-kd") & (table["half"] == "private")
-    table.loc[gone, ["points", "says"]] = 0, COLLAPSED
+    table.loc[gone, ["points", "remark"]] = 0, COLLAPSED
     figure = manifold(points[(points["model"] != "crodino-kd") | (points["half"] != "private")], table, toy_card)
     assert [len(ax.collections) for ax in figure.axes] == [1, 0, 1, 1]
     assert COLLAPSED in words(figure)
