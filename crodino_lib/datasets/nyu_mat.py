@@ -1,4 +1,4 @@
-"""NYU Depth v2 as it is published: ``nyu_depth_v2_labeled.mat``, 1449 scenes in one HDF5 file of MATLAB 7.3, 2.8 GB.
+"""Read NYU Depth v2 as published: ``nyu_depth_v2_labeled.mat``, 1449 scenes in one HDF5 file of MATLAB 7.3, 2.8 GB.
 
 Homepage: https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html
 
@@ -8,7 +8,7 @@ HDF5 shows MATLAB's arrays with their axes reversed:
 ``images``      uint8 (N, 3, W, H)     R, G, B
 ``depths``      float32 (N, W, H)      metres, 0.71 to 10, holes in-painted
 ``rawDepths``   float32 (N, W, H)      metres, up to 10; 0 = no measurement
-``labels``      uint16 (N, W, H)       0 = unlabelled, 1..894 = name, which ``nyu_tables`` makes into 40 or 13 classes
+``labels``      uint16 (N, W, H)       0 = unlabelled, 1..894 = name, which ``nyu.toml`` maps to 40 or 13 classes
 ==============  =====================  ========================================================================
 
 Source: N. Silberman, D. Hoiem, P. Kohli, R. Fergus, "Indoor Segmentation and Support Inference from RGBD Images",
@@ -21,6 +21,8 @@ import dataclasses
 import hashlib
 import os
 import threading
+import tomllib
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -28,57 +30,72 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from crodino_lib.config import DataConfig, Strict, choose, nearest
+from crodino_lib.config import Strict, choose, nearest
 from crodino_lib.data.image_files import needed
-from crodino_lib.data.layouts import ARCHIVES, existing_root, warn
-from crodino_lib.data.sample import DatasetCard, Sample, SceneDataset
+from crodino_lib.data.layouts import warn
+from crodino_lib.data.sample import IGNORE, DatasetCard, Sample, SceneDataset
 from crodino_lib.data.splits import disjoint, with_val
-from crodino_lib.datasets.nyu_tables import SCENES, official_split
 
-MAT_NAME = "nyu_depth_v2_labeled.mat"
+TABLES = tomllib.loads(Path(__file__).with_name("nyu.toml").read_text(encoding="utf-8"))
+SCENES = TABLES["split"]["scenes"]
 DEPTH_KEYS = {"refined": "depths", "raw": "rawDepths"}
+NAMES = 894
 VAL_FRACTION = 0.12  # that of a folder, so that all layouts have the same val scenes
 FARTHEST_M = 10.5  # the toolbox clips at 10 m; more is another unit
 FULL_SIZE = (640, 480)
 INSIDE = (slice(44, 471), slice(40, 601))  # rows and columns in which the toolbox projects depth onto rgb
+LOOKED_AT = 16  # scenes whose labels are read when the file is opened
 DIGEST_BYTES = 1 << 16
 CHUNK_CACHE_BYTES = 1 << 26  # MATLAB's chunks may span scenes; those read before are then not decompressed again
 
 
 class NyuOptions(Strict):
-    """What can be chosen of NYU Depth v2; the tree of 8 bits has the defaults only."""
+    """Options of NYU Depth v2; the tree of 8 bits has the defaults only."""
 
     depth: Literal["refined", "raw"] = Field("refined", description="refined: holes in-painted; raw: as projected")
     crop_border: bool = Field(False, description="leave out the white border: keep rows 44..470 and columns 40..600")
 
 
-def find_mat(config: DataConfig) -> Path | None:
-    """The original file that ``config.root`` is, or holds up to two folders deep; None where it holds none.
+def expand(runs: Iterable[str]) -> list[int]:
+    """Return the numbers of ``["1-2,9"]``: 1, 2 and 9."""
+    ends = [run.split("-") for part in runs for run in part.split(",")]
+    return [number for first, *last in ends for number in range(int(first), int((last or [first])[0]) + 1)]
 
-    Raises:
-        FileNotFoundError: the root does not exist; proposes a neighbour.
-        ValueError: no root is given, it is an archive, or holds several such files.
+
+def official_split(count: int = SCENES, first: int = 1) -> dict[str, list[str]]:
+    """Return the ids, of four digits, of the official ``train`` and ``test``.
+
+    Args:
+        count: how many scenes a copy holds, counted from the first; a whole one has 1449.
+        first: number of the first scene: 1 as in MATLAB, or 0 as in copies made with Python.
     """
-    root = Path(config.root).expanduser().resolve()
-    if root.is_file() and root.suffix.lower() not in ARCHIVES:
-        return root
-    if root.suffix.lower() == ".mat" and not root.exists():
-        there = sorted(path.name for path in root.parent.glob("*.mat"))
-        raise FileNotFoundError(
-            f"the file {root} does not exist; beside it: {', '.join(there[:10]) or 'no .mat file'}."
-            f"{nearest(root.name, there)}"
-        )
-    root = existing_root(config)
-    found = [
-        path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*.mat") if path.name.lower() == MAT_NAME
-    ]
-    if len(found) > 1:
-        raise ValueError(f"{root} holds {len(found)} files {MAT_NAME}; give one as root: {', '.join(map(str, found))}")
-    return found[0] if found else None
+    test = set(expand(TABLES["split"]["test"]))
+    split: dict[str, list[str]] = {"train": [], "test": []}
+    for number in range(1, min(count, SCENES) + 1):
+        split["test" if number in test else "train"].append(f"{number - 1 + first:04d}")
+    return split
 
 
-def framed(size: tuple[int, int], crop_border: bool, where: str) -> tuple[int, int]:
-    """(width, height) of pictures of ``size`` after ``crop_border``.
+def forty_of_894() -> np.ndarray:
+    """Return (895,) uint8: number of a name -> class in ``1..40``; 0, unlabelled, stays 0."""
+    forty = np.full(NAMES + 1, 40, np.uint8)  # otherprop: every name that no other class takes
+    forty[0] = 0
+    forty[expand(TABLES["forty"]["otherstructure"])] = 38
+    forty[expand(TABLES["forty"]["otherfurniture"])] = 39
+    forty[TABLES["forty"]["names"]] = range(1, 38)
+    return forty
+
+
+def classes_of_894(count: Literal[13, 40]) -> np.ndarray:
+    """Return (895,) int64: number of a name -> class in ``0..count-1``, 255 = unlabelled."""
+    raw = forty_of_894()
+    if count == 13:
+        raw = np.array([0, *TABLES["thirteen"]["of_forty"]])[raw]
+    return np.where(raw == 0, IGNORE, raw.astype(np.int64) - 1)
+
+
+def cropped_size(size: tuple[int, int], crop_border: bool, where: str) -> tuple[int, int]:
+    """Return (width, height) of pictures of ``size`` after ``crop_border``.
 
     Raises:
         ValueError: the border is known for another size only.
@@ -91,8 +108,8 @@ def framed(size: tuple[int, int], crop_border: bool, where: str) -> tuple[int, i
     return columns.stop - columns.start, rows.stop - rows.start
 
 
-def finished(sample: Sample, crop_border: bool, where: str) -> Sample:
-    """The scene without its border where that is asked for, its depth known to be in metres.
+def checked_scene(sample: Sample, crop_border: bool, where: str) -> Sample:
+    """Return the scene, without its border where ``crop_border`` is set, after a check that depth is in metres.
 
     Raises:
         ValueError: its depth cannot be in metres, or the border is not known.
@@ -100,7 +117,7 @@ def finished(sample: Sample, crop_border: bool, where: str) -> Sample:
     low, high = sample["depth"].min(), sample["depth"].max()
     if low < 0 or high > FARTHEST_M:
         raise ValueError(f"{where}: depth is {low:g} to {high:g} m, expected 0 to 10; the file holds another unit")
-    framed(sample["label"].shape[::-1], crop_border, where)
+    cropped_size(sample["label"].shape[::-1], crop_border, where)
     if not crop_border:
         return sample
     return {
@@ -114,7 +131,7 @@ class NyuMatDataset(SceneDataset):
 
     Args:
         path: the file.
-        card: what is said of the dataset; its splits and size come from the file.
+        card: the dataset's card; its splits and size come from the file.
         classes: (895,) number of a name -> class or 255, from ``classes_of_894``.
         options: which depth, and whether the border is left out.
 
@@ -127,7 +144,7 @@ class NyuMatDataset(SceneDataset):
         self.path, self.options, self._classes = path, options, classes
         self._depth = DEPTH_KEYS[options.depth]
         self._local = threading.local()
-        count, size = self._check()
+        count, size = self._check_arrays()
         official = official_split(count)
         if not all(official.values()):
             raise ValueError(f"{path} holds {count} scene(s), expected {SCENES}; none of them is one of train")
@@ -136,14 +153,14 @@ class NyuMatDataset(SceneDataset):
                 f"{path} holds {count} scenes, published {SCENES}: the official split is cut to those that are there "
                 "and scenes beyond it are not read; results do not compare with published ones"
             )
+        self._refuse_mapped_labels(count)
         self._splits = disjoint(with_val(official, VAL_FRACTION), path)
         self._scenes = {scene_id for ids in self._splits.values() for scene_id in ids}
-        self.card = dataclasses.replace(
-            card, splits=tuple(self._splits), native_size=framed(size, options.crop_border, str(path))
-        )
+        size = cropped_size(size, options.crop_border, str(path))
+        self.card = dataclasses.replace(card, splits=tuple(self._splits), native_size=size)
 
     def ids(self, split: str) -> list[str]:
-        """Scene ids of a split, ascending."""
+        """Return the scene ids of a split, ascending."""
         return list(self._splits[choose(split, self._splits, f"split of {self.card.name}")])
 
     def read(self, scene_id: str) -> Sample:
@@ -155,8 +172,8 @@ class NyuMatDataset(SceneDataset):
             image, depth, raw = (entry[index].swapaxes(-1, -2) for entry in self._entries.values())
         except (OSError, RuntimeError) as error:
             raise ValueError(f"{where} cannot be read: {error}") from error
-        if raw.max() >= len(self._classes):
-            raise ValueError(f"{where}: labels holds {raw.max()}, expected 0..{len(self._classes) - 1}")
+        if raw.max() > NAMES:
+            raise ValueError(f"{where}: labels holds {raw.max()}, expected 0..{NAMES}")
         valid = (np.isfinite(depth) & (depth != 0))[None]
         sample: Sample = {
             "id": scene_id,
@@ -165,16 +182,16 @@ class NyuMatDataset(SceneDataset):
             "depth_valid": valid,
             "label": self._classes[raw],
         }
-        return finished(sample, self.options.crop_border, where)
+        return checked_scene(sample, self.options.crop_border, where)
 
     def fingerprint(self) -> str:
-        """A hash of the file, what was chosen and the code that reads it; the same wherever the copy lies."""
+        """Return a hash of the file and the options; the same wherever the copy lies."""
         return self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:
-        """Of the file 64 kB in each of 1024 places: hashing 2.8 GB takes longer than a run's decoded scenes to open."""
-        total = hashlib.sha256(Path(__file__).read_bytes() + self._classes.tobytes())
+        """Hash 64 kB in each of 1024 places: hashing 2.8 GB takes longer than a run's decoded scenes to open."""
+        total = hashlib.sha256(self._classes.tobytes())
         size = self.path.stat().st_size
         total.update(repr((self._splits, self.options, self.card, size)).encode())
         with self.path.open("rb") as file:
@@ -191,8 +208,8 @@ class NyuMatDataset(SceneDataset):
             self._local.process = os.getpid()
         return self._local.entries
 
-    def _check(self) -> tuple[int, tuple[int, int]]:
-        """How many scenes there are, and their (width, height)."""
+    def _check_arrays(self) -> tuple[int, tuple[int, int]]:
+        """Return the number of scenes and their (width, height)."""
         shape = self._entries["images"].shape
         if len(shape) != 4 or shape[1] != 3 or shape[2] <= shape[3]:
             raise ValueError(
@@ -211,15 +228,28 @@ class NyuMatDataset(SceneDataset):
                 )
         return count, (width, height)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_local"}
+    def _refuse_mapped_labels(self, count: int) -> None:
+        """Look at the labels of some scenes for names that only the original has.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _local=threading.local())
+        Raises:
+            ValueError: they hold classes 1..40 or 1..13, which would be mapped a second time.
+        """
+        labels = self._entries["labels"]
+        try:
+            scenes = [np.unique(labels[index]).tolist() for index in range(0, count, -(-count // LOOKED_AT))]
+        except (OSError, RuntimeError):  # damaged: reported with the scene when it is read
+            return
+        largest = max(set().union(*scenes) - {IGNORE}, default=0)
+        if 0 < largest <= 40:
+            raise ValueError(
+                f"{self.path}: labels holds ids up to {largest} in the {len(scenes)} scenes looked at, expected the "
+                f"original's 1..{NAMES}: somebody mapped them to 40 or 13 classes, and they would be mapped a second "
+                "time; take the original file"
+            )
 
 
 def open_entries(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    """Arrays of the file by their key, opened and not read.
+    """Return arrays of the file by their key, opened and not read.
 
     Raises:
         ImportError: h5py is not installed.
@@ -233,12 +263,10 @@ def open_entries(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     except (OSError, RuntimeError) as error:
         with path.open("rb") as damaged:
             start = damaged.read(19)
-        old = "; MATLAB's older format is what it was saved in again, take the original" * start.startswith(
-            b"MATLAB 5.0"
-        )
+        old = "; it was saved again in MATLAB's older format, take the original" * start.startswith(b"MATLAB 5.0")
         raise ValueError(
             f"{path} ({path.stat().st_size} bytes, starting with {start!r}) cannot be read as the HDF5 file of 2.8 GB "
-            f"that {MAT_NAME} is: {error}{old}"
+            f"that nyu_depth_v2_labeled.mat is: {error}{old}"
         ) from error
     for key, entry in entries.items():
         if not isinstance(entry, h5py.Dataset):

@@ -1,0 +1,276 @@
+"""Read MFNet, PST900 and KP day-night, which pair a colour with a thermal camera; ``rgbt.toml`` holds their facts.
+
+**MFNet** (https://www.mi.t.u-tokyo.ac.jp/static/projects/mil_multispectral/), streets by day and by night.
+``images/00001D.png`` (8 bits, 640x480, four channels: R, G, B and thermal), ``labels/00001D.png`` (ids 0..8) and
+``train.txt``, ``val.txt``, ``test.txt`` with 784, 392 and 393 stems; a stem ends in D by day and in N by night. Copies
+with colour and thermal in files of their own are read as well. Guardrail has almost no pixels, so its IoU says little.
+Source: Ha, Watanabe, Karasawa, Ushiku, Harada, "MFNet: Towards Real-Time Semantic Segmentation for Autonomous Vehicles
+with Multi-Spectral Scenes", IROS 2017.
+
+**PST900** (https://github.com/ShreyasSkandanS/pst900_thermal_rgb), tunnels and mines seen by a robot.
+``{train,test}/{rgb,thermal,thermal_raw,depth,labels}/31_bag1a_rect_rgb_frame0000000007.png``, 1280x720, the same name
+in every folder; ``rgb`` and ``thermal`` (after the camera's automatic gain) in 8 bits, ``thermal_raw`` in 16, ``depth``
+in 16 as value / 2560 in an undocumented unit, presumably metres, ``labels`` with ids 0..4. Flat copies are read as
+well: ``rgb/ thermal/ labels/ train.txt test.txt``, or the same with ``rgb_resize/ thermal_resize/ labels_resize/``.
+Source: Shivakumar, Rodrigues, Zhou, Miller, Kumar, Taylor, "PST900: RGB-Thermal Calibration, Dataset and Segmentation
+Network", ICRA 2020.
+
+**KP day-night** (https://github.com/yeong5366/MS-UDA), streets of the KAIST pedestrian dataset
+(https://github.com/SoonminHwang/rgbt-ped-detection). 950 labelled pairs of 640x512 pixels in 8 bits, in the tree of
+MS-UDA or in that of KAIST. Pictures without a label are not scenes. Lists are not read: the sets of KAIST make the
+split. Thermal has three equal channels or one. Labels are train ids of Cityscapes; 19 (void) and above are ignored.
+Source: Kim et al., "MS-UDA: Multi-Spectral Unsupervised Domain Adaptation for Thermal Image Semantic Segmentation",
+RA-L 2021; Hwang et al., "Multispectral Pedestrian Detection: Benchmark Dataset and Baseline", CVPR 2015. The split is
+that of Shin et al., "Complementary Random Masking for RGB-Thermal Semantic Segmentation", ICRA 2024.
+
+Thermal is the camera's picture, not a temperature, in all three.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from crodino_lib.config import DataConfig, Strict
+from crodino_lib.data.folder import FolderDataset, FolderSpec
+from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, decode, existing_folder
+from crodino_lib.data.layouts import choose_layout, existing_root, expect_counts, warn
+from crodino_lib.data.sample import IGNORE, SceneDataset
+from crodino_lib.data.splits import disjoint, hold_out, read_list, scene_ids, with_val
+
+TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+VAL_FRACTION = 0.12  # of train, where val is trained on or has no list
+FLIPPED = "_flip"  # what MFNet's make_flip.py puts behind the stem of a mirrored picture
+
+
+class MFNetOptions(Strict):
+    """Options of MFNet."""
+
+    classes: Literal[9, 8] = Field(
+        9,
+        description="9 trains and scores unlabelled as a class, as papers since RTFNet; 8 ignores it, as the first did",
+    )
+    split: Literal["published", "trainval"] = Field(
+        "published",
+        description="trainval trains on train and val together, as Sigma, less what is held out of them to select on",
+    )
+
+
+class Pst900Options(Strict):
+    """Options of PST900."""
+
+    thermal: Literal["agc", "raw"] = Field(
+        "agc", description="agc: thermal/, 8 bits after the camera's gain; raw: thermal_raw/, 16 bits"
+    )
+    depth: bool = Field(False, description="read depth/ as a sensor too")
+
+
+def _files(table: Mapping[str, Any], entry: str, **own: Any) -> ImageFiles:
+    """Return the files of one entry of a sample: what holds for all layouts, and what is this layout's own."""
+    kind = {"rgb": ImageFiles, "label": LabelFiles}.get(entry, SensorFiles)
+    return kind(**table.get(entry, {}) | own)
+
+
+def _layouts(name: str) -> dict[str, dict[str, ImageFiles]]:
+    """Return the layouts of a dataset: name -> entry of a sample -> its files."""
+    table = TABLES[name]
+    return {
+        layout: {entry: _files(table, entry, **own) for entry, own in entries.items()}
+        for layout, entries in table["layouts"].items()
+    }
+
+
+def _spec(name: str, files: Mapping[str, ImageFiles], **own: Any) -> FolderSpec:
+    """Return the meaning of the files, from the dataset's table where ``own`` does not say otherwise."""
+    table = TABLES[name]
+    facts = {key: table[key] for key in ("title", "homepage", "citation", "notes") if key in table}
+    colours = {"classes": list(table["classes"]), "palette": list(table["classes"].values())}
+    others = {entry: value for entry, value in files.items() if entry not in ("rgb", "label")}
+    return FolderSpec(
+        **{"name": name, "rgb": files["rgb"], "label": files["label"], "sensors": others} | facts | colours | own
+    )
+
+
+def open_mfnet(config: DataConfig) -> SceneDataset:
+    """Open a copy of MFNet in any of its layouts; the options are ``MFNetOptions``.
+
+    With trainval, Sigma selects on test; here val is held out of the 1176 scenes, so that a selection never uses test.
+
+    Raises:
+        FileNotFoundError: the folder, a list or a file that a list names is missing.
+        ValueError: the lists contradict each other.
+    """
+    options = MFNetOptions(**config.options)
+    root, files = choose_layout(existing_root(config), _layouts("mfnet"), "MFNet")
+    colours = dict(list(TABLES["mfnet"]["classes"].items())[-options.classes :])
+    label = files["label"].model_copy(update={"offset": options.classes - 9})
+    spec = _spec(
+        "mfnet",
+        {**files, "label": label},
+        title=f"MFNet ({options.classes} classes)",
+        classes=list(colours),
+        palette=list(colours.values()),
+        notes=f"Protocol: {options.classes} classes, split {options.split}. Thermal has no scale of temperature.",
+    )
+    return FolderDataset(spec, root, _mfnet_splits(root, files["rgb"], options.split))
+
+
+def _mfnet_splits(root: Path, files: ImageFiles, split: str) -> dict[str, list[str]]:
+    published = TABLES["mfnet"]["published"]
+    lists = {name: f"{name}.txt" for name in published}
+    if split == "trainval" and (root / "train2.txt").is_file():  # Sigma's list of both
+        lists = {"train": "train2.txt", "test": "test.txt"}
+    elif not (root / "val.txt").is_file():
+        del lists["val"]
+    splits = {name: read_list(root / file, files) for name, file in lists.items()}
+    if split == "trainval":
+        published = {"train": published["train"] + published["val"], "test": published["test"]}
+        if "val" in splits:
+            splits = disjoint(splits, root)
+            splits["train"] = splits["train"] + splits.pop("val")
+    elif "val" not in splits:
+        warn(f"{root} has no val.txt; val is held out of {lists['train']}")
+    flipped = [scene_id for scene_id in splits["train"] if scene_id.endswith(FLIPPED)]
+    splits["train"] = [scene_id for scene_id in splits["train"] if not scene_id.endswith(FLIPPED)]
+    expect_counts({"val": [], **splits}, published, "MFNet")
+    splits = with_val(splits, VAL_FRACTION)
+    held = {scene_id + FLIPPED for name in ("val", "test") for scene_id in splits[name]}
+    if leaking := [scene_id for scene_id in flipped if scene_id in held]:
+        warn(f"{root}: {len(leaking)} mirrored pictures of val or test are left out of train: {leaking[:10]}")
+    splits["train"] += [scene_id for scene_id in flipped if scene_id not in held]
+    return splits | _by_light(root, files, splits["test"])
+
+
+def _by_light(root: Path, files: ImageFiles, test: list[str]) -> dict[str, list[str]]:
+    """Return test_day and test_night: by list where there is one, else by the last letter of the stem.
+
+    Raises:
+        ValueError: a list names a scene outside test or one taken in the other light.
+    """
+    splits: dict[str, list[str]] = {}
+    for name, own, other in (("test_day", "D", "N"), ("test_night", "N", "D")):
+        path = root / f"{name}.txt"
+        ids = read_list(path, files) if path.is_file() else [scene_id for scene_id in test if scene_id.endswith(own)]
+        if wrong := [scene_id for scene_id in ids if scene_id.endswith(other) or scene_id not in test]:
+            raise ValueError(f"{path} names {len(wrong)} scene(s) not of test or not of that light: {wrong[:5]}")
+        if ids:
+            splits[name] = ids
+    if rest := sorted(set(test).difference(*splits.values())):
+        warn(f"{root}: {len(rest)} scene(s) of test are in neither test_day nor test_night: {rest[:10]}")
+    return splits
+
+
+def open_pst900(config: DataConfig) -> SceneDataset:
+    """Open a copy of PST900, as published or flat; the options are ``Pst900Options``.
+
+    Raises:
+        FileNotFoundError: the root, a folder, a list or a file is missing.
+        ValueError: no root is given, a folder holds no picture, train and test share a name, or a list is wrong.
+    """
+    options, table = Pst900Options(**config.options), TABLES["pst900"]
+    folders = {"rgb": "rgb", "label": "labels", "thermal": "thermal_raw" if options.thermal == "raw" else "thermal"}
+    folders |= {"depth": "depth"} if options.depth else {}
+    layouts = {
+        "published": {"rgb": ImageFiles(dir="train/rgb")},
+        "flat": {"rgb": ImageFiles(dir="rgb"), "label": ImageFiles(dir="labels")},
+        "resized": {"rgb": ImageFiles(dir="rgb_resize"), "label": ImageFiles(dir="labels_resize")},
+    }
+    root, layout = choose_layout(existing_root(config), layouts, "PST900")
+    table = {**table, "thermal": table[options.thermal]}
+    if layout is layouts["published"]:
+        files = {
+            entry: _files(table, entry, dir=".", pattern=rf"(?:train|test)/{folder}/([^/]+)")
+            for entry, folder in folders.items()
+        }
+        splits = _splits_by_folder(root, folders, files)
+    else:
+        suffix = layout["rgb"].dir.removeprefix("rgb")
+        files = {entry: _files(table, entry, dir=folder + suffix) for entry, folder in folders.items()}
+        splits = {split: read_list(root / f"{split}.txt", files["rgb"]) for split in ("train", "test")}
+    expect_counts(splits, table["published"], "PST900")
+    train, val = _hold_out_bags(splits["train"])
+    return FolderDataset(_spec("pst900", files), root, {"train": train, "val": val, "test": splits["test"]})
+
+
+def _splits_by_folder(root: Path, folders: Mapping[str, str], files: Mapping[str, ImageFiles]) -> dict[str, list[str]]:
+    """Return the names of all pictures below ``train`` and ``test``, sorted.
+
+    Raises:
+        FileNotFoundError: a folder is missing.
+        ValueError: a folder holds no picture, or a name is in both.
+    """
+    names: dict[str, set[str]] = {"train": set(), "test": set()}
+    for entry, folder in folders.items():
+        for split in names:
+            existing_folder(root / split / folder)
+        for name, path in files[entry].index(root).items():
+            names[path.relative_to(root).parts[0]].add(name)
+    for split, found in names.items():
+        if not found:
+            raise ValueError(f"{root / split} holds no picture: expected .png files in {', '.join(folders.values())}")
+    return {split: sorted(found) for split, found in names.items()}
+
+
+def _hold_out_bags(ids: list[str]) -> tuple[list[str], list[str]]:
+    """Split train into train and val by whole recordings: all that names share before the number of the frame.
+
+    Frames of a recording are labelled some twenty apart, so their numbers are not consecutive: they are counted anew.
+    """
+    counted: dict[str, str] = {}
+    ranks: dict[str, int] = {}
+    for scene_id in sorted(ids):
+        bag = re.sub(r"\d+$", "", scene_id)
+        ranks[bag] = ranks.get(bag, 0) + 1
+        counted[f"{bag}{ranks[bag]:06d}"] = scene_id
+    train, val = hold_out(list(counted), VAL_FRACTION)
+    return [counted[rank] for rank in train], [counted[rank] for rank in val]
+
+
+def open_kp(config: DataConfig) -> SceneDataset:
+    """Open a copy of KP day-night in the tree of MS-UDA or of KAIST; there are no options.
+
+    Raises:
+        FileNotFoundError: the folder or a picture of a label is missing.
+        ValueError: there is no label of train, val or test, or two files are of one scene.
+    """
+    table, layouts = TABLES["kp"], _layouts("kp")
+    root, files = choose_layout(existing_root(config), layouts, "KP")
+    void = len(table["classes"])
+    files = {**files, "label": files["label"].model_copy(update={"ignore": tuple(range(void, IGNORE + 1))})}
+    labels = files["label"].index(root)
+    if not labels:
+        raise ValueError(f"{root / 'labels'} holds no label that is named like set00_V000_I00050.png")
+    _warn_of_strange_labels(root, set(labels.values()))
+    pictures = set(files["rgb"].index(root)) if files["rgb"] == layouts["MS-UDA"]["rgb"] else set()
+    _warn_of_missing_labels(root, files["label"], set(labels), pictures)
+    splits = {split: [i for i in sorted(labels) if i[:5] in sets] for split, sets in table["sets"].items()}
+    expect_counts(splits, table["published"], "KP")
+    dataset = FolderDataset(_spec("kp", files), root, {split: ids for split, ids in splits.items() if ids})
+    train = dataset.ids("train")
+    for path in (labels[scene_id] for scene_id in train[:: max(1, len(train) // 8)]):
+        if odd := np.setdiff1d(decode(path), [*range(void + 1), IGNORE]).tolist():  # label ids, not train ids
+            warn(f"{path} holds the ids {odd[:8]}, which are ignored; expected Cityscapes train ids 0..18, 19 or 255")
+    return dataset
+
+
+def _warn_of_strange_labels(root: Path, known: set[Path]) -> None:
+    """Warn of label files with names that are not read."""
+    files = ImageFiles(dir="labels", ext=".png").index(root).values()
+    if strange := sorted(path for path in files if path not in known and "visualize" not in path.parts):
+        warn(f"{len(strange)} label file(s) have other names than labels and are not read: {strange[0]}")
+
+
+def _warn_of_missing_labels(root: Path, files: ImageFiles, labelled: set[str], pictures: set[str]) -> None:
+    """Warn of pictures, and of scenes that lists name, without a label."""
+    wanted = set(pictures)
+    for path in (root / name for name in ("train.txt", "val.txt", "test.txt")):
+        if path.is_file():
+            wanted |= {scene_id.replace("_", "/") for scene_id in scene_ids(path.read_text(), files)}
+    if lacking := sorted(wanted - labelled):
+        warn(f"{root}: {len(lacking)} scene(s) of pictures or lists have no label: {', '.join(lacking[:5])}")
