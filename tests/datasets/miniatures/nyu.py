@@ -1,4 +1,4 @@
-"""NYU Depth v2 in small: the original .mat file with its keys, axes and types, and nicr's export of the same scenes."""
+"""NYU Depth v2 in small: the original .mat file with its keys, axes and types, nicr's export, the tree of 8 bits."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from crodino_lib.datasets.nyu_tables import FROM_40, forty_of_894, official_split
+from crodino_lib.datasets.nyu_mat import TABLES, forty_of_894, official_split
 
 SIZE = (8, 6)  # width, height
 HEADER = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Fri Aug 17 16:29:09 2012 HDF5 schema 1.00 ."
@@ -78,10 +78,31 @@ def write_export(root: Path, count: int = 27, size: tuple[int, int] = SIZE) -> P
                 "depth": (arrays["depths"] * 1e3).astype(np.uint16),
                 "depth_raw": (arrays["rawDepths"] * 1e3).astype(np.uint16),
                 "semantic_40": forty,
-                "semantic_13": np.array([0, *FROM_40], np.uint8)[forty],
+                "semantic_13": np.array([0, *TABLES["thirteen"]["of_forty"]], np.uint8)[forty],
             }
             for folder, picture in pictures.items():
                 (root / split / folder).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(picture).save(root / split / folder / f"{scene_id}.png")
         (root / f"{split}.txt").write_text("\n".join(ids) + "\n")
+    return root
+
+
+def write_tree(root: Path) -> Path:
+    """The tree of 8 bits, ten scenes of 48x40 pixels."""
+    generator = np.random.default_rng(0)
+    ids = [f"{number:04d}" for number in (1, 2, 3, 4, 5, 7, 8, 10, 11, 13)]
+    for scene_id in ids:
+        pictures = {
+            f"rgb/{scene_id}.jpg": generator.integers(0, 256, (40, 48, 3), dtype=np.uint8),
+            f"depth/{scene_id}.png": generator.integers(18, 256, (40, 48), dtype=np.uint8),
+            f"label13/{scene_id}.png": generator.integers(0, 13, (40, 48), dtype=np.uint8),
+            f"label40/{scene_id}.png": generator.integers(0, 40, (40, 48), dtype=np.uint8),
+        }
+        for name, picture in pictures.items():
+            if name.startswith("label"):
+                picture[:3] = 255
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(root / name)
+    (root / "train.txt").write_text("\n".join(ids[:8]) + "\n")
+    (root / "test.txt").write_text("\n".join(ids[8:]) + "\n")
     return root
