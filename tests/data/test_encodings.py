@@ -197,7 +197,7 @@ def test_batches_hold_what_the_card_promises_and_the_cache_holds_metres(mini, se
 @pytest.mark.parametrize(
     ("mean", "settings", "message"),
     [
-        (0.0, {"depth_encoding": "log"}, r"depth of x has the mean 0\.0 m; distances are above 0"),
+        (0.0, {"depth_encoding": "log"}, r"depth of x has the mean 0\.0 m; expected a distance above 0"),
         (4.0, {"depth_encoding": "normals", "depth_holes": "constant"}, "'constant' has no normals"),
     ],
 )

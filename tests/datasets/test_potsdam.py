@@ -552,7 +552,7 @@ def test_a_damaged_or_empty_jpeg_is_named(copy):
             "4_Ortho_RGBIR",
             mini.bands(TILE)[..., :3],
             {"bands": "rgbir"},
-            r"\(40, 48, 3\), expected uint8 \(40, 48, 4\)",
+            r"uint8 \(40, 48, 3\), expected uint8 \(40, 48, 4\)",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from PIL import Image
 from crodino_lib.config import DataConfig
 from crodino_lib.data.layouts import DataWarning
 from crodino_lib.data.sample import check_sample
-from crodino_lib.data.scene_cache import resize_sample
+from crodino_lib.data.scene_cache import load_scenes, resize_sample
 from crodino_lib.datasets.rgbt import MFNetOptions, Pst900Options, open_kp, open_mfnet, open_pst900
 
 pytestmark = pytest.mark.filterwarnings("ignore::crodino_lib.data.layouts.DataWarning")
@@ -89,6 +89,14 @@ def test_both_trees_of_kp_give_the_same_scenes(tmp_path, layout):
         assert np.abs(sample["thermal"][0] - thermal).max() <= loss
         np.testing.assert_array_equal(sample["label"], np.where(label >= 19, 255, label))
         assert sample["thermal_valid"].all()
+
+
+def test_counts_of_sixteen_bits_are_cached_exactly(tmp_path):
+    root = pst900.write(tmp_path)
+    save(root / f"test/thermal_raw/{PST900}.png", np.full((20, 36), 65535, np.uint16))
+    config = DataConfig(dataset="pst900", root=str(root), size="32x32")
+    scenes = load_scenes(open_copy("pst900", root, thermal="raw"), "test", config, ("rgb", "thermal"))
+    assert (scenes.images["thermal"][scenes.ids.index(PST900)] == 65535).all()
 
 
 def test_thermal_jpegs_of_kp_with_three_equal_channels_or_one_lose_nothing(tmp_path):
