@@ -33,7 +33,7 @@ def run_study(config: StudyConfig) -> Path:
     started = time.monotonic()
     study = Study(config)
     say(f"study {config.name} on {config.data.dataset}. {study.caveat()}")
-    for split in study.scenes:
+    for split in study.card.splits:
         _ = study.scenes[split]  # rendered and decoded once, before several processes ask for them
     runs = train_grid(study)
     save_tables(runs, study.folder / "tables", study.caveat())

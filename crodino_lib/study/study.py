@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,16 @@ from crodino_lib.study.notebooks import notebook_parameters
 from crodino_lib.study.runs import Run, fetch_run, finished_run, run_folder
 
 
-class LazyScenes(Mapping):
+class LazyScenes(dict):
     """Split -> scenes, each loaded when first asked for."""
 
-    def __init__(self, dataset: SceneDataset, config: DataConfig, sensors: tuple[str, ...]):
-        self._dataset, self._config, self._sensors = dataset, config, sensors
-        self._loaded: dict[str, Scenes] = {}
+    def __init__(self, dataset: SceneDataset, config: DataConfig):
+        super().__init__()
+        self._load = partial(load_scenes, dataset, config=config, sensors=tuple(dataset.card.sensors))
 
-    def __getitem__(self, split: str) -> Scenes:
-        choose(split, self._dataset.card.splits, f"split of {self._dataset.card.name}")
-        if split not in self._loaded:
-            self._loaded[split] = load_scenes(self._dataset, split, self._config, self._sensors)
-        return self._loaded[split]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._dataset.card.splits)
-
-    def __len__(self) -> int:
-        return len(self._dataset.card.splits)
+    def __missing__(self, split: str) -> Scenes:
+        self[split] = self._load(split=split)
+        return self[split]
 
 
 class Study:
@@ -96,9 +88,8 @@ class Study:
         return Study(StudyConfig.parse({**self.config.flat(), **data}), self.folder.parent)
 
     def _claim_folder(self) -> None:
-        identity = {"training_version": TRAINING_VERSION} | self.config.identity()
-        mine = json.loads(json.dumps(identity))  # as it reads back: lists, not tuples
-        file = self.folder / "study.json"
+        mine = {"training_version": TRAINING_VERSION} | self.config.identity()
+        mine, file = json.loads(json.dumps(mine)), self.folder / "study.json"  # as it reads back: lists, not tuples
         # A name that starts with a dot is half a file: another process claims the folder too, or one was killed at it.
         present = {path.name for path in self.folder.glob("[!.]*")}
         if file.exists():
@@ -132,7 +123,7 @@ class Study:
     @cached_property
     def scenes(self) -> LazyScenes:
         """Split -> scenes in memory, with all of the dataset's sensors."""
-        return LazyScenes(self.dataset, self.config.data, tuple(self.card.sensors))
+        return LazyScenes(self.dataset, self.config.data)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -151,19 +142,9 @@ class Study:
         method, named = parse_method(name)
         sensors = tuple(sensors or self.config.sensors)
         teacher, teacher_sensors = teacher_of(method, sensors, self.config.sensors, self.config.teacher)
-        return RunConfig.parse(
-            {
-                "method": method,
-                "sensors": sensors,
-                "seed": seed,
-                "settings": named | settings,
-                "teacher": teacher,
-                "teacher_sensors": teacher_sensors,
-                "data": self.config.data,
-                "model": self.config.model,
-                "train": self.config.train,
-            }
-        )
+        own = {"method": method, "sensors": sensors, "seed": seed, "settings": named | settings}
+        shared = {"data": self.config.data, "model": self.config.model, "train": self.config.train}
+        return RunConfig.parse(own | shared | {"teacher": teacher, "teacher_sensors": teacher_sensors})
 
     def grid(self) -> list[RunConfig]:
         """Return every run of the study: two-sensor methods once a seed, single-sensor ones once a seed and sensor."""

@@ -114,26 +114,18 @@ def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
             raise ValueError(f"the runs {', '.join(group.run)} of {key[1]} have the same seed and the same settings")
         is_baseline = group.method.iloc[0].split(" [")[0] == "baseline"
         gains = np.full(len(group), np.nan) if is_baseline else (group.miou - group.reference).to_numpy()
+        means, first, several = group.mean(numeric_only=True), group.iloc[0], len(group) > 1
         rows.append(
             dict(zip(ROW, key, strict=True))
-            | {
-                "teacher mIoU": group["teacher miou"].mean(),
-                "mIoU": group.miou.mean(),
-                "sd over seeds": group.miou.std(ddof=1) if len(group) > 1 else np.nan,
-                "image interval low": group.low.mean(),
-                "image interval high": group.high.mean(),
-                "gain": gains.mean(),
-                "gain interval low": group["gain low"].mean(),
-                "gain interval high": group["gain high"].mean(),
-                "gain sd": gains.std(ddof=1) if len(group) > 1 else np.nan,
-                "seeds": len(group),
-                "test images": int(group.images.iloc[0]),
-                "training images": int(group["training images"].iloc[0]),
-                "parameters": group.parameters.iloc[0],
-                "cost of inference": group.flops.iloc[0] / _baseline_flops(table, key[4]),
-                "training minutes": group["training seconds"].mean() / 60,
-                "teacher minutes": group["teacher training seconds"].mean() / 60,
-            }
+            | {"teacher mIoU": means["teacher miou"], "mIoU": means.miou}
+            | {"sd over seeds": group.miou.std(ddof=1) if several else np.nan}
+            | {"image interval low": means.low, "image interval high": means.high}
+            | {"gain": gains.mean(), "gain sd": gains.std(ddof=1) if several else np.nan}
+            | {"gain interval low": means["gain low"], "gain interval high": means["gain high"]}
+            | {"seeds": len(group), "test images": first.images, "training images": first["training images"]}
+            | {"parameters": first.parameters, "cost of inference": first.flops / _baseline_flops(table, key[4])}
+            | {"training minutes": means["training seconds"] / 60}
+            | {"teacher minutes": means["teacher training seconds"] / 60}
         )
     return pd.DataFrame(rows).rename(columns={"sensors": "sensors at test"})
 
