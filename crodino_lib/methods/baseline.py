@@ -1,7 +1,5 @@
 """The single-sensor baseline."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from crodino_lib.data.sample import Batch
@@ -16,7 +14,7 @@ class Baseline(Method):
     can_teach = True
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Cross-entropy of the one student."""
+        """Return the cross-entropy of the one student."""
         (sensor,) = self.sensors
         logits = self.students[sensor](batch.images[sensor]).logits
         return {f"segmentation/{sensor}": segmentation_cross_entropy(logits, batch.labels[sensor])}

@@ -1,10 +1,8 @@
-"""CroDiNo-KD: two single-sensor networks and an auxiliary decoder that learn together, without a teacher.
+"""CroDiNo-KD: two single-sensor networks and an auxiliary decoder that are trained together, without a teacher.
 
-A reconstruction: neither the full text nor official code of arXiv 2505.24361 was available. What is known, what comes
-from the same authors' earlier code and what is our guess is told in notebook 04; each guess is one setting here.
+A reconstruction: neither the full text nor official code of arXiv 2505.24361 was available. Notebook 04 lists what is
+known, what comes from the same authors' earlier code and what is our guess; each guess is one setting here.
 """
-
-from __future__ import annotations
 
 from typing import Literal, Self
 
@@ -13,25 +11,15 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from crodino_lib import losses
 from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import Batch, DatasetCard
-from crodino_lib.losses import (
-    cosine_overlap,
-    debiased_cka,
-    frobenius_overlap,
-    info_nce,
-    masked_l1,
-    region_vectors,
-    sample_shared_points,
-    segmentation_cross_entropy,
-    supervised_contrast,
-)
 from crodino_lib.methods.base import Method
-from crodino_lib.models.bank import ClassBank
-from crodino_lib.models.segnet import SegNet, SegOutput, conv_block, single_sensor_net
+from crodino_lib.models import ClassBank, SegNet, SegOutput, single_sensor_net
+from crodino_lib.models.segnet import conv_block
 
-OVERLAP_ROWS = 512  # positions of a batch that D2 compares
-POINTS_PER_IMAGE = 256  # points of a scene that C3 draws; those seen by both sensors count
+OVERLAP_ROWS = 512  # positions of a batch compared by D2
+POINTS_PER_IMAGE = 256  # points of a scene drawn by C3; those in both views count
 
 
 class CroDiNoSettings(Strict):
@@ -39,15 +27,15 @@ class CroDiNoSettings(Strict):
 
     Of the contrasts, ``class`` (C1) takes shared region vectors of both sensors by class, private ones as negatives
     only. ``class-pseudo`` (C1-lin) is the authors' earlier code: private vectors are anchors too, all of one sensor in
-    one pseudo-class; its optimum collapses the private half to one direction, islands in every picture that hold
-    nothing. ``class-private`` (C1-mk) labels them by sensor and class, so that they stay structured. ``image`` (C2)
-    pairs the mean shared vectors of a scene, ``pixel`` (C3) points that the warps say are one point of the scene.
+    one pseudo-class; its optimum collapses the private half to one direction. ``class-private`` (C1-mk) labels them by
+    sensor and class, so that they stay structured. ``image`` (C2) pairs the mean shared vectors of a scene, ``pixel``
+    (C3) points of both views that the warps map to one point of the scene.
     """
 
     auxiliary: Literal["segmentation", "reconstruction", "swap"] = Field(
         "segmentation",
-        description="what the auxiliary decoder does: segment from the shared half (X1), rebuild the input (X3), or "
-        "segment from the shared half beside the other sensor's private half (X2; needs augmentation paired)",
+        description="task of the auxiliary decoder: segment from the shared half (X1), rebuild the input (X3), or "
+        "segment from the shared half and the other sensor's private half (X2; needs augmentation paired)",
     )
     auxiliary_weight: float = Field(1.0, ge=0, description="weight of the auxiliary decoder's loss")
     disentanglement: Literal["cosine", "frobenius", "cka"] = Field(
@@ -57,7 +45,7 @@ class CroDiNoSettings(Strict):
     )
     overlap_weight: float = Field(1.0, ge=0, description="weight of the disentanglement")
     contrast: Literal["class", "class-pseudo", "class-private", "image", "pixel"] = Field(
-        "class", description="what is contrasted: C1, C1-lin, C1-mk, C2, C3"
+        "class", description="vectors that are contrasted: C1, C1-lin, C1-mk, C2, C3"
     )
     contrast_weight: float = Field(0.1, ge=0, description="weight of the contrast")
     contrast_warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the run over which the contrast fades in")
@@ -67,7 +55,7 @@ class CroDiNoSettings(Strict):
     )
     pixel_points: int = Field(256, ge=2, description="pixel: points of a batch that are each other's candidates")
     augmentation: Literal["decoupled", "paired"] = Field("decoupled", description="geometry per sensor, or per scene")
-    skip: bool = Field(True, description="whether the students' decoders see fine maps, which pass by the split")
+    skip: bool = Field(True, description="whether the students' decoders read fine maps, which bypass the split")
 
     @model_validator(mode="after")
     def _suit_each_other(self) -> Self:
@@ -87,8 +75,7 @@ class CroDiNoSettings(Strict):
 class SharedSegmenter(nn.Module):
     """The auxiliary decoder that segments: one for both sensors, from the shared half alone (X1) or swapped codes (X2).
 
-    No skip: a skip would let a sensor's own detail pass by the split. GroupNorm: a BatchNorm would mix the statistics
-    of two sensors, and fit neither.
+    It has no skip, which would bypass the split, and GroupNorm, since a BatchNorm would mix two sensors' statistics.
     """
 
     def __init__(self, in_channels: int, channels: int, classes: int):
@@ -96,7 +83,7 @@ class SharedSegmenter(nn.Module):
         self.decode = nn.Sequential(conv_block(in_channels, channels, 3, groups=8), nn.Conv2d(channels, classes, 1))
 
     def forward(self, code: Tensor) -> Tensor:
-        """Logits (B, K, h, w) from the shared half (B, C, h, w), or a swapped code (B, 2C, h, w)."""
+        """Return the logits (B, K, h, w) of the shared half (B, C, h, w), or of a swapped code (B, 2C, h, w)."""
         return self.decode(code)
 
 
@@ -110,7 +97,7 @@ class Reconstructor(nn.Module):
         self.heads = nn.ModuleDict({sensor: nn.Conv2d(32, count, 1) for sensor, count in sensor_channels.items()})
 
     def forward(self, context: Tensor, sensor: str, size: tuple[int, int]) -> Tensor:
-        """The sensor's image (B, channels, *size) from its bottleneck (B, 2C, h, w)."""
+        """Return the sensor's image (B, channels, *size) rebuilt from its bottleneck (B, 2C, h, w)."""
         fine = self.fine(F.interpolate(self.coarse(context), scale_factor=2, mode="bilinear", align_corners=False))
         return F.interpolate(self.heads[sensor](fine), size=size, mode="bilinear", align_corners=False)
 
@@ -118,8 +105,8 @@ class Reconstructor(nn.Module):
 class CroDiNoKD(Method):
     """Two students with split bottlenecks, an auxiliary decoder, three losses beside cross-entropy.
 
-    ``L = CE + auxiliary + cosine_overlap + 0.1 supervised_contrast``, each summed or averaged over both sensors. The
-    settings name what stands in each place.
+    ``L = CE + auxiliary + cosine_overlap + 0.1 supervised_contrast``, each summed or averaged over both sensors; the
+    settings choose each term.
     """
 
     Settings = CroDiNoSettings
@@ -139,16 +126,16 @@ class CroDiNoKD(Method):
         self.queues = nn.ModuleDict({s: ClassBank(self.num_classes, settings.queue, channels) for s in kept})
 
     def build_student(self, sensor: str) -> SegNet:
-        """A sensor's own network, from the start of every other method; without skips where the settings say so."""
+        """Build the network of one sensor, which starts as in every other method; without skips if set so."""
         self.seed_for(sensor)
         channels = self.card.sensors[sensor].channels
         return single_sensor_net(channels, self.num_classes, self.config.model, self.split, self.settings.skip)
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Segmentation of both students, auxiliary decoding, disentanglement, contrast."""
+        """Return the terms of segmentation, auxiliary decoding, disentanglement and contrast."""
         outputs = {sensor: self.students[sensor](batch.images[sensor]) for sensor in self.sensors}
         terms = {
-            f"segmentation/{sensor}": segmentation_cross_entropy(out.logits, batch.labels[sensor])
+            f"segmentation/{sensor}": losses.segmentation_cross_entropy(out.logits, batch.labels[sensor])
             for sensor, out in outputs.items()
         }
         terms |= {f"auxiliary/{sensor}": self.auxiliary_loss(outputs, batch, sensor) for sensor in self.sensors}
@@ -159,78 +146,73 @@ class CroDiNoKD(Method):
         return terms
 
     def auxiliary_loss(self, outputs: dict[str, SegOutput], batch: Batch, sensor: str) -> Tensor:
-        """What the auxiliary decoder is trained for, for one sensor; swapped codes have the shared half's labels."""
+        """Return the weighed auxiliary loss of one sensor; swapped codes have the shared half's labels."""
         out = outputs[sensor]
         if self.settings.auxiliary == "segmentation":
-            loss = segmentation_cross_entropy(self.auxiliary(out.shared), batch.labels[sensor])
+            loss = losses.segmentation_cross_entropy(self.auxiliary(out.shared), batch.labels[sensor])
         elif self.settings.auxiliary == "swap":
             (other,) = (outputs[s] for s in self.sensors if s != sensor)
             code = torch.cat([out.shared, other.private], dim=1)
-            loss = segmentation_cross_entropy(self.auxiliary(code), batch.labels[sensor])
+            loss = losses.segmentation_cross_entropy(self.auxiliary(code), batch.labels[sensor])
         else:
             size = out.decoded.shape[-2:]
             weight = F.adaptive_avg_pool2d(batch.valid[sensor].float(), size)
             # invalid pixels are 0 in the image, so the mean over valid ones is the pooled image over the pooled weight
             target = F.adaptive_avg_pool2d(batch.images[sensor], size) / weight.clamp(min=1e-6)
-            loss = masked_l1(self.auxiliary(out.context, sensor, size), target, weight)
+            loss = losses.masked_l1(self.auxiliary(out.context, sensor, size), target, weight)
         return self.settings.auxiliary_weight * loss
 
     def overlap(self, out: SegOutput, labels: Tensor) -> Tensor:
-        """How far a sensor's two halves overlap."""
+        """Return the overlap of a sensor's two halves."""
         if self.settings.disentanglement == "cosine":
-            return cosine_overlap(out.shared, out.private)
+            return losses.cosine_overlap(out.shared, out.private)
         if self.settings.disentanglement == "frobenius":
             rows = [half.permute(0, 2, 3, 1).flatten(0, 2) for half in (out.shared, out.private)]
             chosen = _drawn(len(rows[0]), OVERLAP_ROWS, rows[0].device)
-            # as specified it is a mean over C^2 entries, at most 1 / C^2, of which weight 1 would make nothing; the sum
-            # is at most 1, which halves reach that are equal and vary along one direction (1 / r along r directions)
-            return out.shared.shape[1] ** 2 * frobenius_overlap(rows[0][chosen], rows[1][chosen])
-        halves = [region_vectors(half, labels, self.num_classes).vectors for half in (out.shared, out.private)]
+            # the mean over C^2 entries is at most 1 / C^2, negligible at weight 1; the sum is at most 1, which equal
+            # halves reach that vary along one direction (1 / r along r directions)
+            return out.shared.shape[1] ** 2 * losses.frobenius_overlap(rows[0][chosen], rows[1][chosen])
+        halves = [losses.region_vectors(half, labels, self.num_classes).vectors for half in (out.shared, out.private)]
         if len(halves[0]) < 4:  # too few regions to tell dependence from chance
             return 0 * (halves[0].sum() + halves[1].sum())
-        # its estimate of independent halves scatters about 0: what falls below is chance, and must not be rewarded
-        return debiased_cka(*halves).clamp(min=0)
+        # the estimate for independent halves scatters about 0: values below 0 are chance and must not be rewarded
+        return losses.debiased_cka(*halves).clamp(min=0)
 
     def contrast_loss(self, outputs: dict[str, SegOutput], batch: Batch) -> Tensor:
-        """The contrast that the settings name."""
+        """Return the contrast that the settings choose."""
         shared = [outputs[sensor].shared for sensor in self.sensors]
         if self.settings.contrast == "image":
-            return info_nce(*(half.mean(dim=(2, 3)) for half in shared), self.settings.temperature)
+            return losses.info_nce(*(half.mean(dim=(2, 3)) for half in shared), self.settings.temperature)
         if self.settings.contrast == "pixel":
             warps = [batch.warps[sensor] for sensor in self.sensors]
             return tracked_contrast(*shared, *warps, self.settings.pixel_points, self.settings.temperature)
         return self.contrast(outputs, batch.labels)
 
     def contrast(self, outputs: dict[str, SegOutput], labels: dict[str, Tensor]) -> Tensor:
-        """Shared region vectors of both sensors by class; private ones stand in the denominators only (C1).
+        """Contrast shared region vectors of both sensors by class, with private ones as negatives only (C1).
 
-        Labelled regions need no pixel correspondence, which decoupled geometry has destroyed. C1-lin and C1-mk give
-        private vectors labels of their own; queues add keys of earlier batches, then take in this one's in training.
+        Labelled regions need no pixel correspondence, which decoupled geometry removes. C1-lin and C1-mk give private
+        vectors labels of their own; queues add keys of earlier batches and, in training, store those of this batch.
         """
-        shared = {s: region_vectors(out.shared, labels[s], self.num_classes) for s, out in outputs.items()}
-        private = [region_vectors(out.private, labels[s], self.num_classes) for s, out in outputs.items()]
+        shared = {s: losses.region_vectors(out.shared, labels[s], self.num_classes) for s, out in outputs.items()}
+        private = [losses.region_vectors(out.private, labels[s], self.num_classes) for s, out in outputs.items()]
         vectors = [regions.vectors for regions in shared.values()]
         classes = [regions.classes for regions in shared.values()]
         negatives = torch.cat([regions.vectors for regions in private])
         if self.settings.contrast != "class":
             vectors, negatives = [*vectors, negatives], None
             classes += [self.private_classes(regions.classes, m) for m, regions in enumerate(private)]
-        memory = [queue.all() for queue in self.queues.values()]
-        loss = supervised_contrast(
-            torch.cat(vectors),
-            torch.cat(classes),
-            self.settings.temperature,
-            negatives=negatives,
-            memory=torch.cat([held for held, _ in memory]) if memory else None,
-            memory_classes=torch.cat([held for _, held in memory]) if memory else None,
-        )
+        held = [queue.all() for queue in self.queues.values()]
+        memory, memory_classes = (torch.cat(part) for part in zip(*held, strict=True)) if held else (None, None)
+        temperature, given = self.settings.temperature, (torch.cat(vectors), torch.cat(classes))
+        loss = losses.supervised_contrast(*given, temperature, negatives, memory, memory_classes)
         if self.training:
             for sensor, queue in self.queues.items():
                 queue.push(shared[sensor].vectors, shared[sensor].classes)
         return loss
 
     def private_classes(self, classes: Tensor, position: int) -> Tensor:
-        """Labels of the private vectors of the sensor at ``position``: K + m in C1-lin, K + m K + k in C1-mk."""
+        """Return labels for private vectors of the sensor at position m: K + m in C1-lin, K + m K + k in C1-mk."""
         if self.settings.contrast == "class-pseudo":
             return torch.full_like(classes, self.num_classes + position)
         return self.num_classes * (1 + position) + classes
@@ -239,28 +221,26 @@ class CroDiNoKD(Method):
 def tracked_contrast(
     shared_a: Tensor, shared_b: Tensor, warp_a: Tensor, warp_b: Tensor, rows: int, temperature: float
 ) -> Tensor:
-    """InfoNCE of two sensors' shared maps at the same points of the scenes, found through the warps (C3).
+    """Compute InfoNCE of two sensors' shared maps at the same points of the scenes, found through the warps (C3).
 
     Args:
-        shared_a: (B, C, h, w) float.
-        shared_b: (B, C, h, w) float.
-        warp_a: (B, 2, 3) float as in ``Batch``.
-        warp_b: (B, 2, 3) float, likewise.
-        rows: at most so many points of the whole batch, all of them each other's candidates.
+        shared_a, shared_b: (B, C, h, w) float.
+        warp_a, warp_b: (B, 2, 3) float as in ``Batch``.
+        rows: largest number of points of the batch, all of them each other's candidates.
         temperature: tau.
 
     Returns:
         Scalar, at least 0; 0 (with zero gradients) where the views share fewer than two of the drawn points.
     """
-    grid_a, grid_b, visible = sample_shared_points(warp_a, warp_b, POINTS_PER_IMAGE)
+    grid_a, grid_b, visible = losses.sample_shared_points(warp_a, warp_b, POINTS_PER_IMAGE)
     at_points = [
         F.grid_sample(half.float(), grid, padding_mode="border", align_corners=False).squeeze(-1).mT[visible]
         for half, grid in ((shared_a, grid_a), (shared_b, grid_b))
     ]
     chosen = _drawn(len(at_points[0]), rows, shared_a.device)
-    return info_nce(at_points[0][chosen], at_points[1][chosen], temperature)
+    return losses.info_nce(at_points[0][chosen], at_points[1][chosen], temperature)
 
 
 def _drawn(count: int, wanted: int, device: torch.device) -> Tensor:
-    """At most ``wanted`` of ``count`` rows, drawn on the CPU so that every device sees the same."""
+    """Draw at most ``wanted`` of ``count`` rows, on the CPU so that every device draws the same."""
     return torch.randperm(count)[:wanted].to(device)

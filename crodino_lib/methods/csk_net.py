@@ -1,10 +1,8 @@
 """CSK-Net: one network that serves both sensors together and each alone, the second one at the baseline's cost.
 
-A reconstruction: neither the full text nor official code of arXiv 2312.02240 was available. What is known, and what is
-our guess, is told in notebook 05; each guess is one setting here. "EO" is the first sensor of a run, "IR" the second.
+A reconstruction: neither the full text nor official code of arXiv 2312.02240 was available. Notebook 05 lists what is
+known and what is our guess; each guess is one setting here. "EO" is the first sensor of a run, "IR" the second.
 """
-
-from __future__ import annotations
 
 import warnings
 from typing import Literal
@@ -13,36 +11,28 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from crodino_lib import losses
 from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import Batch, DatasetCard
-from crodino_lib.losses import (
-    cover,
-    feature_imitation,
-    nearest_labels,
-    pixel_contrast,
-    pixel_distillation,
-    sample_pixels,
-)
 from crodino_lib.methods.multi_stream import StreamedMethod
-from crodino_lib.models.bank import ClassBank
+from crodino_lib.models import ClassBank, SegNet, SegOutput
 from crodino_lib.models.cen import FUSED, ExchangeForm, ExchangeRule
 from crodino_lib.models.csk_net import GatedFusion, GateForm
-from crodino_lib.models.segnet import SegNet, SegOutput
 
 PROJECTED = 256  # width of the space in which pixels are contrasted
 BANK_KEYS = 64  # of every class, drawn from the bank for every step
-INERT = 0.01  # below this share of exchanged channels the row would be named after something that does not happen
+INERT = 0.01  # share of exchanged channels below which the exchange has no effect
 
 
 class CSKSettings(Strict):
     """Settings of CSK-Net; the defaults are our reference reconstruction."""
 
-    exchange: ExchangeForm = Field("mixed", description="what a channel that gives way is replaced by")
-    exchange_share: float = Field(0.2, ge=0, le=0.5, description="share of a layer that gives way, of its own half")
-    threshold: float | None = Field(None, ge=0, description="BatchNorm scale below which they do, instead; CEN: 0.02")
-    exchange_where: Literal["deep", "all"] = Field("deep", description="the last two stages, or all")
+    exchange: ExchangeForm = Field("mixed", description="replace channels by the other stream's, by the mean, or none")
+    exchange_share: float = Field(0.2, ge=0, le=0.5, description="share of a layer that is replaced, of its own half")
+    threshold: float | None = Field(None, ge=0, description="replace channels of a scale below this; CEN: 0.02")
+    exchange_where: Literal["deep", "all"] = Field("deep", description="exchange in the last two stages, or in all")
     exchange_dropout: float = Field(0.5, ge=0, le=1, description="share of steps without exchange")
-    sparsity_weight: float = Field(2e-4, ge=0, description="weight of the sum of scales that may give way")
+    sparsity_weight: float = Field(2e-4, ge=0, description="weight of the sum of scales that may be replaced")
     gate: GateForm = Field("unit", description="form of the Gated Spectral Unit; none takes the mean")
     retention_weight: float = Field(1.0, ge=0, description="weight of the EO teacher's logits for the EO stream")
     retention_features: float = Field(1.0, ge=0, description="weight of its two finest maps from stride 4 on")
@@ -71,23 +61,22 @@ class CSKNet(StreamedMethod):
         self.bank = ClassBank(self.num_classes, settings.bank, PROJECTED)
 
     def build_network(self, net: SegNet, rule: ExchangeRule) -> GatedFusion:
-        """Two streams and the fused one."""
+        """Build two streams and the fused one."""
         return GatedFusion(net, self.sensors, rule, self.settings.exchange_where, self.settings.gate)
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Segmentation of three streams, retention of the EO teacher, fused to IR, contrast, sparsity."""
+        """Return the terms of segmentation, retention of the EO teacher, fused to IR, contrast and sparsity."""
         eo, ir = self.sensors
         settings, label = self.settings, batch.labels[eo]  # paired geometry: the same for both
         exchanging = torch.rand(()).item() >= settings.exchange_dropout
         outputs = self.students[self.both].each(batch.images[eo], batch.images[ir], exchanging=exchanging)
         teacher = self.teacher(batch.images)
         terms = self.segmentation(outputs, label)
-        fused, seen = outputs[FUSED].logits, cover(label, outputs[eo].logits.shape[-2:])
         terms["retention/logits"] = settings.retention_weight * self.retention(outputs[eo], teacher, label)
         terms["retention/features"] = settings.retention_features * self.imitation(outputs[eo], teacher, label)
-        terms["fused"] = settings.fused_weight * pixel_distillation(
-            outputs[ir].logits, fused, settings.temperature, seen
-        )
+        mine, fused = outputs[ir].logits, outputs[FUSED].logits
+        valid = losses.cover(label, mine.shape[-2:])
+        terms["fused"] = settings.fused_weight * losses.pixel_distillation(mine, fused, settings.temperature, valid)
         if settings.contrast_weight:
             started = float(progress >= settings.contrast_start)
             terms["contrast"] = settings.contrast_weight * started * self.contrast(outputs, teacher, label)
@@ -95,24 +84,24 @@ class CSKNet(StreamedMethod):
         return terms
 
     def retention(self, eo: SegOutput, teacher: SegOutput, label: Tensor) -> Tensor:
-        """Distillation of the EO teacher's logits into the EO stream, inside the scene."""
-        seen = cover(label, eo.logits.shape[-2:])
+        """Return the distillation of the EO teacher's logits into the EO stream, inside the scene."""
+        valid = losses.cover(label, eo.logits.shape[-2:])
         if self.settings.retention_where_right:
-            seen = seen * (teacher.logits.argmax(dim=1) == nearest_labels(label, seen.shape[-2:]))
-        return pixel_distillation(eo.logits, teacher.logits, self.settings.temperature, seen)
+            valid = valid * (teacher.logits.argmax(dim=1) == losses.nearest_labels(label, valid.shape[-2:]))
+        return losses.pixel_distillation(eo.logits, teacher.logits, self.settings.temperature, valid)
 
     def imitation(self, eo: SegOutput, teacher: SegOutput, label: Tensor) -> Tensor:
-        """Distance of the EO stream's two finest maps, from stride 4 on, from the teacher's."""
+        """Return the distance of the EO stream's two finest maps, from stride 4 on, from the teacher's."""
         first = self.students[self.both].levels[0]
         pairs = zip(eo.pyramid[first : first + 2], teacher.pyramid[first : first + 2], strict=True)
-        found = [feature_imitation(mine, theirs, cover(label, mine.shape[-2:])) for mine, theirs in pairs]
+        found = [losses.feature_imitation(mine, theirs, losses.cover(label, mine.shape[-2:])) for mine, theirs in pairs]
         return torch.stack(found).mean()
 
     def contrast(self, outputs: dict[str, SegOutput], teacher: SegOutput, label: Tensor) -> Tensor:
-        """Pixels of the IR and fused views against those of all views, of the EO teacher, and of earlier batches."""
+        """Contrast pixels of the IR and fused views with those of all views, the EO teacher and earlier batches."""
         vectors, classes, views = [], [], []
         for view, (name, out) in enumerate([*outputs.items(), ("teacher", teacher)]):
-            pixels, found, _ = sample_pixels(out.decoded, label, self.settings.contrast_pixels)
+            pixels, found, _ = losses.sample_pixels(out.decoded, label, self.settings.contrast_pixels)
             head = self.project_teacher if name == "teacher" else self.project
             vectors.append(nn.functional.normalize(head(pixels).float(), dim=1) if len(pixels) > 1 else pixels[:0])
             classes.append(found)
@@ -122,28 +111,22 @@ class CSKNet(StreamedMethod):
         kept, kept_classes = self.bank.sample(BANK_KEYS)
         keys, key_classes = torch.cat([*vectors, kept]), torch.cat([*classes, kept_classes])
         key_views = torch.cat([*views, torch.full_like(kept_classes, -1)])
-        anchors = torch.cat(vectors[1:3])  # IR and fused: what EO and its teacher are to shape
+        anchors = torch.cat(vectors[1:3])  # IR and fused, which learn from EO and its teacher
         anchor_classes, anchor_views = torch.cat(classes[1:3]), torch.cat(views[1:3])
         same_view = anchor_views[:, None] == key_views[None]
         comparable = ~(same_view & (anchor_classes[:, None] == key_classes[None]))  # positives are of other views
-        loss = pixel_contrast(
-            anchors,
-            anchor_classes,
-            keys,
-            key_classes,
-            self.settings.contrast_temperature,
-            comparable=comparable,
-            hardest=self.settings.hardest,
-        )
+        temperature, hardest = self.settings.contrast_temperature, self.settings.hardest
+        given = (anchors, anchor_classes, keys, key_classes, temperature)
+        loss = losses.pixel_contrast(*given, comparable=comparable, hardest=hardest)
         self.bank.push(torch.cat(vectors[2:]), torch.cat(classes[2:]))
         return loss
 
     def diagnostics(self) -> dict[str, float]:
-        """What is exchanged, per layer and sensor; warns where a threshold leaves the exchange nothing to do."""
+        """Return what is exchanged, per layer and sensor; warn where a threshold leaves nothing to exchange."""
         most = max(self.students[self.both].trunk.exchanged_shares().values())
         if self.settings.exchange != "none" and most < INERT:
             warnings.warn(
-                f"the exchange is inert: at most {100 * most:.1f} % of a layer's channels give way. "
+                f"the exchange is inert: at most {100 * most:.1f} % of a layer's channels are replaced. "
                 "Raise threshold, or leave it out to exchange a share of every layer",
                 stacklevel=2,
             )
@@ -151,7 +134,6 @@ class CSKNet(StreamedMethod):
 
 
 def projection_head(channels: int) -> nn.Sequential:
-    """Pixels' features (M, C) to the space they are contrasted in (M, 256)."""
-    return nn.Sequential(
-        nn.Linear(channels, channels), nn.BatchNorm1d(channels), nn.ReLU(inplace=True), nn.Linear(channels, PROJECTED)
-    )
+    """Create the head from pixels' features (M, C) to the space of the contrast (M, 256)."""
+    hidden = (nn.Linear(channels, channels), nn.BatchNorm1d(channels), nn.ReLU(inplace=True))
+    return nn.Sequential(*hidden, nn.Linear(channels, PROJECTED))

@@ -1,6 +1,4 @@
-"""DisCoM-KD: disentangled by domain classifiers, taught by nobody; as meant, as released, and with one encoder."""
-
-from __future__ import annotations
+"""DisCoM-KD: disentanglement by domain classifiers, without a teacher: as intended, released, or with one encoder."""
 
 import math
 from typing import Literal, NamedTuple
@@ -9,62 +7,53 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from crodino_lib import losses
 from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import Batch, DatasetCard
-from crodino_lib.losses import cosine_overlap, domain_cross_entropy, reverse_gradient, segmentation_cross_entropy
 from crodino_lib.methods.base import Method
-from crodino_lib.models.discom_net import TwoEncoderNet
+from crodino_lib.models import TwoEncoderNet
 from crodino_lib.models.segnet import conv_block
 
 
 class DisCoMSettings(Strict):
     """Settings of DisCoM-KD; published weights are 1, the reversal is constant."""
 
-    encoders: Literal["two", "one"] = Field("two", description="encoders per sensor: as published, or one split in two")
+    encoders: Literal["two", "one"] = Field("two", description="encoders per sensor: published, or one that is split")
     domain_labels: Literal["fixed", "released"] = Field(
-        "fixed", description="targets of the domain classifiers: the sensor's number, or what the released code gives"
+        "fixed", description="targets of the domain classifiers: the sensor's number, or those of the released code"
     )
     reversal: Literal["ramp", "constant"] = Field(
         "ramp", description="strength of the reversed gradient: rising from 0 to 1 over the run, or 1"
     )
     auxiliary_weight: float = Field(1.0, ge=0, description="weight of segmenting from the single parts")
-    domain_weight: float = Field(1.0, ge=0, description="weight of telling the sensor from its specific parts")
-    adversarial_weight: float = Field(
-        0.1, ge=0, description="weight of misleading about the sensor; 1 can destabilise dense networks"
-    )
+    domain_weight: float = Field(1.0, ge=0, description="weight of classifying the sensor from its specific parts")
+    adversarial_weight: float = Field(0.1, ge=0, description="weight of hiding the sensor; 1 can destabilise networks")
     overlap_weight: float = Field(1.0, ge=0, description="weight of the cosines of the parts")
 
 
 class Parts(NamedTuple):
-    """What a sensor's network says, and the parts that the losses look at, none of them negative.
+    """Logits of a sensor's network, and the parts that the losses use, none of them negative."""
 
-    Attributes:
-        logits: (B, K, H/4, W/4).
-        shared: (B, C, h, w) s, invariant to the sensor.
-        informative: (B, C, h, w) u, specific to the sensor and used; half as many channels with one encoder.
-        irrelevant: w, as ``informative``: specific to the sensor and, with two encoders, not decoded.
-    """
-
-    logits: Tensor
-    shared: Tensor
-    informative: Tensor
-    irrelevant: Tensor
+    logits: Tensor  # (B, K, H/4, W/4)
+    shared: Tensor  # (B, C, h, w) s, invariant to the sensor
+    informative: Tensor  # (B, C, h, w) u, specific to the sensor and used; half as many channels with one encoder
+    irrelevant: Tensor  # w, as u: specific to the sensor and, with two encoders, not decoded
 
 
 class DisCoMKD(Method):
-    """Per sensor an invariant and a specific map; all networks train together, on scenes that need not be pairs.
+    """One invariant and one specific map per sensor; all networks train together, on scenes that need not be pairs.
 
     ``L = CE + CE(h(s)) + CE(h(u)) + domain(u) + domain(w) + 0.1 domain(GRL(s)) + cos(u, w) + cos(u, s)``, summed over
     sensors; ``h`` and the three domain classifiers are one for both sensors and are dropped at export.
 
     Source: DisCoM-KD, BMVC 2024; main_DisCoM-KD.py of tanodino/CMKD_Disentangle. Ours: maps in place of vectors, the
-    decoder as classifier, and where labels are fixed the ramp and the smaller weight. Explained in notebook 06.
+    decoder as classifier, and with fixed labels the ramp and the smaller weight. Explained in notebook 06.
     """
 
     Settings = DisCoMSettings
     sensor_count = 2
     split = True
-    augmentation = "decoupled"  # the official loaders augment and shuffle each sensor by itself; here scenes stay pairs
+    augmentation = "decoupled"  # the official loaders also shuffle each sensor separately; here scenes stay pairs
 
     def __init__(self, card: DatasetCard, config: RunConfig, settings: DisCoMSettings, teacher: None = None):
         super().__init__(card, config, settings)
@@ -80,24 +69,24 @@ class DisCoMKD(Method):
             self.irrelevant = nn.ModuleDict({sensor: conv_block(2 * channels, channels, 1) for sensor in self.sensors})
 
     def build_student(self, sensor: str) -> nn.Module:
-        """Two encoders; or one, when the student is exactly the baseline's network, since its decoder sees w too."""
+        """Build two encoders, or one: then the student is exactly the baseline's network, whose decoder reads w too."""
         if self.settings.encoders == "one":
             return super().build_student(sensor)
         self.seed_for(sensor)
         return TwoEncoderNet(self.card.sensors[sensor].channels, self.num_classes, self.config.model)
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Segmentation from all and from single parts, domain classifiers, their reversal, overlap."""
+        """Return the terms of segmentation from all and from single parts, domain, its reversal and overlap."""
         settings = self.settings
         parts = {sensor: self.parts(sensor, batch.images[sensor]) for sensor in self.sensors}
         terms = {
-            f"segmentation/{sensor}": segmentation_cross_entropy(part.logits, batch.labels[sensor])
+            f"segmentation/{sensor}": losses.segmentation_cross_entropy(part.logits, batch.labels[sensor])
             for sensor, part in parts.items()
         }
         for sensor, part in parts.items():
             single = [self.auxiliary(part.shared), self.auxiliary(_as_wide(part.informative, part.shared))]
-            losses = [segmentation_cross_entropy(logits, batch.labels[sensor]) for logits in single]
-            terms[f"auxiliary/{sensor}"] = settings.auxiliary_weight * torch.stack(losses).sum()
+            auxiliary = [losses.segmentation_cross_entropy(logits, batch.labels[sensor]) for logits in single]
+            terms[f"auxiliary/{sensor}"] = settings.auxiliary_weight * torch.stack(auxiliary).sum()
         domain = [self.domain(part, modality) for modality, part in enumerate(parts.values())]
         terms["domain"] = settings.domain_weight * torch.stack(domain).sum()
         adversarial = [self.adversarial(part, modality, progress) for modality, part in enumerate(parts.values())]
@@ -106,7 +95,7 @@ class DisCoMKD(Method):
         return terms
 
     def parts(self, sensor: str, image: Tensor) -> Parts:
-        """Logits and parts of one sensor's images."""
+        """Return logits and parts of one sensor's images."""
         if self.settings.encoders == "two":
             out, specific = self.students[sensor].branches(image)
             return Parts(out.logits, out.shared, out.private, self.irrelevant[sensor](specific))
@@ -114,20 +103,20 @@ class DisCoMKD(Method):
         return Parts(out.logits, out.shared, *out.private.chunk(2, dim=1))
 
     def domain(self, part: Parts, modality: int) -> Tensor:
-        """How badly the sensor is told from its specific parts, which learn to tell it. The mean, as released."""
+        """Return the mean loss of classifying the sensor from its specific parts, which learn to reveal it."""
         released = self.settings.domain_labels == "released"
         guesses = [self.tell_informative(_mean(part.informative)), self.tell_irrelevant(_mean(part.irrelevant))]
-        return torch.stack([domain_cross_entropy(guess, modality, released) for guess in guesses]).mean()
+        return torch.stack([losses.domain_cross_entropy(guess, modality, released) for guess in guesses]).mean()
 
     def adversarial(self, part: Parts, modality: int, progress: float) -> Tensor:
-        """How badly the sensor is told from the shared part, which learns to hide it."""
+        """Return the loss of classifying the sensor from the shared part, which learns to hide it."""
         strength = reversal_strength(progress) if self.settings.reversal == "ramp" else 1.0
-        guess = self.tell_shared(reverse_gradient(_mean(part.shared), strength))
-        return domain_cross_entropy(guess, modality, self.settings.domain_labels == "released")
+        guess = self.tell_shared(losses.reverse_gradient(_mean(part.shared), strength))
+        return losses.domain_cross_entropy(guess, modality, self.settings.domain_labels == "released")
 
 
 def reversal_strength(progress: float) -> float:
-    """From 0 towards 1: classifiers that cannot tell yet should not be misled.
+    """Return the strength of the reversal, rising from 0 towards 1: untrained classifiers should not be misled.
 
     Source: Ganin and Lempitsky, ICML 2015, section 4.
     """
@@ -135,13 +124,13 @@ def reversal_strength(progress: float) -> float:
 
 
 def _overlap(part: Parts) -> Tensor:
-    """Cosines of u with w and with s; the pair of s and w is absent, as in the official code."""
-    with_shared = cosine_overlap(_as_wide(part.informative, part.shared), part.shared)
-    return cosine_overlap(part.informative, part.irrelevant) + with_shared
+    """Return the cosines of u with w and with s; the pair of s and w is absent, as in the official code."""
+    with_shared = losses.cosine_overlap(_as_wide(part.informative, part.shared), part.shared)
+    return losses.cosine_overlap(part.informative, part.irrelevant) + with_shared
 
 
 def _as_wide(informative: Tensor, shared: Tensor) -> Tensor:
-    """u as wide as s, which h and the cosine ask for: with one encoder it is half as wide and laid beside itself."""
+    """Repeat u to the width of s, which h and the cosine need: with one encoder u is half as wide."""
     return informative.repeat(1, shared.shape[1] // informative.shape[1], 1, 1)
 
 

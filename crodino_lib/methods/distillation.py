@@ -1,11 +1,8 @@
-"""Distillation: one student learns its labels and follows a trained teacher. Each row of the table is one loss here.
+"""Distillation: a student learns from labels and from a trained teacher; each method of the table is one loss here.
 
-Every loss but CIRKD's relations is computed where there are labels: what augmentation pads outside the scene is
-labelled 255, and there the teacher saw nothing either. Unlabelled pixels inside the scene go with it, for labels cannot
-tell the two apart.
+Every loss but CIRKD's relations is computed only where there are labels: padding outside the scene is labelled 255, and
+the teacher's output means nothing there. Unlabelled pixels inside the scene are left out too: both look alike.
 """
-
-from __future__ import annotations
 
 import abc
 from typing import Literal
@@ -15,47 +12,28 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from crodino_lib import losses
 from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import Batch, DatasetCard
-from crodino_lib.losses import (
-    alpha_for,
-    channel_distillation,
-    cover,
-    cross_image_similarity,
-    decoupled_distillation,
-    mask_overlap,
-    masked_distillation,
-    masked_generation,
-    memory_similarity,
-    nearest_labels,
-    pixel_distillation,
-    prototype_map_distance,
-    receptive_masks,
-    region_vectors,
-    sample_pixels,
-    segmentation_cross_entropy,
-)
 from crodino_lib.methods.base import Method
-from crodino_lib.models.bank import ClassBank
+from crodino_lib.models import ClassBank, SegOutput
 from crodino_lib.models.feature_adapter import adapter, at_size_of
-from crodino_lib.models.segnet import SegOutput, conv_block
-
-Loss = Literal[
-    "pixels", "channels", "features", "relations", "memory", "prototypes", "masks", "generation", "decoupled"
-]
+from crodino_lib.models.segnet import conv_block
 
 
 class DistillationSettings(Strict):
-    """Settings of all distillation rows; ``methods/registry.py`` says which row has which."""
+    """Settings of all distillation methods; ``methods/registry.py`` lists which method has which."""
 
-    loss: Loss = Field("pixels", description="what of the teacher the student follows")
+    loss: Literal[
+        "pixels", "channels", "features", "decoupled", "relations", "memory", "prototypes", "masks", "generation"
+    ] = Field("pixels", description="output of the teacher that the student follows")
     weight: float = Field(1.0, ge=0, description="weight of that loss")
     cross_entropy_weight: float = Field(1.0, ge=0, description="weight of the labels' cross-entropy")
     temperature: float = Field(1.0, gt=0, description="temperature of losses pixels, channels, features and decoupled")
-    pixel_weight: float = Field(0.0, ge=0, description="weight of loss pixels beside the row's own")
-    channel_weight: float = Field(0.0, ge=0, description="weight of loss channels beside the row's own")
+    pixel_weight: float = Field(0.0, ge=0, description="weight of loss pixels beside the main loss")
+    channel_weight: float = Field(0.0, ge=0, description="weight of loss channels beside the main loss")
     memory_weight: float = Field(0.0, ge=0, description="weight of loss memory, each of its two terms")
-    max_cells: int = Field(256, ge=1, description="relations: positions of a map, which is pooled to so many at most")
+    max_cells: int = Field(256, ge=1, description="relations: largest number of positions of a map, which is pooled")
     pixel_keys: int = Field(
         2000, ge=1, description="memory: pixels kept per class; published 20000, for runs of 40000 steps"
     )
@@ -64,24 +42,20 @@ class DistillationSettings(Strict):
         0.25, ge=0, lt=1, description="masks: first fraction of the run, in which tokens learn and nothing is distilled"
     )
     centre_logits: bool = Field(
-        True, description="masks: subtract each position's mean logit, which no probability depends on; published: not"
+        True, description="masks: subtract each position's mean logit, which changes no probability; published: not"
     )
 
     def weights(self) -> dict[str, float]:
-        """The losses of the row and their weights."""
+        """Return the losses of the method and their weights."""
         weights = {"pixels": self.pixel_weight, "channels": self.channel_weight, "memory": self.memory_weight}
         weights[self.loss] = weights.get(self.loss, 0.0) + self.weight
         return {name: weight for name, weight in weights.items() if weight}
 
 
 class Term(nn.Module, abc.ABC):
-    """One loss and what is trained for it alone, which no student carries.
+    """One loss, and the modules that are trained for it alone and are in no student.
 
-    Args:
-        settings: the row's.
-        num_classes: K.
-        student: what the student says of one image of zeros: its widths are read from it.
-        teacher: the same of the teacher.
+    ``student`` and ``teacher`` are outputs for one image of zeros, from which the widths are read.
     """
 
     def __init__(self, settings: DistillationSettings, num_classes: int, student: SegOutput, teacher: SegOutput):
@@ -91,25 +65,25 @@ class Term(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """Its terms, unweighted; the teacher's maps have the student's sizes."""
+        """Return the unweighted terms; the teacher's maps have the sizes of the student's."""
 
 
 class Pixels(Term):
     """Hinton's distillation at every position."""
 
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """One term, on the logits."""
-        valid = cover(labels, student.logits.shape[-2:])
-        return {"pixels": pixel_distillation(student.logits, teacher.logits, self.settings.temperature, valid)}
+        """Return the distillation term on the logits."""
+        valid = losses.cover(labels, student.logits.shape[-2:])
+        return {"pixels": losses.pixel_distillation(student.logits, teacher.logits, self.settings.temperature, valid)}
 
 
 class Channels(Term):
-    """Channel-wise distillation (CWD) of the logits: where each class is seen."""
+    """Channel-wise distillation (CWD) of the logits: where each class is located."""
 
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """One term, on the logits."""
-        valid = cover(labels, student.logits.shape[-2:])
-        return {"channels": channel_distillation(student.logits, teacher.logits, self.settings.temperature, valid)}
+        """Return the distillation term on the logits."""
+        valid, temperature = losses.cover(labels, student.logits.shape[-2:]), self.settings.temperature
+        return {"channels": losses.channel_distillation(student.logits, teacher.logits, temperature, valid)}
 
 
 class Decoupled(Term):
@@ -118,42 +92,41 @@ class Decoupled(Term):
     warmup = 20 / 300  # published: 20 of 240 to 300 epochs
 
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """One term, on the logits, that fades in."""
-        small = nearest_labels(labels, student.logits.shape[-2:])
-        loss = decoupled_distillation(student.logits, teacher.logits, small, self.settings.temperature)
+        """Return the distillation term on the logits, which fades in."""
+        small = losses.nearest_labels(labels, student.logits.shape[-2:])
+        loss = losses.decoupled_distillation(student.logits, teacher.logits, small, self.settings.temperature)
         return {"decoupled": min(progress / self.warmup, 1.0) * loss}
 
 
 class Features(Term):
-    """Channel-wise distillation (CWD) of the map that the classifier sees."""
+    """Channel-wise distillation (CWD) of the classifier's input."""
 
     def __init__(self, settings: DistillationSettings, num_classes: int, student: SegOutput, teacher: SegOutput):
         super().__init__(settings, num_classes, student, teacher)
         self.adapt = adapter(student.decoded.shape[1], teacher.decoded.shape[1])
 
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """One term, on ``decoded``."""
-        adapted, valid = self.adapt(student.decoded), cover(labels, student.decoded.shape[-2:])
-        return {"features": channel_distillation(adapted, teacher.decoded, self.settings.temperature, valid)}
+        """Return the distillation term on ``decoded``."""
+        adapted, valid = self.adapt(student.decoded), losses.cover(labels, student.decoded.shape[-2:])
+        return {"features": losses.channel_distillation(adapted, teacher.decoded, self.settings.temperature, valid)}
 
 
 class Relations(Term):
-    """CIRKD within the batch: which positions resemble which. It counts padding too, as published."""
+    """CIRKD within the batch: similarities between positions, padding included as published."""
 
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """One term, on ``context``, the feature behind the ASPP."""
+        """Return the distillation term on ``context``, the feature behind the ASPP."""
         cells = self.settings.max_cells
-        return {"relations": cross_image_similarity(student.context, teacher.context, max_cells=cells)}
+        return {"relations": losses.cross_image_similarity(student.context, teacher.context, max_cells=cells)}
 
 
 class Memory(Term):
     """CIRKD against memories of the teacher's pixels and regions, on ``context``.
 
     Pixel keys are up to 16 random positions of a class in an image, where the official code takes the image's first
-    ones, of whatever class. The banks are filled before they are used, as published: an anchor may meet itself.
+    ones, of whatever class. The banks are filled before they are used, as published: an anchor may be its own key.
 
-    Source: CIRKD losses/cirkd_memory.py::StudentSegContrast. Its 0.4 auxiliary cross-entropy is left out: it belongs to
-    an auxiliary head that no row here has.
+    Source: CIRKD losses/cirkd_memory.py::StudentSegContrast, without the cross-entropy of its auxiliary head.
     """
 
     per_image, pixels_used, regions_used = 16, 4096, 1024  # published; the last two are shared by the classes
@@ -161,43 +134,42 @@ class Memory(Term):
     def __init__(self, settings: DistillationSettings, num_classes: int, student: SegOutput, teacher: SegOutput):
         super().__init__(settings, num_classes, student, teacher)
         width = teacher.context.shape[1]
-        self.project = nn.Sequential(
-            conv_block(student.context.shape[1], width, 1), nn.Conv2d(width, width, 1, bias=False)
-        )
+        hidden = conv_block(student.context.shape[1], width, 1)
+        self.project = nn.Sequential(hidden, nn.Conv2d(width, width, 1, bias=False))
         self.pixels = ClassBank(num_classes, settings.pixel_keys, width)
         self.regions = ClassBank(num_classes, settings.region_keys, width)
 
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """Two terms: every labelled position against the pixels and against the regions."""
-        directions = F.normalize(teacher.context, dim=1)  # no position weighs on a region's mean by its length
-        vectors, classes, _ = sample_pixels(directions, labels, self.per_image)
+        """Return the terms of every labelled position against the memories of pixels and of regions."""
+        directions = F.normalize(teacher.context, dim=1)  # so that no position dominates a region's mean
+        vectors, classes, _ = losses.sample_pixels(directions, labels, self.per_image)
         self.pixels.push(vectors, classes)
-        vectors, classes, _ = region_vectors(directions, labels, self.num_classes)
+        vectors, classes, _ = losses.region_vectors(directions, labels, self.num_classes)
         self.regions.push(vectors, classes)
 
-        both = torch.cat([self.project(student.context), teacher.context], dim=1)  # side by side: one choice of rows
-        rows, _, _ = sample_pixels(both, labels, per_class=both[0, 0].numel())
+        both = torch.cat([self.project(student.context), teacher.context], dim=1)  # concatenated: one choice of rows
+        rows, _, _ = losses.sample_pixels(both, labels, per_class=both[0, 0].numel())
         anchors, targets = rows.chunk(2, dim=1)
         pixel_keys, _ = self.pixels.sample(self.pixels_used // self.num_classes + 1)
         region_keys, _ = self.regions.sample(self.regions_used // self.num_classes + 1)
         return {
-            "pixel_memory": memory_similarity(anchors, targets, pixel_keys),
-            "region_memory": memory_similarity(anchors, targets, region_keys),
+            "pixel_memory": losses.memory_similarity(anchors, targets, pixel_keys),
+            "region_memory": losses.memory_similarity(anchors, targets, region_keys),
         }
 
 
 class Prototypes(Term):
-    """ProtoKD's maps of resemblance to each class. Its Dice loss is left out: no other row has one."""
+    """ProtoKD's maps of similarity to each class. Its Dice loss is left out: no other method has one."""
 
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """One term, on ``decoded``."""
-        return {"prototypes": prototype_map_distance(student.decoded, teacher.decoded, labels, self.num_classes)}
+        """Return the distillation term on ``decoded``."""
+        return {"prototypes": losses.prototype_map_distance(student.decoded, teacher.decoded, labels, self.num_classes)}
 
 
 class Masks(Term):
     """MasKD on the logits: tokens learn masks on the frozen teacher, then the student follows it under them.
 
-    The published 10,000 iterations for the tokens, before the student's, become the first part of the one run.
+    The published 10,000 iterations that train the tokens first become the first part of the run.
     """
 
     count = 8  # published for segmentation
@@ -208,19 +180,19 @@ class Masks(Term):
         self.tokens = nn.Parameter(0.01 * torch.randn(self.count, num_classes) / self.rate)
 
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """Three terms: two that teach the tokens at first, one that teaches the student afterwards; 0 off duty."""
+        """Return two terms that train the tokens at first, and one that trains the student afterwards; else 0."""
         mine, theirs = self.centred(student.logits), self.centred(teacher.logits)
-        valid = cover(labels, theirs.shape[-2:])
-        masks = receptive_masks(theirs, self.rate * self.tokens)
+        valid = losses.cover(labels, theirs.shape[-2:])
+        masks = losses.receptive_masks(theirs, self.rate * self.tokens)
         zero = torch.zeros((), device=theirs.device)
         if progress < self.settings.mask_stage:
             masked = masks.sum(dim=1, keepdim=True) * theirs
-            overlap = mask_overlap(masks * valid.unsqueeze(1))
-            return {"tokens": segmentation_cross_entropy(masked, labels), "overlap": overlap, "masks": zero}
-        return {"tokens": zero, "overlap": zero, "masks": masked_distillation(mine, theirs, masks, valid)}
+            overlap = losses.mask_overlap(masks * valid.unsqueeze(1))
+            return {"tokens": losses.segmentation_cross_entropy(masked, labels), "overlap": overlap, "masks": zero}
+        return {"tokens": zero, "overlap": zero, "masks": losses.masked_distillation(mine, theirs, masks, valid)}
 
     def centred(self, logits: Tensor) -> Tensor:
-        """Logits about their mean at each position: squared errors, unlike softmax, see a common constant."""
+        """Return logits less their mean at each position: a common constant changes squared errors, not softmax."""
         logits = logits.float()
         return logits - logits.mean(dim=1, keepdim=True) if self.settings.centre_logits else logits
 
@@ -234,17 +206,16 @@ class Generation(Term):
         super().__init__(settings, num_classes, student, teacher)
         width = teacher.pyramid[-1].shape[1]
         self.adapt = adapter(student.pyramid[-1].shape[1], width, bias=True)
-        self.generate = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
-        )
+        first, second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.generate = nn.Sequential(first, nn.ReLU(), second)
 
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """One term, on the last map of the pyramid, weighed as published on its size."""
+        """Return the generation term on the last map of the pyramid, weighed as published on its size."""
         mine, theirs = self.adapt(student.pyramid[-1]), teacher.pyramid[-1]
         kept = torch.rand(len(mine), 1, *mine.shape[-2:]) >= self.masked  # on the CPU: every device draws alike
         generated = self.generate(mine * kept.to(mine))
-        alpha = alpha_for(*theirs.shape[1:])
-        return {"generation": masked_generation(generated, theirs, alpha, cover(labels, theirs.shape[-2:]))}
+        alpha, valid = losses.alpha_for(*theirs.shape[1:]), losses.cover(labels, theirs.shape[-2:])
+        return {"generation": losses.masked_generation(generated, theirs, alpha, valid)}
 
 
 LOSSES: dict[str, type[Term]] = {
@@ -261,11 +232,11 @@ LOSSES: dict[str, type[Term]] = {
 
 
 class Distillation(Method):
-    """A student of one sensor and a teacher: ``L = a CE + sum_i w_i L_i``. Both see the same view of a scene.
+    """A student of one sensor and a teacher: ``L = a CE + sum_i w_i L_i``. Both are given the same view of a scene.
 
-    Sources, and where a row departs from its own: the losses, and the settings. kd-v1 and kd-v2 are named as in tables
-    of the CroDiNo-KD authors; that these are alpha 0 and 0.5 of their earlier code is our inference. ProtoKD's weight
-    of the divergence is published per class and without T^2: 2.5 a pixel there is 0.025 here.
+    Sources and departures stand with the losses and the settings. kd-v1 and kd-v2 are named as in tables of the
+    CroDiNo-KD authors; that these are alpha 0 and 0.5 of their earlier code is our inference. ProtoKD's weight of the
+    divergence is published per class and without T^2: 2.5 a pixel there is 0.025 here.
     """
 
     Settings = DistillationSettings
@@ -282,7 +253,7 @@ class Distillation(Method):
 
     @torch.no_grad()
     def outputs_on_zeros(self) -> tuple[SegOutput, SegOutput]:
-        """What student and teacher say of one image of zeros, in evaluation mode: no statistic moves."""
+        """Return the outputs of student and teacher for one image of zeros, in evaluation mode: no statistic moves."""
         (sensor,) = self.sensors
         images = {name: torch.zeros(1, self.card.sensors[name].channels, 64, 64) for name in self.batch_sensors}
         student = self.students[sensor]
@@ -292,12 +263,12 @@ class Distillation(Method):
         return outputs
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Cross-entropy and the row's losses."""
+        """Return the weighed cross-entropy and distillation terms."""
         (sensor,) = self.sensors
         labels = batch.labels[sensor]
         student = self.students[sensor](batch.images[sensor])
         teacher = at_size_of(self.teacher(batch.images), student)
-        cross_entropy = segmentation_cross_entropy(student.logits, labels)
+        cross_entropy = losses.segmentation_cross_entropy(student.logits, labels)
         terms = {f"segmentation/{sensor}": self.settings.cross_entropy_weight * cross_entropy}
         for name, loss in self.losses.items():
             found = loss(student, teacher, labels, progress)

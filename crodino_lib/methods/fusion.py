@@ -1,6 +1,4 @@
-"""Fusion teachers: networks that see both sensors, the upper bound of what a student can be taught."""
-
-from __future__ import annotations
+"""Fusion teachers: networks that are given both sensors."""
 
 from typing import Literal
 
@@ -12,13 +10,13 @@ from crodino_lib.data.sample import Batch
 from crodino_lib.losses import segmentation_cross_entropy
 from crodino_lib.methods.base import Method
 from crodino_lib.methods.multi_stream import StreamedMethod
+from crodino_lib.models import SegNet
 from crodino_lib.models.cen import ExchangeForm, ExchangeFusion, ExchangeRule
 from crodino_lib.models.fusion import LateFusion, fusion_net
-from crodino_lib.models.segnet import SegNet
 
 
 class FusionSettings(Strict):
-    """Where the sensors meet."""
+    """Where the sensors are fused."""
 
     fusion: Literal["early", "middle", "late"] = Field("early", description="before, inside or behind the encoder")
 
@@ -31,14 +29,14 @@ class Fusion(Method):
     can_teach = True
 
     def build_students(self) -> dict[str, nn.Module]:
-        """The one network, which serves both sensors together."""
+        """Build the one network, which serves both sensors together."""
         self.seed_for("fusion")
         channels = [self.card.sensors[sensor].channels for sensor in self.sensors]
         network = fusion_net(self.settings.fusion, channels, self.num_classes, self.config.model)
-        return {"+".join(self.sensors): network}
+        return {str(self.sensors): network}
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Cross-entropy of the fused logits, and of each sensor's where it has its own."""
+        """Return the cross-entropy of the fused logits, and of each sensor's in late fusion."""
         ((name, network),) = self.students.items()
         images = [batch.images[sensor] for sensor in self.sensors]
         label = batch.labels[self.sensors[0]]  # paired geometry: the same for both
@@ -52,14 +50,14 @@ class Fusion(Method):
 class CENSettings(Strict):
     """Settings of CEN."""
 
-    exchange: ExchangeForm = Field("hard", description="what a channel that gives way is replaced by")
-    exchange_share: float = Field(0.2, ge=0, le=0.5, description="share of a layer that gives way, of its own half")
-    threshold: float | None = Field(None, ge=0, description="scale below which they do, instead; CEN: 0.02")
+    exchange: ExchangeForm = Field("hard", description="replace channels by the other stream's, by the mean, or none")
+    exchange_share: float = Field(0.2, ge=0, le=0.5, description="share of a layer that is replaced, of its own half")
+    threshold: float | None = Field(None, ge=0, description="replace channels of a scale below this instead; CEN: 0.02")
     sparsity_weight: float = Field(6e-4, ge=0, description="weight of the scales' sum; CEN's 2e-4 counts three times")
 
 
 class CEN(StreamedMethod):
-    """Channel exchange: one trunk, two streams, their ensemble. It also answers each sensor alone, untrained for it.
+    """Channel exchange: one trunk, two streams, their ensemble. It also serves each sensor alone, untrained for that.
 
     Source: Wang et al., NeurIPS 2020. Ours: the share of channels in place of the fixed threshold, which the scales of
     most pretrained encoders never cross, and BatchNorm statistics that follow the batches.
@@ -69,11 +67,11 @@ class CEN(StreamedMethod):
     can_teach = True
 
     def build_network(self, net: SegNet, rule: ExchangeRule) -> ExchangeFusion:
-        """Two streams and the ensemble of their logits."""
+        """Build two streams and the ensemble of their logits."""
         return ExchangeFusion(net, self.sensors, rule)
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Cross-entropy of both streams and of the ensemble; sparsity of the scales."""
+        """Return the cross-entropies of both streams and the ensemble, and the sparsity of the scales."""
         outputs = self.students[self.both].each(*[batch.images[sensor] for sensor in self.sensors])
         label = batch.labels[self.sensors[0]]
         sparsity = self.settings.sparsity_weight * self.students[self.both].trunk.sparsity()

@@ -1,7 +1,5 @@
 """ShaSpec: shared and specific encoders, trained with sensors missing at random."""
 
-from __future__ import annotations
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -10,14 +8,14 @@ from crodino_lib.config import RunConfig, Strict
 from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.losses import modality_cross_entropy, segmentation_cross_entropy, shared_distance
 from crodino_lib.methods.base import Method
-from crodino_lib.models.shaspec_net import SharedSpecificNet
+from crodino_lib.models import SharedSpecificNet
 
 
 class ShaSpecSettings(Strict):
-    """Settings of ShaSpec, as published where it says."""
+    """Settings of ShaSpec; the defaults are published."""
 
     shared_weight: float = Field(0.1, ge=0, description="weight of the distance of the sensors' shared maps")
-    specific_weight: float = Field(0.02, ge=0, description="weight of telling the sensor from its specific maps")
+    specific_weight: float = Field(0.02, ge=0, description="weight of classifying the sensor from its specific maps")
     complete_stage: float = Field(
         0.31, ge=0, le=1, description="fraction of the run before sensors go missing: 80k/260k"
     )
@@ -36,11 +34,11 @@ class ShaSpec(Method):
 
     def __init__(self, card: DatasetCard, config: RunConfig, settings: ShaSpecSettings, teacher: None = None):
         super().__init__(card, config, settings)
-        encoder = self.students["+".join(self.sensors)].shared.encoder
+        encoder = self.students[str(self.sensors)].shared.encoder
         self.tell_sensor = nn.Linear(encoder.feature_info.channels()[-1], len(self.sensors))
 
     def build_students(self) -> dict[str, nn.Module]:
-        """The network of both sensors, and for each alone the part of it that is used then."""
+        """Build the network of both sensors, and for each sensor alone the part that it uses."""
         channels = {sensor: self.card.sensors[sensor].channels for sensor in self.sensors}
 
         def network(*available: str) -> SharedSpecificNet:
@@ -48,11 +46,11 @@ class ShaSpec(Method):
             return SharedSpecificNet(channels, available, self.num_classes, self.config.model)
 
         alone = {sensor: network(sensor).requires_grad_(False) for sensor in self.sensors}
-        return alone | {"+".join(self.sensors): network(*self.sensors)}
+        return alone | {str(self.sensors): network(*self.sensors)}
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Segmentation from the sensors that are there, and the two terms on them."""
-        both = "+".join(self.sensors)
+        """Return the segmentation loss of the sensors that are present, and the two terms on their maps."""
+        both = str(self.sensors)
         present = self.sensors if progress < self.settings.complete_stage else self.draw_present()
         features = self.students[both].features({sensor: batch.images[sensor] for sensor in present})
         logits = self.students[both].decode(features).logits
@@ -66,13 +64,13 @@ class ShaSpec(Method):
         }
 
     def draw_present(self) -> tuple[str, ...]:
-        """Any set of sensors but none, each as likely."""
+        """Draw a non-empty set of sensors, all equally likely."""
         drawn = int(torch.randint(1, 2 ** len(self.sensors), ()))
         return tuple(sensor for i, sensor in enumerate(self.sensors) if drawn >> i & 1)
 
     def export(self) -> None:
-        """For each sensor alone, the weights that are used then."""
-        state = self.students["+".join(self.sensors)].state_dict()
+        """Load the weights that each sensor alone uses."""
+        state = self.students[str(self.sensors)].state_dict()
         for sensor in self.sensors:
             student = self.students[sensor]
             student.load_state_dict({name: state[name] for name in student.state_dict()})
