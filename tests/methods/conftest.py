@@ -1,28 +1,48 @@
 """Methods on toy scenes: small, taught by a network that has learned them."""
 
 import functools
+import tempfile
+from pathlib import Path
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from crodino_lib.augment import augment, plain
 from crodino_lib.config import ModelConfig, RunConfig
-from crodino_lib.methods.registry import METHODS, build_method
+from crodino_lib.methods.registry import METHODS, VARIANTS, build_method, parse_method
 from crodino_lib.train import seeded
 
-SMALL = ModelConfig(block_channels=16, decoder_channels=16)
-STEPS = 20
+
+def tiny_encoder() -> str:
+    """Path of a tiny random encoder with fitting BatchNorm statistics, so that activations are not vanishing."""
+    torch.manual_seed(0)
+    encoder = timm.create_model("test_efficientnet", features_only=True)
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # statistics of the one batch
+    encoder.train()(torch.randn(16, 3, 48, 64))
+    path = Path(tempfile.mkdtemp()) / "encoder.safetensors"
+    save_file(encoder.state_dict(), path)
+    return str(path)
+
+
+SMALL = ModelConfig(encoder="test_efficientnet", weights=tiny_encoder(), block_channels=16, decoder_channels=16)
+STEPS = 15
+EVERY_VARIANT = [f"{method}:{variant}" for method, variants in VARIANTS.items() for variant in variants]
 
 
 def run_of(name, sensors, seed=0, teacher="early", **settings):
-    """The run of a row: one-sensor rows take the first sensor, teachers see what the row asks for."""
-    build = METHODS[name].build
+    """The run of ``METHOD`` or ``METHOD:VARIANT``: methods of one sensor take the first one."""
+    method, varied = parse_method(name)
+    build = METHODS[method].build
     taught = {"fusion": (teacher, sensors), "first": ("baseline", sensors[:1]), None: ("", ())}[build.taught_by]
     return RunConfig(
-        method=name,
+        method=method,
         sensors=sensors[: build.sensor_count],
         seed=seed,
-        settings=settings,
+        settings=varied | settings,
         teacher=taught[0],
         teacher_sensors=taught[1],
         model=SMALL,

@@ -4,13 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from crodino_lib import losses
 from crodino_lib.augment import augment, plain, warped
-from crodino_lib.config import ModelConfig, RunConfig
 from crodino_lib.losses import info_nce, region_vectors, supervised_contrast
-from crodino_lib.methods import crodino_kd
-from crodino_lib.methods.registry import METHODS, build_method
+from crodino_lib.methods.registry import build_method
 from crodino_lib.models.segnet import SegOutput
 from crodino_lib.train import seeded
+from tests.methods.conftest import EVERY_VARIANT, run_of
 
 SENSORS = ("rgb", "depth")
 
@@ -18,8 +18,7 @@ SENSORS = ("rgb", "depth")
 @pytest.fixture
 def build(toy_card):
     def build(name="crodino-kd", **settings):
-        model = ModelConfig(block_channels=16, decoder_channels=16)
-        return build_method(RunConfig(method=name, sensors=SENSORS, settings=settings, model=model), toy_card)
+        return build_method(run_of(name, SENSORS, **settings), toy_card)
 
     return build
 
@@ -130,8 +129,12 @@ def test_predictions_do_not_need_the_auxiliary_decoder(build, batch):
     torch.testing.assert_close(method.predict({"rgb": batch.images["rgb"]}), before, rtol=0, atol=0)
 
 
-VARIANTS = [name for name in METHODS if name.startswith("crodino-")]
-SWITCHED_OFF = [("crodino-plain", "overlap"), ("crodino-plain", "contrast"), ("crodino-nodis", "overlap")]
+VARIANTS = ["crodino-kd", "crodino-kd-rec", *(name for name in EVERY_VARIANT if name.startswith("crodino-"))]
+SWITCHED_OFF = [
+    ("crodino-kd:plain", "overlap"),
+    ("crodino-kd:plain", "contrast"),
+    ("crodino-kd:no-disentanglement", "overlap"),
+]
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -168,20 +171,20 @@ def test_private_vectors_of_a_sensor_are_one_class_or_one_per_label(build, batch
     def loss(name, private):
         return build(name).contrast(maps(shared, private), batch.labels)
 
-    assert loss("crodino-c1lin", collapsed) < loss("crodino-c1lin", by_class)
-    assert loss("crodino-c1lin", collapsed) < loss("crodino-c1lin", spread)
-    assert loss("crodino-c1mk", by_class) < loss("crodino-c1mk", collapsed)
+    assert loss("crodino-kd:c1-lin", collapsed) < loss("crodino-kd:c1-lin", by_class)
+    assert loss("crodino-kd:c1-lin", collapsed) < loss("crodino-kd:c1-lin", spread)
+    assert loss("crodino-kd:c1-mk", by_class) < loss("crodino-kd:c1-mk", collapsed)
 
 
 def test_private_classes_of_the_two_sensors_are_apart(build):
     classes = torch.arange(4)
-    assert [build("crodino-c1lin").private_classes(classes, m).unique().tolist() for m in (0, 1)] == [[4], [5]]
-    found = torch.cat([classes, *[build("crodino-c1mk").private_classes(classes, m) for m in (0, 1)]])
+    assert [build("crodino-kd:c1-lin").private_classes(classes, m).unique().tolist() for m in (0, 1)] == [[4], [5]]
+    found = torch.cat([classes, *[build("crodino-kd:c1-mk").private_classes(classes, m) for m in (0, 1)]])
     assert found.tolist() == list(range(12))
 
 
 def test_the_image_contrast_pairs_the_sensors_of_a_scene(build, batch):
-    method, one = build("crodino-c2"), noise(0, 8, 16, 3, 4)
+    method, one = build("crodino-kd:c2"), noise(0, 8, 16, 3, 4)
     aligned, mixed = {"rgb": one, "depth": one}, {"rgb": one, "depth": one.roll(1, dims=0)}
     assert method.contrast_loss(maps(aligned), batch) < method.contrast_loss(maps(mixed), batch)
 
@@ -191,7 +194,7 @@ def test_the_pixel_contrast_follows_the_warps(build, batch):
     scenes = F.interpolate(noise(0, 8, 16, 4, 4), size=(96, 96), mode="bilinear")
     unlabelled = torch.zeros(8, 96, 96, dtype=torch.int64)
     seen = {s: warped(scenes, torch.ones(8, 1, 96, 96), unlabelled, batch.warps[s], True)[0] for s in SENSORS}
-    method, wrong = build("crodino-c3"), dict(batch.warps)
+    method, wrong = build("crodino-kd:c3"), dict(batch.warps)
 
     def loss(halves, warps):
         torch.manual_seed(0)
@@ -206,19 +209,19 @@ def test_the_pixel_contrast_follows_the_warps(build, batch):
 
 def test_the_pixel_contrast_keeps_its_matrix_small_and_is_zero_where_views_do_not_meet(build, batch, monkeypatch):
     rows = []
-    monkeypatch.setattr(crodino_kd, "info_nce", lambda a, b, tau: rows.append((len(a), len(b))) or info_nce(a, b, tau))
+    monkeypatch.setattr(losses, "info_nce", lambda a, b, tau: rows.append((len(a), len(b))) or info_nce(a, b, tau))
     halves = {s: noise(0, 8, 16, 3, 4).requires_grad_() for s in SENSORS}
-    build("crodino-c3", pixel_points=50).contrast_loss(maps(halves), batch)
+    build("crodino-kd:c3", pixel_points=50).contrast_loss(maps(halves), batch)
     zoom = torch.tensor([[0.1, 0.0, 0.0], [0.0, 0.1, 0.0]]).repeat(8, 1, 1)
     apart = {"rgb": zoom + torch.tensor([0.0, 0.0, 0.8]), "depth": zoom - torch.tensor([0.0, 0.0, 0.8])}
-    assert build("crodino-c3").contrast_loss(maps(halves), replace(batch, warps=apart)).item() == 0
+    assert build("crodino-kd:c3").contrast_loss(maps(halves), replace(batch, warps=apart)).item() == 0
     assert rows == [(50, 50), (0, 0)]
 
 
 def test_swapped_codes_train_the_shared_half_of_their_sensor_and_the_private_half_of_the_other(
     build, toy_scenes, toy_card
 ):
-    method = build("crodino-x2")
+    method = build("crodino-kd:x2")
     batch = plain(toy_scenes, list(range(8)), toy_card, SENSORS, torch.device("cpu"))
     method.auxiliary_loss(outputs_of(method, batch), batch, "rgb").backward()
     own, other = (method.students[s].projection[0].weight.grad for s in SENSORS)
@@ -241,7 +244,7 @@ def test_settings_that_do_not_suit_each_other_are_refused(build, settings, says)
         build(**settings)
 
 
-@pytest.mark.parametrize("name", ["crodino-d2", "crodino-d3"])
+@pytest.mark.parametrize("name", ["crodino-kd:d2", "crodino-kd:d3"])
 def test_the_overlap_is_low_for_independent_and_high_for_equal_halves(build, name):
     method = build(name)
     labels = striped(32)
@@ -254,7 +257,7 @@ def test_the_overlap_is_low_for_independent_and_high_for_equal_halves(build, nam
 
 
 def test_few_regions_or_chance_below_zero_give_the_dependence_no_gradient(build):
-    method = build("crodino-d3")
+    method = build("crodino-kd:d3")
     halves = [noise(i, 1, 16, 3, 4).requires_grad_() for i in (0, 1)]
     out = maps({s: halves[0] for s in SENSORS}, {s: halves[1] for s in SENSORS})["rgb"]
     loss = method.overlap(out, torch.zeros(1, 48, 64, dtype=torch.int64))
@@ -278,14 +281,14 @@ def test_without_skips_only_the_bottleneck_counts(build, batch):
 
 
 def test_regions_of_earlier_batches_are_keys_of_their_sensor_and_survive_a_resume(build, batch):
-    method = build("crodino-queue", queue=4)
+    method = build("crodino-kd:queue", queue=4)
     halves = {s: noise(i, 8, 16, 3, 4) for i, s in enumerate(SENSORS)}
     later = {s: noise(2 + i, 8, 16, 3, 4).requires_grad_() for i, s in enumerate(SENSORS)}
     method.eval().contrast(maps(halves), batch.labels)
     assert not any(queue.filled.any() for queue in method.queues.values())  # only training fills it
     first = method.train().contrast(maps(halves), batch.labels)
     torch.testing.assert_close(first, build().contrast(maps(halves), batch.labels))  # it was empty
-    again = build("crodino-queue", queue=4)
+    again = build("crodino-kd:queue", queue=4)
     again.load_state_dict(method.state_dict())
     for s in SENSORS:
         regions = region_vectors(halves[s], batch.labels[s], 4)

@@ -42,7 +42,7 @@ def test_the_ir_student_has_no_place_for_an_eo_input_and_answers_beside_a_broken
     torch.testing.assert_close(beside, alone)
     method.export()
     assert method.predict({"thermal": images["thermal"]}).isfinite().all()
-    with pytest.raises(ValueError, match="answers"):
+    with pytest.raises(ValueError, match="serves"):
         method.predict({"thermal": images["thermal"], "depth": images["thermal"]})
 
 
@@ -108,12 +108,12 @@ def test_without_labels_every_term_is_finite(method, toy_scenes, toy_card):
 
 
 def test_an_inert_exchange_is_told(build):
-    method = build("csk-net", threshold=0.02)  # EfficientNet-Lite0's scales are all above
+    method = build("csk-net", threshold=0.02)  # all scales are above
     with pytest.warns(UserWarning, match="the exchange is inert: at most 0.0 %"):
         shares = method.diagnostics()
     assert set(shares.values()) == {0.0}
     assert min(build("csk-net").diagnostics().values()) == pytest.approx(0.2, abs=0.01)
-    assert build("csk-noexchange").diagnostics() == {}
+    assert build("csk-net:no-exchange").diagnostics() == {}
 
 
 def test_retention_where_right_ignores_what_the_teacher_gets_wrong(build, toy_scenes):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from crodino_lib.augment import augment
-from crodino_lib.config import ModelConfig, RunConfig
+from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import IGNORE
 from crodino_lib.losses import (
     channel_distillation,
@@ -20,9 +20,9 @@ from crodino_lib.methods.registry import METHODS, build_method
 from crodino_lib.models.feature_adapter import adapter, at_size_of
 from crodino_lib.models.segnet import SegOutput
 from crodino_lib.train import seeded
+from tests.methods.conftest import SMALL
 
 ROWS = [name for name, entry in METHODS.items() if entry.build is Distillation]
-SMALL = ModelConfig(block_channels=16, decoder_channels=16)
 
 
 def config_of(name, sensors=("rgb",), teacher="early", teacher_sensors=("rgb", "depth"), **settings):
