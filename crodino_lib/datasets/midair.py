@@ -55,9 +55,7 @@ class MidAirOptions(Strict):
     split: Literal["m4depth", "cosemdepth"] = Field(
         "m4depth", description="where val comes from: whole flights of train, or eight trajectories of test"
     )
-    depth_max_m: float = Field(
-        1250.0, gt=1, le=65504, description="metres that depth is cut at; sky is beyond 1250, where the viewer cuts it"
-    )
+    depth_max_m: float = Field(1250.0, gt=1, le=65504, description="metres that depth is cut at; sky is beyond 1250")
 
 
 def open_midair(config: DataConfig) -> SceneDataset:

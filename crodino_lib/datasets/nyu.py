@@ -44,9 +44,7 @@ CLASSES = {count: TABLES["classes"][str(count)] for count in (13, 40)}
 
 
 def open_nyu13(config: DataConfig) -> SceneDataset:
-    """Open NYU Depth v2 with the 13 classes of class13Mapping.mat, in alphabetical order; others order them otherwise.
-
-    The options are ``NyuOptions``.
+    """Open NYU Depth v2 with the 13 classes of class13Mapping.mat, in alphabetical order; options: ``NyuOptions``.
 
     Raises:
         FileNotFoundError: the root or a file is missing.

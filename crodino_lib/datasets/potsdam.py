@@ -52,25 +52,18 @@ class PotsdamOptions(Strict):
     """Options of Potsdam."""
 
     bands: Literal["rgb", "irrg", "rgbir"] = Field(
-        "rgb",
-        description="what rgb holds: red, green, blue; or infrared, red, green; rgbir adds a sensor ir to the first",
+        "rgb", description="irrg: infrared, red and green take the place of rgb; rgbir: rgb, and a sensor ir"
     )
-    height: Literal["dsm", "ndsm"] = Field(
-        "dsm", description="the sensor height: dsm in metres above the datum, ndsm above ground in 8 bits of no unit"
-    )
+    height: Literal["dsm", "ndsm"] = Field("dsm", description="metres above the datum, or 8 bits above ground, no unit")
     truth: Literal["full", "eroded"] = Field("full", description="labels, or those that ignore the borders of objects")
-    order: Literal["impervious-first", "clutter-first"] = Field(
-        "impervious-first", description="order of the classes: as mmsegmentation, or as torchgeo"
-    )
+    order: Literal["impervious-first", "clutter-first"] = Field("impervious-first", description="order of the classes")
     clutter: Literal["class", "ignore"] = Field("class", description="whether clutter is the sixth class or ignored")
     split: Literal["isprs", "ftransunet", "geoseg"] = Field(
         "isprs", description="24 tiles and 14 for test; 18 and 6 of those 24; 22, 1 for val and 14, without 7_10"
     )
     tile_px: int = Field(512, ge=16, description="width and height of a crop, which is a scene, in pixels")
     stride_px: int | None = Field(
-        None,
-        ge=1,
-        description="pixels from one crop of train to the next, at most tile_px, which it is where not given",
+        None, ge=1, description="pixels from crop to crop of train; at most tile_px, its default"
     )
 
     @field_validator("stride_px")
@@ -284,7 +277,7 @@ class PotsdamDataset(SceneDataset):
             raise ValueError(f"{path} holds {low} to {high}, expected metres, and NaN where there is no measurement")
         width, height = self._sizes[tile]
         short = [(0, 0), (0, height - found.shape[1]), (0, width - found.shape[2])]
-        return np.pad(found, short), np.pad(measured, short)
+        return (np.pad(found, short), np.pad(measured, short)) if tile == SHORT_TILE else (found, measured)
 
     def _read_label(self, tile: str) -> np.ndarray:
         """Read (H, W) uint8 classes.

@@ -53,12 +53,10 @@ class MFNetOptions(Strict):
     """Options of MFNet."""
 
     classes: Literal[9, 8] = Field(
-        9,
-        description="9 trains and scores unlabelled as a class, as papers since RTFNet; 8 ignores it, as the first did",
+        9, description="9: unlabelled is a class, as in papers since RTFNet; 8: it is ignored, as in the first paper"
     )
     split: Literal["published", "trainval"] = Field(
-        "published",
-        description="trainval trains on train and val together, as Sigma, less what is held out of them to select on",
+        "published", description="trainval trains on train and val, as Sigma, and holds a part of both out for val"
     )
 
 
@@ -66,7 +64,7 @@ class Pst900Options(Strict):
     """Options of PST900."""
 
     thermal: Literal["agc", "raw"] = Field(
-        "agc", description="agc: thermal/, 8 bits after the camera's gain; raw: thermal_raw/, 16 bits"
+        "agc", description="thermal/, 8 bits after the gain, or thermal_raw/, 16 bits"
     )
     depth: bool = Field(False, description="read depth/ as a sensor too")
 
