@@ -51,12 +51,8 @@ SYMBOLS = dict(zip(MARKERS, "●▲■◆▼⬢★", strict=True))  # the same i
 TABLE = ("name", "sensor", "image", *(f"{ERROR} {block}" for block in BLOCKS), CORRECT, "value")
 TITLES = {f"{ERROR} {block}": f"error {block}" for block in BLOCKS}
 TITLES |= {"name": "class", "image": "scene", CORRECT: "correct", "value": "colour"}
-PLOT = {
-    "tools": "box_select,lasso_select,tap,pan,wheel_zoom,reset",
-    "active_drag": "box_select",
-    "tooltips": [("class", "@name"), ("sensor", "@sensor"), ("scene", "@image")],
-    "aspect_ratio": 1,
-}
+TOOLS = "box_select,lasso_select,tap,pan,wheel_zoom,reset"
+TIPS = [("class", "@name"), ("sensor", "@sensor"), ("scene", "@image")]
 WIDE = {"sizing_mode": "stretch_width"}
 HINT = (
     "<p>Drag over a cloud to select regions, by box or by lasso; shift adds to the selection, Escape clears it.</p>"
@@ -68,7 +64,8 @@ PAGE = """{% block preamble %}
     <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
 {% endblock %}"""  # the browser itself refuses every request of the page
 RAMP = f"linear-gradient(to right, {', '.join(Cividis256[::32])})"
-HERE = Path(__file__)
+CSS = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+NOTE = NEIGHBOURS.format(k=15)  # as many as the analysis looks at
 
 
 @dataclass(frozen=True)
@@ -119,9 +116,8 @@ def explore(
 
 def write_page(explorer: Explorer, path: Path) -> Path:
     """Write the explorer as one file that opens from disk and asks for nothing; return ``path``."""
-    page = file_html(explorer.layout, INLINE, explorer.title, template=PAGE)
     with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(file_html(explorer.layout, INLINE, explorer.title, template=PAGE), encoding="utf-8")
     return Path(path)
 
 
@@ -141,14 +137,12 @@ def collect(analysis: LatentAnalysis, models: Sequence[TrainedModel], seeds: Seq
             points[f"{ERROR} {name}/{block}"] = np.concatenate(errors)
     keys, scenes = ["model", "half", "embedding"], study.scenes[split]
     clouds = {key: cloud[["x", "y"]].to_numpy() for key, cloud in fitted.points.groupby(keys, sort=False)}
-    fits = {tuple(fit[keys]): fit for _, fit in fitted.table.iterrows()}
-    captions = {
-        key: f"{fit['points']} points: {fidelity(fit)}" if fit["points"] else fit["remark"] for key, fit in fits.items()
-    }
-    note = NEIGHBOURS.format(k=fitted.table["k"].max())
+    captions = {}
+    for _, fit in fitted.table.iterrows():
+        captions[tuple(fit[keys])] = f"{fit['points']} points: {fidelity(fit)}" if fit["points"] else fit["remark"]
     students = {(m.name, sensor): student for m in models for sensor, student in analysis.students(m).items()}
     predictions = {key: _class_maps(student, key[1], scenes, card) for key, student in students.items()}
-    return f"{study.config.name}, {split}", note, card, scenes, points, clouds, captions, predictions
+    return f"{study.config.name}, {split}", card, scenes, points, clouds, captions, predictions
 
 
 @torch.inference_mode()
@@ -162,20 +156,12 @@ def _class_maps(student: torch.nn.Module, sensor: str, scenes: Scenes, card: Dat
 
 
 def draw(
-    title: str,
-    note: str,
-    card: DatasetCard,
-    scenes: Scenes,
-    points: pd.DataFrame,
-    clouds: dict[tuple[str, str, str], np.ndarray],
-    captions: dict[tuple[str, str, str], str],
-    predictions: dict[tuple[str, str], np.ndarray],
+    title: str, card: DatasetCard, scenes: Scenes, points: pd.DataFrame, clouds: dict, captions: dict, predictions: dict
 ) -> Explorer:
     """Lay out the explorer; every model has the same points.
 
     Args:
         title: its heading.
-        note: shown below the clouds, such as what the captions measure.
         card: of the dataset.
         scenes: the split that the models looked at; points can be coloured by its factors.
         points: one row per region and sensor: ``image``, ``name`` (of the class), ``sensor``, ``left``, ``top``,
@@ -204,73 +190,52 @@ def draw(
         cloud = (cloud - (cloud.max(axis=0) + cloud.min(axis=0)) / 2) / (np.ptp(cloud, axis=0).max() or 1.0)
         for axis, values in zip("xy", cloud.T.astype(np.float32), strict=True):
             source.data[f"{axis} {'/'.join(key)}"] = values
-    colourings = _colourings(points, card, sensors)
+    mappers, legends = _colourings(points, card, sensors)
     clouds_of = [f"{models[0]}/{block}/{embeddings[0]}" for block in BLOCKS]
     texts = {"/".join(key): f"<small>{escape(caption)}</small>" for key, caption in captions.items()}
-    mappers, legends = ({name: pair[place] for name, pair in colourings.items()} for place in (0, 1))
-
-    options = {"model": models, "embedding": embeddings, "colour": [(name, _title(name)) for name in colourings]}
+    options = {"model": models, "embedding": embeddings, "colour": [(name, _title(name)) for name in mappers]}
     options["show"] = ["everything", *sensors, *(name for name in card.classes if name in set(points["name"]))]
-    menus = {
-        name: bk.Select(title=name, options=choices, value="name" if name == "colour" else choices[0], width=180)
-        for name, choices in options.items()
-    }
+    menus = {name: bk.Select(title=name, options=choices, width=180) for name, choices in options.items()}
     licence = f"This page must not be passed on: it holds pictures of {card.title}, whose licence forbids it."
     licence = f"<p class='licence'>{escape(licence)}</p>" if card.licensed else ""
     heading = _words(f"<h1>{escape(title)}</h1><small>{escape(card.title)}</small>{licence}")
     legend, panel, below = _words(legends["name"]), _words(HINT), [_words(texts[cloud]) for cloud in clouds_of]
     panel.styles = {"overflow-y": "auto", "max-height": "560px", "flex": "1 1 360px"}
-    kept, plots, renderers = bk.IndexFilter(indices=list(range(len(points)))), [], []
-    styles = sensor_styles(sensors)
-    mark = factor_mark("sensor", [MARKERS[styles[sensor][1]] for sensor in sensors], sensors)
-    look = {
-        "nonselection_alpha": 0.1,
-        "selection_line_color": "black",
-        "marker": mark,
-        "size": 7,
-        "line_color": "#00000066",
-        "line_width": 0.5,
-    }
+    kept, plots, renderers = bk.IndexFilter(indices=list(points.index)), [], []
+    markers = [MARKERS[marker] for _, marker in sensor_styles(sensors).values()]
+    look = {"marker": factor_mark("sensor", markers, sensors), "size": 7, "line_color": "#00000066", "line_width": 0.5}
+    look |= {"nonselection_alpha": 0.1, "selection_line_color": "black"}
     for block, cloud in zip(BLOCKS, clouds_of, strict=True):
-        plot = figure(title=f"{block} block", **PLOT, **WIDE)
+        plot = figure(
+            title=f"{block} block", tools=TOOLS, active_drag="box_select", tooltips=TIPS, aspect_ratio=1, **WIDE
+        )
         plot.x_range, plot.y_range = bk.Range1d(-0.54, 0.54), bk.Range1d(-0.54, 0.54)
         plot.axis.visible, plot.grid.visible = False, False
         fill, view = {"field": "name", "transform": mappers["name"]}, bk.CDSView(filter=kept)
         renderers.append(plot.scatter(f"x {cloud}", f"y {cloud}", source=source, view=view, fill_color=fill, **look))
         plots.append(plot)
-    table = bk.DataTable(
-        source=bk.ColumnDataSource({name: [] for name in TABLE}),
-        columns=[bk.TableColumn(field=name, title=_title(name)) for name in TABLE],
-        **{"height": 240, "index_position": None, "reorderable": False, **WIDE},
-    )
-    models_of_it = {"source": source, "renderers": renderers, "kept": kept, "table": table.source, "legend": legend}
-    texts_of_it = {"panel": panel, "captions": below, "mappers": mappers, "legends": legends, "texts": texts}
+    columns = [bk.TableColumn(field=name, title=_title(name)) for name in TABLE]
+    table = bk.DataTable(source=bk.ColumnDataSource({name: [] for name in TABLE}), columns=columns, height=240, **WIDE)
+    table.index_position, table.reorderable = None, False
+    parts = {"source": source, "renderers": renderers, "kept": kept, "table": table.source, "legend": legend}
+    drawn = {"panel": panel, "captions": below, "mappers": mappers, "legends": legends, "texts": texts}
     names = {"hint": HINT, "blocks": BLOCKS, "sensors": sensors, "error": ERROR, "correct": CORRECT, "columns": TABLE}
     names |= {"sprites": _sprites(scenes, card, sensors, predictions), "size": scenes.labels.shape[:0:-1]}
-    script = bk.CustomJS.from_file(HERE.with_suffix(".js"), **menus, **models_of_it, **texts_of_it, **names)
-    for menu in menus.values():
+    script = bk.CustomJS.from_file(Path(__file__).with_suffix(".js"), **menus, **parts, **drawn, **names)
+    for name, menu in menus.items():
+        menu.value = "name" if name == "colour" else options[name][0]
         menu.js_on_change("value", script)
     source.selected.js_on_change("indices", script)
 
     wrap = {"styles": {"flex-wrap": "wrap"}, **WIDE}
-    left = column(
-        gridplot([plots], **WIDE),
-        row(*below, **WIDE),
-        _words(f"<small>{escape(note)}</small>"),
-        styles={"flex": "1.4 1 560px"},
-        **WIDE,
-    )
+    left = column(gridplot([plots], **WIDE), row(*below, **WIDE), _words(f"<small>{escape(NOTE)}</small>"), **WIDE)
+    left.styles = {"flex": "1.4 1 560px"}
     sheets = [heading, row(*menus.values(), **wrap), legend, row(left, panel, **wrap), table]
     return Explorer(title, points, source, column(*sheets, styles={"background": "#fff", "padding": "10px"}, **WIDE))
 
 
 def _words(text: str) -> bk.Div:
-    return bk.Div(
-        text=text,
-        stylesheets=[bk.InlineStyleSheet(css=HERE.with_suffix(".css").read_text())],
-        disable_math=True,
-        **WIDE,
-    )
+    return bk.Div(text=text, stylesheets=[bk.InlineStyleSheet(css=CSS)], disable_math=True, **WIDE)
 
 
 def _title(name: str) -> str:
@@ -283,29 +248,30 @@ def _recalls(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndar
     return np.diagonal(counts, axis1=1, axis2=2) / np.maximum(counts.sum(axis=2), 1)
 
 
-def _colourings(points: pd.DataFrame, card: DatasetCard, sensors: Sequence[str]) -> dict[str, tuple]:
-    """Return what points can be coloured by -> (colour mapper, legend as HTML)."""
+def _colourings(points: pd.DataFrame, card: DatasetCard, sensors: Sequence[str]) -> tuple[dict, dict]:
+    """Return colour mappers and legends as HTML, by what points can be coloured by."""
     styles = sensor_styles(sensors)
     fixed = {"name": class_colours(card), "sensor": {sensor: styles[sensor][0] for sensor in sensors}}
     key = "".join(f"<span>{SYMBOLS[styles[sensor][1]]} {escape(sensor)}</span>" for sensor in sensors)
-    colourings = {}
+    mappers, legends = {}, {}
     for name in ["name", "sensor", ERROR, CORRECT, *(name for name in points if name.startswith("factor/"))]:
         if name in (ERROR, CORRECT) or points[name].dtype.kind in "iuf":
             low, high = (0, 1) if name in (ERROR, CORRECT) else (float(points[name].min()), float(points[name].max()))
-            mapper = bk.LinearColorMapper(palette=Cividis256, low=low, high=high, nan_color=UNKNOWN)
+            mappers[name] = bk.LinearColorMapper(palette=Cividis256, low=low, high=high, nan_color=UNKNOWN)
             entries = [(RAMP, f"{low:.3g} to {high:.3g}", ""), (UNKNOWN, "no value", "")]
         else:
             counts = points[name].value_counts()
             levels = [level for level in counts.index if level != "no value"]
             colours = fixed.get(name) or dict(zip(levels, LEVEL_COLOURS, strict=False))
             colours = {level: to_hex(colour) for level, colour in colours.items() if level in counts}
-            mapper = bk.CategoricalColorMapper(factors=list(colours), palette=list(colours.values()), nan_color=UNKNOWN)
+            palette = {"factors": list(colours), "palette": list(colours.values())}
+            mappers[name] = bk.CategoricalColorMapper(**palette, nan_color=UNKNOWN)
             entries = [(colour, level, counts[level]) for level, colour in colours.items()]
             if rest := counts.sum() - counts[list(colours)].sum():
                 entries.append((UNKNOWN, "other or no value", rest))
         shown = (f"<span><i style='background: {c}'></i>{escape(t)} <small>{n}</small></span>" for c, t, n in entries)
-        colourings[name] = mapper, f"<div class='legend'>{key}<b>{escape(_title(name))}</b>{''.join(shown)}</div>"
-    return colourings
+        legends[name] = f"<div class='legend'>{key}<b>{escape(_title(name))}</b>{''.join(shown)}</div>"
+    return mappers, legends
 
 
 def _sprites(scenes: Scenes, card: DatasetCard, sensors: Sequence[str], predictions: dict) -> dict[str, list[str]]:

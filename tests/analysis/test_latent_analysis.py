@@ -137,7 +137,7 @@ def test_embeddings_are_fitted_once_and_kept_with_the_run(study, monkeypatch):
 def test_the_explorer_shows_every_model_and_an_untrained_one(study, toy_scenes):
     models = find_models(study, ["crodino-kd"])
     analysis = LatentAnalysis(study, config=LITTLE)
-    _, _, _, _, points, clouds, captions, predictions = collect(analysis, models, seeds=[0], n=80)
+    _, _, _, points, clouds, captions, predictions = collect(analysis, models, seeds=[0], n=80)
     names = [OURS, f"{OURS}, untrained"]
     assert set(clouds) == set(captions) == set(product(names, ("shared", "private"), ("UMAP", "PCA")))
     assert all(cloud.shape == (len(points), 2) for cloud in clouds.values())
