@@ -132,12 +132,7 @@ def surface_normals(depth: Tensor, valid: Tensor, focal: float, aspect: float) -
     """Compute unit normals of the surface, x to the right, y down, z towards the camera.
 
     A pixel and its four neighbours are points in space; the normal is the cross product of the differences across it.
-
-    Args:
-        depth: (B, 1, H, W) in metres, the whole scene; its pixels need not be square.
-        valid: (B, 1, H, W) bool.
-        focal: focal length in widths of the picture.
-        aspect: height of the camera's picture in its widths.
+    ``depth`` is (B, 1, H, W) in metres, the whole scene; ``focal`` and ``aspect`` are in widths of the picture.
 
     Returns:
         (B, 3, H, W), 0 where invalid, and (B, 1, H, W) bool: where the pixel and its neighbours are valid.
