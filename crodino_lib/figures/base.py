@@ -14,6 +14,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from crodino_lib.config import choose
@@ -53,13 +55,7 @@ styled = mpl.rc_context(
 
 
 class StudyFigure(Figure):
-    """Draw a figure of a printed size, with its caption below, that a notebook can show.
-
-    Args:
-        width: ``column`` or ``page``, see ``WIDTHS_MM``.
-        height_mm: height without the caption.
-        caption: what is drawn, of how many images and seeds.
-    """
+    """A figure of a printed width and of a height without its caption, which stands below; a notebook can show it."""
 
     def __init__(self, width: str, height_mm: float, caption: str):
         self.width_mm, self.caption = WIDTHS_MM[choose(width, WIDTHS_MM, "width")], caption
@@ -121,6 +117,15 @@ def printed(name: str) -> str:
     """Return a name of the code as it is printed: ``rgb/shared`` as RGB shared, ``room_width_m`` as room width (m)."""
     words = re.split(r"[ _/]", name.replace("+", " + "))
     return " ".join(PRINTED_WORDS.get(word, word) for word in words)
+
+
+def heatmap(ax: Axes, table: pd.DataFrame, numbers: pd.DataFrame | None, size: float, **options) -> None:
+    """Draw a table from 0 on, with rounded ``numbers`` of a font size in its cells; grey where it is NaN."""
+    text = False if numbers is None else numbers.map("{:.0f}".format, na_action="ignore").fillna("")
+    looks = {"vmin": 0, "cmap": "cividis", "cbar": False, "linewidths": 0.3, "annot_kws": {"size": size}} | options
+    sns.heatmap(table.astype(float), ax=ax, annot=text, fmt="", xticklabels=True, yticklabels=True, **looks)
+    ax.set(xlabel="", ylabel="", facecolor=MISSING_COLOUR)
+    ax.tick_params(length=0)
 
 
 def count(number: int, noun: str) -> str:

@@ -11,10 +11,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.figures.base import (
-    MISSING_COLOUR,
     StudyFigure,
     class_colours,
     count,
+    heatmap,
     printed,
     require_columns,
     sensor_styles,
@@ -25,7 +25,13 @@ SLANTED = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
 LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MOST_ANNOTATED = 20  # classes of a confusion matrix whose numbers are still legible
-NO_LOSS = ("epoch", "learning_rate", "seconds", "val_miou/", "gradient/", "exchanged/")  # in a history, beside losses
+NEITHER = (
+    "epoch",
+    "learning_rate",
+    "seconds",
+    "gradient/",
+    "exchanged/",
+)  # columns of a history without losses or scores
 
 
 def class_share_table(scenes: Mapping[str, Scenes], card: DatasetCard) -> pd.DataFrame:
@@ -78,23 +84,20 @@ def training_curves(histories: Mapping[str, pd.DataFrame]) -> StudyFigure:
     axes = figure.subplots(len(histories), 2, squeeze=False)
     for (title, history), (losses, scores) in zip(histories.items(), axes, strict=True):
         require_columns(history, "epoch")
-        mious = [name for name in history if name.startswith("val_miou/")]
-        terms = [name for name in history if not name.startswith(NO_LOSS)]
-        kinds = list(dict.fromkeys(term.partition("/")[0] for term in terms))
-        colours = sensor_styles(sensor for name in mious + terms if (sensor := name.partition("/")[2]))
-        for name in terms:
+        names = [name for name in history if not name.startswith(NEITHER)]
+        kinds = list(dict.fromkeys(name.partition("/")[0] for name in names))
+        styles = sensor_styles(sensor for name in names if (sensor := name.partition("/")[2]))
+        for name in names:
             kind, _, sensor = name.partition("/")
-            colour, marker = colours.get(sensor, ("0.2", "."))
-            style = LINE_STYLES[kinds.index(kind) % len(LINE_STYLES)]
-            losses.plot(
-                history["epoch"], history[name], ls=style, color=colour, marker=marker, ms=2, label=printed(name)
-            )
-        for name in mious:
-            sensor = name.removeprefix("val_miou/")
-            colour, marker = colours[sensor]
-            scores.plot(history["epoch"], 100 * history[name], color=colour, marker=marker, ms=2, label=printed(sensor))
+            colour, marker = styles.get(sensor, ("0.2", "."))
+            style = {"color": colour, "marker": marker, "ms": 2}
+            if kind == "val_miou":
+                scores.plot(history["epoch"], 100 * history[name], label=printed(sensor), **style)
+            else:
+                style["ls"] = LINE_STYLES[kinds.index(kind) % len(LINE_STYLES)]
+                losses.plot(history["epoch"], history[name], label=printed(name), **style)
         losses.set(title=title, ylabel="loss term")
-        if (history[terms] > 0).all(axis=None):
+        if all((line.get_ydata() > 0).all() for line in losses.lines):
             losses.set_yscale("log")
             losses.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter="")
         scores.set(ylabel="validation mIoU (%)", ylim=(0, None))
@@ -150,13 +153,10 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> StudyFi
     caption = f"{matrix.sum():,} pixels, in percent of their true class. Grey: a class that does not occur."
     figure = StudyFigure("page", 150, caption)
     ax = figure.subplots()
-    sns.heatmap(
-        percent, vmin=0, vmax=100, cmap="cividis", square=True, linewidths=0.3, ax=ax,
-        xticklabels=True, yticklabels=True, annot=len(classes) <= MOST_ANNOTATED, fmt=".0f", annot_kws={"size": 5.5},
-        cbar_kws={"label": "share of the true class (%)", "shrink": 0.7},
-    )  # fmt: skip
-    ax.set(title=title, xlabel="predicted", ylabel="truth", facecolor=MISSING_COLOUR)
-    ax.tick_params(length=0)
+    numbers = percent if len(classes) <= MOST_ANNOTATED else None
+    scale = {"cbar": True, "cbar_kws": {"label": "share of the true class (%)", "shrink": 0.7}}
+    heatmap(ax, percent, numbers, 5.5, vmax=100, square=True, **scale)
+    ax.set(title=title, xlabel="predicted", ylabel="truth")
     ax.tick_params(axis="x", rotation=90)
     ax.tick_params(axis="y", rotation=0)
     return figure

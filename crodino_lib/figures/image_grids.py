@@ -61,10 +61,10 @@ def prediction_sheet(
         ValueError: predictions of another shape, or with the title of a sensor.
     """
     indices = list(indices)
-    columns = {}
-    for sensor, images in scenes.images.items():
-        valid = scenes.valid[sensor][indices] if sensor in scenes.valid else np.True_
-        columns[sensor] = (sensor, _masked(images[indices], valid))
+    columns = {
+        sensor: (sensor, _masked(images[indices], scenes.valid[sensor][indices] if sensor in scenes.valid else True))
+        for sensor, images in scenes.images.items()
+    }
     if taken := {*columns, "label"} & set(predictions):
         raise ValueError(f"predictions cannot be titled {', '.join(sorted(taken))}: those are columns of the scene")
     columns |= {title: (None, stack) for title, stack in {"label": scenes.labels[indices], **predictions}.items()}
@@ -114,7 +114,7 @@ def map_sheet(
     return figure
 
 
-def _masked(images: np.ndarray, valid: np.ndarray) -> np.ma.MaskedArray:
+def _masked(images: np.ndarray, valid: np.ndarray | bool) -> np.ma.MaskedArray:
     return np.ma.masked_array(images, ~np.broadcast_to(valid, images.shape))
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -15,17 +14,16 @@ from crodino_lib.analysis.latent_analysis import LatentAnalysis, save_latent_tab
 from crodino_lib.analysis.null_comparison import factor_table
 from crodino_lib.analysis.null_models import NULL_MODELS
 from crodino_lib.analysis.trained_models import TrainedModel
-from crodino_lib.figures.base import FLAG_COLOUR, MISSING_COLOUR, StudyFigure, printed, require_columns, save, styled
+from crodino_lib.figures.base import FLAG_COLOUR, StudyFigure, heatmap, printed, require_columns, save, styled
 
-MODEL, QUANTITY, VALUE, LOW, HIGH, FLAG = "variant", "quantity", "value", "low", "high", "flag"  # of the summary
 NULL_MARKERS = dict(zip(NULL_MODELS, "os^D", strict=True))
 PANELS_ACROSS = 4
 LEAST_SPAN = 0.05  # of an axis: differences that are smaller look small
 FACTOR_CAPTION = (
     "Skill above chance (x 100; 100 is perfect) of linear probes that predict a factor from a block, on scenes they "
     "were not fitted on; mean over seeds. Framed: above every null model (one draw of each) and, for factors, above "
-    "95 % of 20 shuffles, in every seed; of so many cells some are framed by chance. Sensors: R² of a supervised "
-    "regressor on the images themselves. Seen: measured in the images."
+    "the 95th percentile with the factor shuffled, in every seed; of so many cells some are framed by chance. Sensors: "
+    "R² of a supervised regressor on the images themselves. Seen: measured in the images."
 )
 NULL_CAPTION = (
     "Ticks: models, one per seed. Grey: null models, one draw of each per seed, and their range. Flags are "
@@ -43,27 +41,21 @@ def factor_matrix(table: pd.DataFrame, caption: str, width: str = "page") -> Stu
         caption: scenes, probes, seeds, chance.
         width: ``column`` or ``page``.
     """
-    require_columns(table, "group", "target", "sensor", "half", "skill", FLAG)
+    require_columns(table, "group", "target", "sensor", "half", "skill", "flag")
     rows = list(dict.fromkeys(table["target"][table["half"] != ""])) or list(dict.fromkeys(table["target"]))
     cells = table.assign(block=(table["sensor"] + " " + table["half"]).str.strip())
     groups = {title: group.drop_duplicates("block")["block"] for title, group in cells.groupby("group", sort=False)}
-    wide = cells.set_index(["group", "target", "block"])[["skill", FLAG]].unstack("target")
+    wide = cells.set_index(["group", "target", "block"])[["skill", "flag"]].unstack("target")
     figure = StudyFigure(width, 26 + 3.7 * len(rows), caption)
     widths = [len(blocks) for blocks in groups.values()]
     axes = figure.subplots(1, len(groups), sharey=True, width_ratios=widths, squeeze=False)[0]
     for ax, (title, blocks) in zip(axes, groups.items(), strict=True):
-        skill, flag = (wide.loc[title, name].reindex(index=blocks, columns=rows).T for name in ("skill", FLAG))
-        numbers = skill.map(lambda value: "" if np.isnan(value) else f"{100 * value:.0f}")
-        sns.heatmap(
-            skill.astype(float), vmin=0, vmax=1, cmap="cividis", cbar=False, linewidths=0.3, ax=ax, annot=numbers,
-            fmt="", annot_kws={"size": 4.5}, xticklabels=True, yticklabels=True,
-        )  # fmt: skip
+        skill, flag = (wide.loc[title, name].reindex(index=blocks, columns=rows).T for name in ("skill", "flag"))
+        heatmap(ax, skill, 100 * skill, 4.5, vmax=1)
         for row, column in np.argwhere(flag.eq(True).to_numpy()):
             ax.add_patch(Rectangle((column + 0.06, row + 0.06), 0.88, 0.88, fill=False, ec=FLAG_COLOUR, lw=0.8))
-        ax.set(xlabel="", ylabel="", facecolor=MISSING_COLOUR)
         ax.set_title(printed(title).replace(" ", "\n", 1), fontsize=5.5)
         ax.set_xticks(ax.get_xticks(), [printed(name) for name in blocks], rotation=90, fontsize=5)
-        ax.tick_params(length=0)
     axes[0].set_yticks(axes[0].get_yticks(), [printed(row) for row in rows], rotation=0, fontsize=5.5)
     return figure
 
@@ -76,35 +68,30 @@ def null_comparison(table: pd.DataFrame, caption: str) -> StudyFigure:
         table: from ``crodino_lib.analysis.diagnosis.summary_table``.
         caption: scenes, rows, seeds.
     """
-    require_columns(table, MODEL, QUANTITY, VALUE, LOW, HIGH, FLAG, *NULL_MARKERS)
-    quantities, models = (list(dict.fromkeys(table[name])) for name in (QUANTITY, MODEL))
-    down = -(-len(quantities) // PANELS_ACROSS)
+    require_columns(table, "variant", "quantity", "value", "low", "high", "flag", *NULL_MARKERS)
+    models, metrics = list(table["variant"].unique()), dict(list(table.groupby("quantity", sort=False)))
+    down = -(-len(metrics) // PANELS_ACROSS)
     figure = StudyFigure("page", 8 + down * (11 + 4 * len(models)), caption)
     axes = figure.subplots(down, PANELS_ACROSS, squeeze=False, sharey=True)
-    for ax in axes.flat[len(quantities) :]:
+    for ax in axes.flat[len(metrics) :]:
         ax.set_visible(False)
-    for ax, quantity in zip(axes.flat, quantities, strict=False):
-        for _, row in table[table[QUANTITY] == quantity].iterrows():
-            y = models.index(row[MODEL])
-            ax.plot([row[LOW], row[HIGH]], [y, y], color="0.8", lw=4, solid_capstyle="butt", zorder=1)
-            for null, marker in NULL_MARKERS.items():
-                ax.plot(row[null], y, marker, color="0.45", ms=3, mew=0, zorder=2)
-            colour = FLAG_COLOUR if row[FLAG] in ("above", "below") else "0.1"
-            ax.plot(row[VALUE], y, "|", color=colour, ms=9, mew=1.5, zorder=3)
-        ax.set(title=printed(quantity), ylim=(len(models) - 0.5, -0.5))
+    for ax, (metric, rows) in zip(axes.flat, metrics.items(), strict=False):
+        y, outside = rows["variant"].map(models.index), rows["flag"].isin(["above", "below"])
+        ax.hlines(y, rows["low"], rows["high"], color="0.8", lw=4, zorder=1)
+        for null, marker in NULL_MARKERS.items():
+            ax.plot(rows[null], y, marker, color="0.45", ms=3, mew=0, label=printed(null))
+        ticks = {"model, outside": (FLAG_COLOUR, outside), "model, inside the range of null models": ("0.1", ~outside)}
+        for label, (colour, these) in ticks.items():
+            ax.plot(rows["value"][these], y[these], "|", color=colour, ms=9, mew=1.5, label=label)
         ax.set_yticks(range(len(models)), models)
+        ax.set(title=printed(metric), ylim=(len(models) - 0.5, -0.5))
         left, right = ax.get_xlim()
-        if (missing := LEAST_SPAN - (right - left)) > 0:
-            ax.set_xlim(left - missing / 2, right + missing / 2)
+        missing = max(0, LEAST_SPAN - (right - left))
+        ax.set_xlim(left - missing / 2, right + missing / 2)
         ax.xaxis.set_major_locator(MaxNLocator(3))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x", lw=0.3, color="0.85")
-    handles = [ax.plot([], [], m, color="0.45", ms=4, label=printed(null))[0] for null, m in NULL_MARKERS.items()]
-    handles += [
-        ax.plot([], [], "|", color=colour, ms=8, mew=2, ls="", label=label)[0]
-        for colour, label in ((FLAG_COLOUR, "model, outside"), ("0.1", "model, inside the range of null models"))
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=6)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -178,15 +179,15 @@ def film(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, path: Pat
     canvas, axes = FigureCanvasAgg(figure), figure.subplots(1, len(halves), squeeze=False)[0]
     panels = [_MovingPanel(ax, points, table, half, card) for ax, half in zip(axes, halves, strict=True)]
     _legend(figure, points, card, columns=3 * len(halves))
-    images, durations = [], []
-    for epoch, following in zip(epochs, [*epochs[1:], epochs[-1]], strict=True):
-        for step in range(1 if following == epoch else 1 + BETWEEN):
-            for panel in panels:
-                panel.show(epoch, following, step / (1 + BETWEEN))
-            canvas.draw()
-            figure.set_layout_engine("none")  # laid out once, or the panels would tremble
-            images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
-            durations.append(MOVING_MS if step else STILL_MS)
+    way = [(here, there, step / (1 + BETWEEN)) for here, there in pairwise(epochs) for step in range(1 + BETWEEN)]
+    way, images = [*way, (epochs[-1], epochs[-1], 0.0)], []
+    for moment in way:
+        for panel in panels:
+            panel.show(*moment)
+        canvas.draw()
+        figure.set_layout_engine("none")  # laid out once, or the panels would tremble
+        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+    durations = [MOVING_MS if fraction else STILL_MS for _, _, fraction in way]
     durations[-1] *= 2  # before it starts again
     palette = images[-1].quantize(MOST_COLOURS, Image.Quantize.MAXCOVERAGE)  # one for all, or colours would flicker
     first, *others = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]

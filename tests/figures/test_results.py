@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -85,10 +84,10 @@ def test_flagged_cells_have_a_frame_and_no_others(factors):
     assert frames == [set(), {(1, 1), (0, 3)}, set()]
 
 
-def ticks(ax):
-    """Return (x, y, colour) of every model's value."""
-    lines = [line for line in ax.lines if line.get_marker() == "|" and len(line.get_xdata())]
-    return [(line.get_xdata()[0], line.get_ydata()[0], to_hex(line.get_color()).upper()) for line in lines]
+def ticks(ax, colour):
+    """Return (x, y) of every model's value in this colour."""
+    (line,) = (line for line in ax.lines if line.get_marker() == "|" and line.get_color() == colour)
+    return {(x, y) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
 
 
 def test_a_panel_per_metric_shows_models_null_models_and_their_range():
@@ -97,14 +96,13 @@ def test_a_panel_per_metric_shows_models_null_models_and_their_range():
     shown = [ax for ax in figure.axes if ax.get_visible()]
     assert [ax.get_title() for ax in shown] == ["CKA shared", "sensor", "class", "rank", "swap"]
     assert [label.get_text() for label in shown[0].get_yticklabels()] == ["kd", "crodino"]
-    inside = to_hex("0.1").upper()
-    assert ticks(shown[0]) == [(0.9, 0, FLAG_COLOUR), (0.5, 1, inside), (0.2, 0, FLAG_COLOUR)]
-    assert ticks(shown[1]) == [(0.5, 0, inside), (0.9, 1, FLAG_COLOUR), (0.2, 0, FLAG_COLOUR)]
-    ranges = {(*line.get_xdata(), *line.get_ydata()) for line in shown[0].lines if len(line.get_xdata()) == 2}
-    assert ranges == {(0.3, 0.6, 0, 0), (0.3, 0.6, 1, 1)}
+    assert [ticks(ax, FLAG_COLOUR) for ax in shown[:2]] == [{(0.9, 0), (0.2, 0)}, {(0.9, 1), (0.2, 0)}]
+    assert [ticks(ax, "0.1") for ax in shown[:2]] == [{(0.5, 1)}, {(0.5, 0)}]
+    ranges = [segment.tolist() for segment in shown[0].collections[0].get_segments()]
+    assert ranges[:2] == [[[0.3, 0], [0.6, 0]], [[0.3, 1], [0.6, 1]]]
     for marker, value in zip(NULL_MARKERS.values(), (0.3, 0.6, 0.4, np.nan), strict=True):
-        drawn = [line.get_xdata()[0] for line in shown[0].lines if line.get_marker() == marker]
-        np.testing.assert_array_equal(drawn, [value] * 3)
+        (line,) = (line for line in shown[0].lines if line.get_marker() == marker)
+        np.testing.assert_array_equal(line.get_xdata(), [value] * 3)
     assert len(figure.legends[0].get_texts()) == len(NULL_MARKERS) + 2
 
 
