@@ -129,7 +129,6 @@ def collect(analysis: LatentAnalysis, models: Sequence[TrainedModel], seeds: Seq
     latents = {name: analysis.latents(*which)["region"] for name, which in wanted.items()}
     latents = {name: sample_points(part, n, analysis.config.seed) for name, part in latents.items()}
     points = next(iter(latents.values())).stacked(BLOCKS[0])[1]
-    points = points[[name for name in points if not name.startswith("factor/")]]
     for name, found in bar(latents.items(), label="explorer", unit="model"):
         for block in BLOCKS:
             vectors = [found.blocks[sensor, block] for sensor in found.sensors]

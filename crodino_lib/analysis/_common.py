@@ -11,14 +11,10 @@ from crodino_lib.analysis.extraction import Latents
 
 
 class Result(NamedTuple):
-    """One number of a metric.
+    """One number of a metric; NaN where it is not defined.
 
-    Attributes:
-        measure: name of the number.
-        value: NaN where the number is not defined.
-        sensor: empty where the number compares two sensors.
-        half: ``shared`` or ``private``; empty where the number is about both.
-        target: what a probe predicts: ``class``, ``modality`` or a factor; empty for other metrics.
+    ``sensor`` is empty where two sensors are compared, ``half`` where the number is about both halves; ``target`` is
+    what a probe predicts: ``class``, ``modality`` or a factor.
     """
 
     measure: str
@@ -29,17 +25,16 @@ class Result(NamedTuple):
 
 
 def check_two_sensors(latents: Latents) -> Latents:
-    """Return latents unchanged if exactly two sensors have both halves.
+    """Return latents unchanged.
 
     Raises:
-        ValueError: another number of sensors, or a missing half.
+        ValueError: not exactly two sensors, or a half is missing.
     """
     if len(latents.sensors) != 2:
         raise ValueError(f"latents must have blocks of exactly two sensors, found {', '.join(latents.sensors)}")
-    for sensor in latents.sensors:
-        for half in ("shared", "private"):
-            if (sensor, half) not in latents.blocks:
-                raise ValueError(f"latents have no block {sensor}/{half}, only {', '.join(map(str, latents.blocks))}")
+    for name in ((sensor, half) for sensor in latents.sensors for half in ("shared", "private")):
+        if name not in latents.blocks:
+            raise ValueError(f"latents have no block {'/'.join(name)}, only {', '.join(map(str, latents.blocks))}")
     return latents
 
 

@@ -16,53 +16,45 @@ from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.evaluate import confusion_per_image, scores
 from crodino_lib.methods.base import upsample
 
+BATCH = 16
+
 
 class DecoderInputs(NamedTuple):
-    """What the students' decoders get for a batch of scenes.
+    """Inputs of the students' decoders for N scenes: sensor -> tensor.
 
     Attributes:
-        contexts: sensor -> the bottleneck (B, 2C, h, w) and the fine map beside it.
-        labels: (B, H, W) int64 in [0, K) or 255.
+        contexts: the bottlenecks (N, 2C, h, w).
+        fine: the maps that the decoders get beside them.
+        labels: (N, H, W) int64 in [0, K) or 255.
     """
 
-    contexts: dict[str, tuple[Tensor, Tensor]]
+    contexts: dict[str, Tensor]
+    fine: dict[str, Tensor]
     labels: Tensor
 
 
 @torch.inference_mode()
 def decoder_inputs(
-    students: Mapping[str, nn.Module],
-    scenes: Scenes,
-    card: DatasetCard,
-    n: int,
-    generator: np.random.Generator,
-    batch_size: int = 16,
-) -> list[DecoderInputs]:
-    """Compute the decoder inputs of every student for at most ``n`` scenes, paired and unaugmented.
-
-    Args:
-        students: sensor -> its network in evaluation mode, on the CPU; two of them.
-        scenes: one split.
-        card: of its dataset.
-        n: most scenes.
-        generator: of their choice.
-        batch_size: scenes a step.
+    students: Mapping[str, nn.Module], scenes: Scenes, card: DatasetCard, n: int, generator: np.random.Generator
+) -> DecoderInputs:
+    """Compute the decoder inputs of two students (on the CPU, in evaluation mode) for at most ``n`` random scenes.
 
     Raises:
         ValueError: not two students, or one whose decoder does not get shared and private half alone, side by side.
     """
     if len(students) != 2:
         raise ValueError(f"ablation compares two sensors, found {', '.join(students)}")
-    chosen = np.sort(generator.permutation(len(scenes))[:n])
-    batches = []
-    for start in range(0, len(chosen), batch_size):
-        batch = plain(scenes, chosen[start : start + batch_size].tolist(), card, tuple(students), torch.device("cpu"))
-        contexts = {sensor: _decoder_input(student, batch.images[sensor]) for sensor, student in students.items()}
-        batches.append(DecoderInputs(contexts, next(iter(batch.labels.values()))))
-    widths = {sensor: context.shape[1] for sensor, (context, _) in batches[0].contexts.items()}
+    chosen, parts, labels = np.sort(generator.permutation(len(scenes))[:n]), {s: [] for s in students}, []
+    for start in range(0, len(chosen), BATCH):
+        batch = plain(scenes, chosen[start : start + BATCH].tolist(), card, tuple(students), torch.device("cpu"))
+        labels.append(next(iter(batch.labels.values())))
+        for sensor, student in students.items():
+            parts[sensor].append(_decoder_input(student, batch.images[sensor]))
+    contexts, fine = ({s: torch.cat([part[i] for part in parts[s]]) for s in students} for i in (0, 1))
+    widths = {sensor: context.shape[1] for sensor, context in contexts.items()}
     if len(set(widths.values())) != 1:
         raise ValueError(f"the students' bottlenecks have {widths} channels; halves can be exchanged only where equal")
-    return batches
+    return DecoderInputs(contexts, fine, torch.cat(labels))
 
 
 def _decoder_input(student: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +76,7 @@ def _decoder_input(student: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
 @torch.inference_mode()
 def ablate(
     students: Mapping[str, nn.Module],
-    batches: Sequence[DecoderInputs],
+    inputs: DecoderInputs,
     classes: int,
     shared: np.ndarray | None = None,
     replacements: Sequence[str] = ("mean", "swap"),
@@ -94,7 +86,7 @@ def ablate(
 
     Args:
         students: sensor -> its network.
-        batches: from ``decoder_inputs``.
+        inputs: from ``decoder_inputs``.
         classes: number of classes K.
         shared: (2C,) bool, which channels are the shared half; the first half of them where none is given.
         replacements: ``mean``: the half becomes its mean over scenes and positions, per channel. ``swap``: the half
@@ -108,31 +100,27 @@ def ablate(
 
     Explained in notebook 07.
     """
-    width = next(iter(batches[0].contexts.values()))[0].shape[1]
+    width, results = next(iter(inputs.contexts.values())).shape[1], []
     is_shared = torch.arange(width) < width // 2 if shared is None else torch.from_numpy(shared)
     masks = {"shared": is_shared[None, :, None, None], "private": ~is_shared[None, :, None, None]}
-    results = []
     for (sensor, student), other in zip(students.items(), reversed(students), strict=True):
-        mean = torch.cat([batch.contexts[sensor][0].mean(dim=(2, 3)) for batch in batches]).mean(dim=0)
-        swapped = torch.cat([batch.contexts[other][0] for batch in batches])
-        swapped = (swapped.roll(1, dims=0) if other_scene else swapped).split([len(b.labels) for b in batches])
-        counts: dict[tuple[str, str], Tensor] = {}
-        for batch, swap in zip(batches, swapped, strict=True):
-            context, fine = batch.contexts[sensor]
-            values = {"mean": mean[None, :, None, None], "swap": swap}
-            variants = {("miou", ""): context}
-            for name in replacements:
-                variants |= {(name, half): torch.where(mask, values[name], context) for half, mask in masks.items()}
-            for key, variant in variants.items():
-                logits = upsample(student.decoder(variant, fine)[0], batch.labels)
-                matrix = confusion_per_image(logits.argmax(dim=1), batch.labels, classes).sum(dim=0)
-                counts[key] = counts.get(key, 0) + matrix
-        mious = {key: scores(matrix.numpy())["miou"] for key, matrix in counts.items()}
-        untouched = mious.pop(("miou", ""))
+        context, fine, swap = inputs.contexts[sensor], inputs.fine[sensor], inputs.contexts[other]
+        values = {"mean": context.mean(dim=(0, 2, 3), keepdim=True), "swap": swap.roll(1, 0) if other_scene else swap}
+
+        def miou(variant: Tensor, decoder: nn.Module = student.decoder, fine: Tensor = fine) -> float:
+            matrix = 0
+            for part in torch.arange(len(fine)).split(BATCH):
+                logits = upsample(decoder(variant[part], fine[part])[0], inputs.labels[part])
+                matrix += confusion_per_image(logits.argmax(dim=1), inputs.labels[part], classes).sum(dim=0)
+            return scores(matrix.numpy())["miou"]
+
+        untouched = miou(context)
         results.append(Result("miou", untouched, sensor))
-        for (name, half), miou in mious.items():
-            lost = 1 - miou / untouched if untouched else np.nan
-            results += [Result(f"miou_{name}", miou, sensor, half), Result(f"lost_{name}", lost, sensor, half)]
+        for name in replacements:
+            for half, mask in masks.items():
+                replaced = miou(torch.where(mask, values[name], context))
+                lost = 1 - replaced / untouched if untouched else np.nan
+                results += [Result(f"miou_{name}", replaced, sensor, half), Result(f"lost_{name}", lost, sensor, half)]
     return results
 
 
@@ -147,17 +135,16 @@ def ablation_table(
     Raises:
         ValueError: networks whose decoder does not get both halves side by side.
     """
-    batches = decoder_inputs(students, scenes, card, n, np.random.default_rng(seed))
-    width = next(iter(batches[0].contexts.values()))[0].shape[1]
+    inputs = decoder_inputs(students, scenes, card, n, np.random.default_rng(seed))
+    width, tables = next(iter(inputs.contexts.values())).shape[1], []
     order = np.random.default_rng(seed).permutation(width)  # as in shuffled_channels
     options = {
         "value": {},
         "shuffled_channels": {"shared": np.isin(np.arange(width), order[: width // 2])},
         "shuffled_pairs": {"replacements": ("swap",), "other_scene": True},
     }
-    count = {"rows": sum(len(batch.labels) for batch in batches)}
-    tables = []
     for null, how in options.items():
-        table = pd.DataFrame(ablate(students, batches, len(card.classes), **how), columns=Result._fields)
-        tables.append(table.assign(null=null, unit="image", metric="ablation", **count, images=count["rows"]))
+        table = pd.DataFrame(ablate(students, inputs, len(card.classes), **how), columns=Result._fields)
+        count = len(inputs.labels)
+        tables.append(table.assign(null=null, unit="image", metric="ablation", rows=count, images=count))
     return pd.concat(tables, ignore_index=True)

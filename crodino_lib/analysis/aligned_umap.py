@@ -39,10 +39,9 @@ def fit_aligned_umap(
 ) -> Embeddings:
     """Embed a half at several epochs, aligned region by region.
 
-    Every epoch is standardised and reduced by itself. Bases then differ from epoch to epoch, and may: an aligned fit
-    never compares coordinates of two epochs. It takes from each epoch its own graph of cosine neighbours, which no
-    rotation changes, and ties epochs by the identity of their rows. One basis for all would be that of the late
-    epochs, which vary most, and would cut away what the early ones vary in.
+    Every epoch is standardised and reduced by itself: an aligned fit takes from each epoch its own graph of cosine
+    neighbours, which no rotation changes, and ties epochs by the identity of their rows. One basis for all would be
+    that of the late epochs, which vary most, and would cut away what the early ones vary in.
 
     Args:
         frames: epoch -> latents of the same regions.
@@ -53,15 +52,12 @@ def fit_aligned_umap(
         sample_seed: of the sample of regions.
 
     Returns:
-        ``points``: ``half``, ``epoch``, ``image``, ``class``, ``name``, ``sensor``, ``x``, ``y``, the same points in
-        the same order in every epoch. ``table``: ``half``, ``epoch``, ``seed``, quality, ``remark``. An epoch whose
-        half collapsed has no points.
+        ``points``: ``half``, ``epoch``, ``image``, ``class``, ``name``, ``sensor``, ``x``, ``y``, in the same order
+        in every epoch. ``table``: ``half``, ``epoch``, ``seed``, quality, ``remark``. Collapsed ones have no points.
 
     Raises:
         ValueError: fewer than two frames whose half has not collapsed, an unknown half, too few points, one sensor
             only, or frames of different regions.
-
-    Explained in notebook 07.
     """
     if len(frames) < FEWEST_FRAMES:
         raise ValueError(f"a film needs at least {FEWEST_FRAMES} frames, found {len(frames)}: {HOW_TO}")
@@ -99,11 +95,7 @@ def fit_aligned_umap(
 
 
 def align(frames: list[np.ndarray], seed: int, n_neighbors: int) -> list[np.ndarray]:
-    """Embed (n, n) cosine distances of several frames by aligned UMAP; row i of a frame is tied to row i of the next.
-
-    Returns:
-        (n, 2) float64 of every frame.
-    """
+    """Embed (n, n) cosine distances of several frames by aligned UMAP; row i of a frame is tied to that of the next."""
     from umap import AlignedUMAP  # compiles on import and again in its fit: half a minute
 
     points = len(frames[0])
@@ -122,14 +114,7 @@ def align(frames: list[np.ndarray], seed: int, n_neighbors: int) -> list[np.ndar
 
 
 def read_frames(folder: Path) -> dict[int, Latents]:
-    """Read the latents that ``RecordLatents`` saved, by epoch.
-
-    Args:
-        folder: of ``epoch-0003.npz`` files, 0 being the network before its first step.
-
-    Raises:
-        ValueError: the folder holds fewer than two, or does not exist.
-    """
+    """Read the latents that ``RecordLatents`` saved, by epoch; ValueError where there are fewer than two."""
     files = {int(match[1]): path for path in Path(folder).glob("*.npz") if (match := FRAME.fullmatch(path.name))}
     if len(files) < FEWEST_FRAMES:
         raise ValueError(f"{folder} holds {len(files)} frames (epoch-0000.npz, ...); a film needs 2: {HOW_TO}")

@@ -33,20 +33,18 @@ def linear_cka(x: np.ndarray, y: np.ndarray, debiased: bool = True) -> float:
         return np.nan
     x, y = (np.asarray(block, float) - np.mean(block, axis=0, dtype=float) for block in (x, y))
     x, y = x / np.linalg.norm(x), y / np.linalg.norm(y)  # CKA ignores the scale, and this way it cannot overflow
+    plain = [np.linalg.norm(block.T @ block) for block in (x, y)]
     if not debiased:
-        norms = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
-        return float(np.linalg.norm(x.T @ y) ** 2 / norms)
+        return float(np.linalg.norm(x.T @ y) ** 2 / (plain[0] * plain[1]))
     own = [_debiased_norm(block, block) for block in (x, y)]
-    plain = [np.linalg.norm(block.T @ block) ** 2 for block in (x, y)]
-    if min(own[0] / plain[0], own[1] / plain[1]) <= 1e-9:  # nothing but rounding is left
+    if min(own[0] / plain[0] ** 2, own[1] / plain[1] ** 2) <= 1e-9:  # nothing but rounding is left
         return np.nan
     return float(_debiased_norm(x, y) / np.sqrt(own[0] * own[1]))
 
 
 def _debiased_norm(x: np.ndarray, y: np.ndarray) -> float:
     """Compute D(X, Y) of centred blocks, see ``linear_cka``."""
-    n = len(x)
-    x_squared, y_squared = np.square(x).sum(axis=1), np.square(y).sum(axis=1)
+    n, x_squared, y_squared = len(x), np.square(x).sum(axis=1), np.square(y).sum(axis=1)
     total = np.square(x.T @ y).sum() - n / (n - 2) * (x_squared @ y_squared)
     return total + x_squared.sum() * y_squared.sum() / ((n - 1) * (n - 2))
 

@@ -9,10 +9,10 @@ from crodino_lib.analysis.extraction import Latents
 
 
 def effective_rank(x: np.ndarray) -> float:
-    """Compute how many directions a block (n, d) uses: ``exp(H(s))``, in [1, d]; NaN where the block is constant.
+    """Compute how many directions a block (n, d) uses, in [1, d]; NaN where the block is constant.
 
-    ``s`` are the shares of the variance along the principal components, ``H`` their entropy in nats. Never above
-    n - 1, so rows must be many more than channels.
+    ``exp(H(s))`` with ``s`` the shares of the variance along the principal components and ``H`` the entropy in nats.
+    Never above n - 1, so rows must be many more than channels.
 
     Source: Roy and Vetterli, The Effective Rank, EUSIPCO 2007. Explained in notebook 07.
     """
@@ -25,13 +25,12 @@ def effective_rank(x: np.ndarray) -> float:
 
 
 def spread(x: np.ndarray) -> float:
-    """Compute the share of the rows' lengths that differs from row to row: 0 for equal rows, 1 around a mean of 0.
+    """Compute ``sqrt(sum_i |x_i - mean|^2 / sum_i |x_i|^2)``: 0 for equal rows, 1 around a mean of 0, NaN for zeros.
 
-    ``sqrt(sum_i |x_i - mean|^2 / sum_i |x_i|^2)`` of x (n, d); NaN where all are zeros. A rank does not see a block
-    that shrinks to a point, because what is left of its variance may point everywhere.
+    A rank does not see a block that shrinks to a point, because what is left of its variance may point everywhere.
     """
-    length = np.linalg.norm(np.asarray(x, float))
-    return float(np.linalg.norm(x - np.asarray(x, float).mean(axis=0)) / length) if length > 0 else np.nan
+    x = np.asarray(x, float)
+    return float(np.linalg.norm(x - x.mean(axis=0)) / np.linalg.norm(x)) if x.any() else np.nan
 
 
 def dead_channels(x: np.ndarray) -> float:
@@ -40,16 +39,11 @@ def dead_channels(x: np.ndarray) -> float:
 
 
 def compute(latents: Latents, generator: np.random.Generator) -> list[Result]:
-    """Compute rank, spread and dead channels of every block.
-
-    Returns:
-        ``effective_rank``, ``rank_fraction`` (effective rank over d; a private half below 0.05 has collapsed),
-        ``spread`` and ``dead_channels``.
-    """
+    """Compute ``effective_rank``, ``rank_fraction`` (of d), ``spread`` and ``dead_channels`` of every block."""
     results = []
-    for block, vectors in latents.blocks.items():
-        rank = effective_rank(vectors)
-        values = {"effective_rank": rank, "rank_fraction": rank / vectors.shape[1], "spread": spread(vectors)}
-        values["dead_channels"] = dead_channels(vectors)
+    for block, x in latents.blocks.items():
+        rank = effective_rank(x)
+        values = {"effective_rank": rank, "rank_fraction": rank / x.shape[1], "spread": spread(x)}
+        values["dead_channels"] = dead_channels(x)
         results += [Result(measure, value, *block) for measure, value in values.items()]
     return results

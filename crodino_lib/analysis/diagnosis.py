@@ -41,14 +41,11 @@ CHANCES = {
     "chance retrieval": ("region", "retrieval", "chance_recall_1", "shared"),
     "chance class": ("region", "class", "class_chance", ""),
 }
-DESCRIPTION = ["model", "variant", "method", "seed"]
+MODEL = ["model", "variant", "method", "seed"]
 
 
 def summary_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Select the quantities that distinguish the signatures.
-
-    Args:
-        table: from ``LatentAnalysis.compare``.
+    """Select the quantities that distinguish the signatures, from a table of ``LatentAnalysis.compare``.
 
     Returns:
         One row per model and quantity: ``model``, ``variant`` (the same for all its seeds), ``quantity``, ``value``, a
@@ -56,44 +53,37 @@ def summary_table(table: pd.DataFrame) -> pd.DataFrame:
         and spread those of the sensor with the smaller one; so are those of the null models.
     """
     records = []
-    for model, rows in table.groupby("model", sort=False):
+    for (model, variant), rows in table.groupby(["model", "variant"], sort=False):
         for quantity, key in QUANTITIES.items():
-            numbers = _over_sensors(rows, *key)
-            numbers |= {"model": model, "variant": rows["variant"].iloc[0], "quantity": quantity, "measure": key[2]}
-            records.append(numbers)
-    summary = add_flags(pd.DataFrame(records)).drop(columns="measure")
-    return summary[["model", "variant", "quantity", "value", *NULL_MODELS, "nulls", "low", "high", "flag"]]
+            records.append({"model": model, "variant": variant, "quantity": quantity} | _over_sensors(rows, *key))
+    return add_flags(pd.DataFrame(records)).drop(columns="measure")
 
 
-def _over_sensors(table: pd.DataFrame, unit: str, metric: str, measure: str, half: str) -> dict[str, float]:
+def _over_sensors(table: pd.DataFrame, unit: str, metric: str, measure: str, half: str) -> dict[str, float | str]:
     """Return value and null models of one quantity; NaN where it was not measured."""
-    rows = table[(table["unit"] == unit) & (table["metric"] == metric) & (table["measure"] == measure)]
-    numbers = rows.loc[rows["half"] == half, ["value", *NULL_MODELS]]
+    wanted = {"unit": unit, "metric": metric, "measure": measure, "half": half}
+    numbers = table.loc[(table[list(wanted)] == list(wanted.values())).all(axis=1), ["value", *NULL_MODELS]]
     if measure in ("rank_fraction", "spread") and len(numbers):  # one collapsed sensor is a collapse; no rank is rank 0
         numbers = numbers.fillna({"value": 0.0}).min()
     else:
         numbers = numbers.mean()
-    return numbers.to_dict()
+    return numbers.to_dict() | {"measure": measure}
 
 
 def diagnose(table: pd.DataFrame) -> pd.DataFrame:
-    """Name the signature of every model, by the rules of ``signature``.
-
-    Args:
-        table: from ``LatentAnalysis.compare``.
+    """Name the signature of every model of ``LatentAnalysis.compare``, by the rules of ``signature``.
 
     Returns:
         One row per model: ``model``, ``variant``, ``method``, ``seed``, the quantities of ``QUANTITIES`` and of
         ``CHANCES``, ``images``, and ``diagnosis``.
     """
     summary, records = summary_table(table).set_index("quantity"), []
-    for model, rows in table.groupby("model", sort=False):
-        quantities = summary[summary["model"] == model]
-        values = quantities["value"].to_dict()
+    for keys, rows in table.groupby(MODEL, sort=False):
+        quantities = summary[summary["model"] == keys[0]]
+        values = quantities["value"].to_dict() | {"images": rows["images"].max()}
         values |= {name: _over_sensors(rows, *key)["value"] for name, key in CHANCES.items()}
-        values["images"] = rows["images"].max()
         baseline_cka = quantities.loc["cka shared", "independent_baselines"]
-        records.append(rows[DESCRIPTION].iloc[0].to_dict() | values | {"diagnosis": signature(values, baseline_cka)})
+        records.append(dict(zip(MODEL, keys, strict=True)) | values | {"diagnosis": signature(values, baseline_cka)})
     return pd.DataFrame(records)
 
 
@@ -104,11 +94,7 @@ def signature(values: dict[str, float], baseline_cka: float) -> str:
 
     Args:
         values: quantity -> value, chances and number of images among them.
-        baseline_cka: ``cka shared`` of two independent baselines; NaN where there are none.
-
-    Returns:
-        ``private collapse``, ``no sharing``, ``alignment by erasure``, ``leakage``, ``target``, or ``none of the
-        five``, tested in this order; but for a collapse, undecided without baselines.
+        baseline_cka: ``cka shared`` of two independent baselines; NaN, and so undecided, where there are none.
 
     Source: the table of signatures in our list of methods. Explained in notebook 07.
     """
@@ -136,14 +122,7 @@ def signature(values: dict[str, float], baseline_cka: float) -> str:
 
 
 def over_seeds(diagnosis: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and standard deviation over the seeds of every variant, ``0.52 ± 0.03``, and all its diagnoses.
-
-    Args:
-        diagnosis: from ``diagnose``.
-
-    Returns:
-        One row per ``variant``: ``seeds``, ``scenes``, the quantities as text, ``diagnosis``; no deviation of one seed.
-    """
+    """Return what ``diagnose`` found as text, a row per variant: mean ± deviation over its seeds, and all diagnoses."""
     records = {}
     for variant, rows in diagnosis.groupby("variant", sort=False):
         record = {"seeds": len(rows), "scenes": f"{rows['images'].min():.0f}"}

@@ -67,13 +67,9 @@ class EmbeddingReference:
 
 
 def ranks(points: np.ndarray) -> np.ndarray:
-    """Rank all points by their distance from every point: 1 for the nearest neighbour, 0 for the point itself.
+    """Rank all points (n, d) by their distance from every point: 1 for the nearest neighbour, 0 for the point itself.
 
-    Args:
-        points: (n, d) float; of equally near ones the first comes first.
-
-    Returns:
-        (n, n) integers: row i holds the ranks of all points as seen from i. 2 n² bytes up to 65,536 points.
+    Row i of the (n, n) integers holds the ranks as seen from i; of equally near points the first comes first.
     """
     distances = cdist(points, points, "sqeuclidean")  # exact, so that equal points are equally near
     np.fill_diagonal(distances, -1.0)  # a point is its own nearest, even if another equals it
@@ -84,7 +80,7 @@ def ranks(points: np.ndarray) -> np.ndarray:
 
 
 def rnx(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """Compute the share of neighbours in common at every k, above chance: 1 is all, 0 as many as by chance.
+    """Compute the share of neighbours in common, above chance, at every k: 1 is all, 0 as many as by chance.
 
     ``R(k) = ((n - 1) Q(k) - k) / (n - 1 - k)``, where Q is the mean share of the k nearest that are in common.
 
@@ -105,22 +101,14 @@ def rnx(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 def rnx_auc(curve: np.ndarray) -> float:
-    """Compute the mean of R(k), from ``rnx``, with weights 1 / k: small neighbourhoods count most.
-
-    Source: Lee, Peluffo-Ordóñez and Verleysen, 2015.
-    """
+    """Compute the mean of R(k), from ``rnx``, with weights 1 / k: small neighbourhoods count most."""
     return float(np.average(curve, weights=1 / np.arange(1, len(curve) + 1)))
 
 
 def islands(embedding: np.ndarray, groups: np.ndarray) -> float:
     """Compute how clean the islands of an embedding are: its silhouette by groups, in [-1, 1]. Beauty, not quality.
 
-    Args:
-        embedding: (n, 2) float.
-        groups: (n,) group of every point: its class and sensor.
-
-    Returns:
-        NaN with one group, or as many groups as points.
+    NaN with one group, or as many groups as points.
 
     Source: Rousseeuw, 1987; ``sklearn.metrics.silhouette_score``.
     """
@@ -130,13 +118,7 @@ def islands(embedding: np.ndarray, groups: np.ndarray) -> float:
 
 
 def class_purity(points: np.ndarray, classes: np.ndarray, k: int = NEIGHBOURS) -> float:
-    """Compute the mean share of the k nearest neighbours that are of a point's own class, in [0, 1].
-
-    Args:
-        points: (n, d) float.
-        classes: (n,) class of every point.
-        k: number of neighbours, fewer than n.
-    """
+    """Compute the mean share of the k < n nearest neighbours that are of a point's own class, in [0, 1]."""
     classes = np.asarray(classes)
     neighbours = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)  # never a point itself
     return float((classes[neighbours] == classes[:, None]).mean())

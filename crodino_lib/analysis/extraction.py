@@ -23,7 +23,6 @@ from crodino_lib.training import Callback, Training
 Unit = Literal["image", "region"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
 ROW_COLUMNS = ("image", "class", "name", "cells")
-FACTOR = "factor/"
 
 
 class Block(NamedTuple):
@@ -50,11 +49,8 @@ class Latents:
         blocks: block -> (n, d) float32; ``blocks["rgb", "shared"]`` finds one.
         rows: n rows: ``image`` (scene id), ``class`` (index, 255 for whole images), ``name`` (of the class), ``cells``
             (its area in cells of the bottleneck), ``x`` and ``y`` (centre, 0..1 of width and height), ``left``,
-            ``top``, ``right``, ``bottom`` (box in pixels), and ``factor/<name>`` where the dataset records factors.
+            ``top``, ``right``, ``bottom`` (box in pixels).
         unit: what a row is.
-
-    Raises:
-        ValueError: a block and ``rows`` differ in length.
     """
 
     blocks: dict[Block, np.ndarray]
@@ -89,12 +85,6 @@ class Latents:
         """(n,) int: class of every row."""
         return self.rows["class"].to_numpy()
 
-    @property
-    def factors(self) -> pd.DataFrame:
-        """(n, F): the factors of every row's scene; no columns where the dataset records none."""
-        columns = [name for name in self.rows if name.startswith(FACTOR)]
-        return self.rows[columns].rename(columns=lambda name: name.removeprefix(FACTOR))
-
     def take(self, rows: np.ndarray) -> Latents:
         """Return the rows at positions ``rows``, in that order."""
         blocks = {block: vectors[rows] for block, vectors in self.blocks.items()}
@@ -123,12 +113,7 @@ class Latents:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: the file was not written by ``save``, or is damaged.
-        """
+        """Read what ``save`` wrote; ValueError for any other or a damaged file."""
         with load_npz(path) as file:
             if missing := [name for name in ROW_COLUMNS if f"rows/{name}" not in file.files]:
                 raise ValueError(f"{path} holds {', '.join(file.files)}, but no rows/{missing[0]}: not saved latents")
@@ -147,11 +132,8 @@ def extract(method: Method, scenes: Scenes, units: Iterable[Unit] = UNITS, batch
         method: on its device; set to evaluation mode. Every network of a single sensor is used.
         scenes: one split.
         units: ``image``: mean over a scene. ``region``: mean over a class in a scene, where it covers a cell of the
-            bottleneck or more.
+            bottleneck or more; ordered by image, then class.
         batch_size: scenes per step.
-
-    Returns:
-        Unit -> latents, whose rows are ordered by image, then class, and the same for every block.
 
     Raises:
         ValueError: an unknown unit, or a method without a network of a single sensor.
@@ -176,7 +158,7 @@ def extract(method: Method, scenes: Scenes, units: Iterable[Unit] = UNITS, batch
             places.insert(0, "image", [batch.ids[position] for position in places.pop("position")])
             blocks = {name: pool(block, labels, unit, len(card.classes)) for name, block in maps.items()}
             parts[unit].append(Latents(blocks, places, unit))
-    return {unit: _concatenate(batches, scenes) for unit, batches in parts.items()}
+    return {unit: _concatenate(batches) for unit, batches in parts.items()}
 
 
 def single_sensors(method: Method) -> tuple[str, ...]:
@@ -184,13 +166,8 @@ def single_sensors(method: Method) -> tuple[str, ...]:
     return tuple(served[0] for served in method.serves if len(served) == 1)
 
 
-def _concatenate(parts: list[Latents], scenes: Scenes) -> Latents:
-    """Join the batches, and add the factors of every row's scene."""
+def _concatenate(parts: list[Latents]) -> Latents:
     rows = pd.concat([part.rows for part in parts], ignore_index=True)
-    if scenes.factors is not None:
-        scene = pd.Index(scenes.ids).get_indexer(rows["image"])
-        factors = scenes.factors.iloc[scene].reset_index(drop=True)
-        rows = pd.concat([rows, factors.add_prefix(FACTOR)], axis=1)
     blocks = {name: np.concatenate([part.blocks[name] for part in parts]) for name in parts[0].blocks}
     return Latents(blocks, rows, parts[0].unit)
 
@@ -231,14 +208,10 @@ def regions(labels: Tensor, card: DatasetCard, size: tuple[int, int]) -> pd.Data
 
 
 class RecordLatents(Callback):
-    """Save region latents of the validation scenes at evenly spaced epochs of a training, for the film.
+    """Save region latents of the validation scenes at ``count`` evenly spaced epochs of a training, for the film.
 
-    A training callback. It draws no random number from the global generators, and records nothing for methods
-    without a network of each sensor alone.
-
-    Args:
-        folder: receives ``epoch-0003.npz`` and so on; 0 is the network before its first step.
-        count: how many epochs to record, from 0 to the last; 0 records none.
+    ``folder`` receives ``epoch-0003.npz`` and so on; 0 is the network before its first step. No random number is drawn
+    from the global generators. Methods without a network of each sensor alone are not recorded.
     """
 
     def __init__(self, folder: Path, count: int):

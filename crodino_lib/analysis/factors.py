@@ -30,8 +30,7 @@ def factor_probes(
         shuffles: how often the factors are shuffled over scenes, for chance.
 
     Returns:
-        Per factor and block ``skill`` of a linear probe, and ``skill_chance``: the 95th percentile of the skill with
-        the factor shuffled over scenes.
+        Per factor and block ``skill`` of a linear probe, and ``skill_chance``: the 95th percentile of the shuffles.
 
     Raises:
         ValueError: fewer than two images, a factor twice, or a factor that is not a finite number in every row.
@@ -45,13 +44,12 @@ def factor_probes(
             raise ValueError(f"factor {name} must be a number in every row, found {values[:4].tolist()} ...")
     wanted, results = columns.to_numpy(float), []
     everything = np.concatenate([wanted, *[generator.permutation(wanted) for _ in range(shuffles)]], axis=1)
-    for (sensor, half), vectors in latents.blocks.items():
+    for block, vectors in latents.blocks.items():
         guesses = held_out_guesses(vectors, everything, latents.images)
         skills = np.array([skill(*pair) for pair in zip(everything.T, guesses.T, strict=True)])
         skills = skills.reshape(1 + shuffles, len(columns.columns))
-        chance = np.quantile(skills[1:], 0.95, axis=0)
-        for measure, numbers in (("skill", skills[0]), ("skill_chance", chance)):
-            results += [Result(measure, float(v), sensor, half, name) for name, v in zip(columns, numbers, strict=True)]
+        for measure, values in (("skill", skills[0]), ("skill_chance", np.quantile(skills[1:], 0.95, axis=0))):
+            results += [Result(measure, float(v), *block, name) for name, v in zip(columns, values, strict=True)]
     return results
 
 
@@ -71,7 +69,7 @@ def skill(actual: np.ndarray, guesses: np.ndarray) -> float:
 
 @one_thread
 def held_out_guesses(vectors: np.ndarray, targets: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Return the guesses (n, F) of ridge regressions for standardised targets, on images that they were not fitted on.
+    """Return the guesses (n, F) of ridge regressions for standardised targets, on unseen images.
 
     Each target has its own penalty, chosen by leaving out single rows of the fitted images, in closed form.
     """

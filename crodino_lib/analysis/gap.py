@@ -12,14 +12,7 @@ from crodino_lib.analysis.extraction import Latents
 
 
 def modality_gap(u: np.ndarray, v: np.ndarray) -> float:
-    """Compute the distance of the mean directions of two sensors, in [0, 2]: ``|mean_i u_i/|u_i| - mean_i v_i/|v_i||``.
-
-    Args:
-        u: (n, d) float, one sensor.
-        v: (m, d) float, the other.
-
-    Returns:
-        NaN where a block is all zeros, which have no direction.
+    """Compute ``|mean_i u_i/|u_i| - mean_i v_i/|v_i||`` of two blocks (n, d), in [0, 2]; NaN where one is all zeros.
 
     Source: Liang et al., Mind the Gap, NeurIPS 2022, section 2. Explained in notebook 07.
     """

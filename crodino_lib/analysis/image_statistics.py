@@ -10,18 +10,12 @@ from crodino_lib.data.sample import Scenes
 
 
 def image_statistics(scenes: Scenes, sensors: tuple[str, ...]) -> pd.DataFrame:
-    """Compute low-level factors of every scene, one column per sensor and statistic.
+    """Compute low-level factors of every scene: a row per scene, indexed by id, and a column per sensor and statistic.
 
-    Args:
-        scenes: one split, as measured.
-        sensors: whose images.
-
-    Returns:
-        One row per scene, indexed by id: ``rgb brightness`` (0..1), ``rgb contrast``, ``rgb saturation``, ``rgb hue_x``
-        and ``rgb hue_y`` (cosine and sine of the mean hue, weighted by saturation), ``rgb edges`` (mean gradient) and
-        ``rgb fine`` (mean absolute second difference along rows, of noise and texture); for other sensors ``level`` and
-        ``spread`` in their unit, ``edges``, ``fine``, and ``holes`` (share of pixels without a value). Holes count
-        nowhere else.
+    ``rgb brightness`` (0..1), ``rgb contrast``, ``rgb saturation``, ``rgb hue_x`` and ``rgb hue_y`` (cosine and sine of
+    the mean hue, weighted by saturation), ``rgb edges`` (mean gradient) and ``rgb fine`` (mean absolute second
+    difference along rows, of noise and texture); for other sensors ``level`` and ``spread`` in their unit, ``edges``,
+    ``fine``, and ``holes`` (share of pixels without a value). Holes count nowhere else.
     """
     columns: dict[str, list[float]] = {}
     for index in range(len(scenes)):

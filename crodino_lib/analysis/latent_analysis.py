@@ -31,8 +31,6 @@ from crodino_lib.methods.registry import build_method
 from crodino_lib.study.runs import Run
 from crodino_lib.study.study import Study
 
-OWN = ("value", "untrained", "shuffled_channels", "shuffled_pairs")  # the model, and the null models made from it
-
 
 class LatentAnalysis:
     """Latents, results and embeddings of a study's models, computed when first needed.
@@ -94,13 +92,12 @@ class LatentAnalysis:
             One row per model and number: ``model``, ``variant``, ``method``, ``seed``, the columns of ``run_metric``
             and of ``compare_to_nulls``. ``independent_baselines`` is empty where there are no baselines of the seed.
         """
-        models, baselines, tables = list(models), self._baselines(), []
-        self._compute([job for model in models for job in self._jobs(model, baselines)])
+        models, tables = list(models), []
+        jobs = self._jobs(models, find_models(self.study))
+        self._compute([job for nulls in jobs.values() for job in nulls.values()])
         for model in models:
-            results = {null: self._results(model, null) for null in OWN}
-            if model.seed in baselines:
-                results["independent_baselines"] = self._results(baselines[model.seed], "value")
-            else:
+            results = {null: read_results(self._file(*job)) for null, job in jobs[model.name].items()}
+            if "independent_baselines" not in results:
                 say(
                     f"{model.name}: no baselines of seed {model.seed}: one null model is missing, and few flags are set"
                 )
@@ -111,70 +108,55 @@ class LatentAnalysis:
 
     def compared(self) -> list[TrainedModel]:
         """Return the models of the study whose results were computed before, with these settings."""
-        baselines = self._baselines()
-        return [
-            model
-            for model in find_models(self.study)
-            if self._file(model, "ablation").exists()
-            and all(self._file(*job).exists() for job in self._jobs(model, baselines))
-        ]
-
-    def _baselines(self) -> dict[int, TrainedModel]:
-        """Return seed -> the pair of baselines of that seed, which is a null model."""
-        return {model.seed: model for model in find_models(self.study) if model.variant == "baseline"}
+        models = find_models(self.study)
+        jobs = self._jobs(models, models)
+        return [model for model in models if all(self._file(*job).exists() for job in jobs[model.name].values())]
 
     @staticmethod
-    def _jobs(model: TrainedModel, baselines: Mapping[int, TrainedModel]) -> list[tuple[TrainedModel, str]]:
-        """Return what has to be computed for a model: itself, its null models, and the baselines of its seed."""
-        return [(model, null) for null in OWN] + [(baselines[s], "value") for s in baselines if s == model.seed]
+    def _jobs(models: Iterable[TrainedModel], among: Iterable[TrainedModel]) -> dict[str, dict[str, tuple]]:
+        """Return by model what is computed for it: itself, its null models, and the baselines of its seed ``among``."""
+        own = ("value", "untrained", "shuffled_channels", "shuffled_pairs")
+        jobs = {model.name: {null: (model, null) for null in own} for model in models}
+        baselines = {model.seed: model for model in among if model.variant == "baseline"}
+        for model in models:
+            if model.seed in baselines:
+                jobs[model.name]["independent_baselines"] = (baselines[model.seed], "value")
+        return jobs
 
     def _compute(self, jobs: Iterable[tuple[TrainedModel, str]]) -> None:
         """Compute the results that are missing, on all cores."""
-        missing = {file: job for job in jobs if not (file := self._file(*job)).exists()}
+        missing, ablations = {file: job for job in jobs if not (file := self._file(*job)).exists()}, {}
         if not missing:
             return
         say(f"computing the metrics of {len(missing)} models and null models; {self.config}")
         for model, null in bar(list(missing.values()), label="latents", unit="model"):
             self.latents(model, null != "untrained")  # extracted here: the processes below get arrays, not networks
+            if model.name not in ablations:
+                ablations[model.name] = self.ablation(model)
         tasks = Parallel(n_jobs=-1, return_as="generator_unordered")(
-            delayed(_write_results)(self.latents(model, null != "untrained"), null, self.config, self.targets, file)
+            delayed(_write_results)(
+                self.latents(model, null != "untrained"), null, self.config, self.targets, ablations[model.name], file
+            )
             for file, (model, null) in missing.items()
         )
         for _ in bar(tasks, total=len(missing), label="metrics", unit="model"):
             pass
 
-    def _results(self, model: TrainedModel, null: str) -> pd.DataFrame:
-        """Return the results of a model or of a null model of it, those of the ablation included."""
-        ablation = self.ablation(model)
-        parts = [read_results(self._file(model, null)), ablation[ablation["null"] == null].drop(columns="null")]
-        return pd.concat([part for part in parts if len(part)], ignore_index=True)
-
     def ablation(self, model: TrainedModel) -> pd.DataFrame:
-        """Return the results of ``ablation_table``: read, or computed now.
-
-        Empty, with a message, for networks whose decoder does not get both halves side by side.
-        """
-        file = self._file(model, "ablation")
-        if not file.exists():
-            table = pd.DataFrame(columns=["null", *COLUMNS])
-            try:
-                scenes, card = self.study.scenes[self.split], self.study.card
-                table = ablation_table(self.students(model), scenes, card, self.config.scenes, self.config.seed)
-            except ValueError as error:
-                say(f"{model.name}: no ablation: {error}")
-            with atomic_write(file) as path:
-                table.to_csv(path, index=False)
-        return read_results(file)
+        """Compute ``ablation_table``; empty, with a message, where a decoder does not get both halves side by side."""
+        scenes, card = self.study.scenes[self.split], self.study.card
+        try:
+            return ablation_table(self.students(model), scenes, card, self.config.scenes, self.config.seed)
+        except ValueError as error:
+            say(f"{model.name}: no ablation: {error}")
+            return pd.DataFrame(columns=["null", *COLUMNS])
 
     def embeddings(
         self, models: Mapping[str, tuple[TrainedModel, bool]], seeds: Iterable[int] = range(5), n: int = 4000
     ) -> Embeddings:
         """Embed the regions of several models, all of the same places: read, or fitted now by ``fit_embeddings``.
 
-        Args:
-            models: name -> the model, and whether its trained network is meant or the one before training.
-            seeds: of UMAP; the median fit is returned.
-            n: most points of an embedding, all sensors together.
+        ``models`` has under each name a model, and whether its trained network is meant or the one before training.
         """
         parts, seeds = {}, list(seeds)
         for name, (model, trained) in bar(models.items(), label="embeddings", unit="model"):
@@ -199,13 +181,9 @@ class LatentAnalysis:
         )
 
     def cache_path(self, model: TrainedModel, name: str, *depends_on: object) -> Path:
-        """Return where something computed about a model is kept, beside its run.
+        """Return where something computed about a model is kept, beside its run, under ``name`` and a key.
 
-        Args:
-            model: the model.
-            name: name of the file, with its suffix; a key is added to it.
-            depends_on: what decides the content besides the scenes, the runs and the version of the analysis; anything
-                that JSON can write.
+        ``depends_on``, which JSON can write, is what the content depends on besides scenes, runs and the version.
         """
         records = [run.record for run in model.runs]  # of this very training: its scores and times are among them
         key = _digest([self.split, self.study.fingerprint, records, ANALYSIS_VERSION, *depends_on])
@@ -219,10 +197,7 @@ class LatentAnalysis:
 def save_latent_tables(analysis: LatentAnalysis, models: Iterable[TrainedModel]) -> pd.DataFrame:
     """Compare the models, and write ``latents_<split>``, its summary and the diagnoses into the study's tables.
 
-    The tables also keep the models that were compared before.
-
-    Returns:
-        The table of these models, from ``LatentAnalysis.compare``.
+    The files also keep the models that were compared before; the returned table has these models only.
     """
     table = analysis.compare(models)
     whole, stem = analysis.compare(analysis.compared()), f"latents_{analysis.split}"
@@ -248,7 +223,12 @@ def sensor_truth(study: Study) -> pd.DataFrame | None:
 
 
 def _write_results(
-    latents: dict[Unit, Latents], null: str, config: AnalysisConfig, targets: pd.DataFrame, file: Path
+    latents: dict[Unit, Latents],
+    null: str,
+    config: AnalysisConfig,
+    targets: pd.DataFrame,
+    ablation: pd.DataFrame,
+    file: Path,
 ) -> None:
     """Compute the results of a model or a null model, in a process of its own, and write them."""
     torch.set_num_threads(1)
@@ -257,16 +237,13 @@ def _write_results(
         warnings.filterwarnings("ignore", category=RuntimeWarning)  # empty slices and constant channels give NaN
         warnings.filterwarnings("ignore", message="The (least populated class|number of unique classes)")
         table = (run_paired if null == "shuffled_pairs" else run_suite)(latents, config, targets)
+    ablation = ablation[ablation["null"] == null]
     with atomic_write(file) as path:
-        table.to_csv(path, index=False)
+        (pd.concat([table, ablation[COLUMNS]]) if len(ablation) else table).to_csv(path, index=False)
 
 
 def read_results(file: Path) -> pd.DataFrame:
-    """Read results that are kept in a file.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
+    """Read results that are kept in a file; ValueError where it is damaged."""
     table = read_table(file, COLUMNS)
     table[KEYS] = table[KEYS].astype(object).fillna("")
     if len(table) and not pd.api.types.is_numeric_dtype(table["value"]):

@@ -11,14 +11,13 @@ from scipy.stats import entropy
 
 
 def block_mig(skills: np.ndarray) -> float:
-    """Compute how far apart the halves are in what they hold: the mean gap between the best two codes of every factor.
+    """Compute the mean gap between the best two codes of every factor.
 
     Args:
-        skills: (J, F) skill of code j for factor k, in [0, 1] above chance; codes are halves, here J is 2. Factors
-            with a NaN do not count.
+        skills: (J, F) skill of code j for factor k, in [0, 1] above chance; factors with a NaN do not count.
 
     Returns:
-        In [0, 1]: 0 where both halves hold everything alike, 1 where each factor is in one half alone, and fully. NaN
+        In [0, 1]: 0 where both halves hold everything alike, 1 where each factor is in one half alone, and fully; NaN
         where no factor counts.
 
     Source: the block form of Chen et al., 2018, our reconstruction. Explained in notebook 07.
@@ -31,35 +30,25 @@ def block_mig(skills: np.ndarray) -> float:
 def block_dci(skills: np.ndarray) -> dict[str, float]:
     """Compute whether each half is about few factors (disentanglement), and each factor in one half (completeness).
 
-    Only completeness is about the split: a half may be about few factors because only few can be read at all.
-
     ``D_j = 1 - H_F(R_j. / sum)``, averaged with the codes' shares of all skill; ``C_k = 1 - H_J(R_.k / sum)``, averaged
-    with the factors' shares; entropies to the base of their number of outcomes.
-
-    Args:
-        skills: (J, F) as for ``block_mig``.
+    with the factors' shares; entropies to the base of their number of outcomes. Only completeness is about the split: a
+    half may be about few factors because only few can be read at all. Arguments as ``block_mig``.
 
     Returns:
-        ``disentanglement``, ``completeness``, both in [0, 1], and ``informativeness``, the mean over factors of the
-        best half's skill. NaN where no code has any skill.
+        Both, and ``informativeness``, the mean skill of each factor's best half; NaN where no code has any skill.
 
     Source: Eastwood and Williams, ICLR 2018, with probe skill as importance. Explained in notebook 07.
     """
     skills = _measured(skills)
-    if not skills.sum():
-        return dict.fromkeys(("disentanglement", "completeness", "informativeness"), float("nan"))
-    return {
-        "disentanglement": _concentration(skills),
-        "completeness": _concentration(skills.T),
-        "informativeness": float(skills.max(axis=0).mean()),
-    }
+    scores = {"disentanglement": _concentration(skills), "completeness": _concentration(skills.T)}
+    return scores | {"informativeness": float(skills.max(axis=0).mean()) if skills.any() else float("nan")}
 
 
 def _concentration(importance: np.ndarray) -> float:
     """Compute 1 less the entropy of every row, rows weighted by their sums."""
-    if importance.shape[1] < 2:
-        return float("nan")
     weight = importance.sum(axis=1)
+    if importance.shape[1] < 2 or not weight.any():
+        return float("nan")
     rows = importance[weight > 0]
     return float(np.average(1 - entropy(rows, base=importance.shape[1], axis=1), weights=weight[weight > 0]))
 

@@ -17,14 +17,9 @@ FEWEST_NULLS = 3
 
 
 def compare_to_nulls(results: pd.DataFrame, nulls: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Add the values of the null models to a model's results.
+    """Return a model's results with a column per null model, and the columns of ``add_flags``.
 
-    Args:
-        results: of the model, from ``run_suite``.
-        nulls: name of the null model -> its results; what it does not apply to is left out there.
-
-    Returns:
-        ``results`` with a column per null model, and the columns of ``add_flags``.
+    ``nulls`` has the results of each null model by its name; what it does not apply to is left out there.
     """
     table, index = results.copy(), pd.MultiIndex.from_frame(results[KEYS])
     for name in NULL_MODELS:
@@ -44,13 +39,10 @@ def add_flags(table: pd.DataFrame) -> pd.DataFrame:
     A flag is no test: an additional null model would itself be flagged in about half of the cases, 45 of 100 beside
     four null models, 50 to 59 beside three.
 
-    Args:
-        table: ``measure``, ``value`` and a column per null model.
-
     Returns:
-        ``table`` with ``nulls``, how many have a value; ``low`` and ``high``, their range; and ``flag``: ``above``,
-        ``below`` or ``within``, empty for chance levels and where fewer than three null models have a value, as where a
-        half is set to its mean.
+        ``table``, of ``measure``, ``value`` and a column per null model, with ``nulls``, how many have a value; ``low``
+        and ``high``, their range; and ``flag``: ``above``, ``below`` or ``within``, empty for chance levels and where
+        fewer than three null models have a value, as where a half is set to its mean.
     """
     nulls = table[list(NULL_MODELS)]
     low_is_alike = table["measure"] == "lost_swap"
@@ -68,8 +60,7 @@ def factor_table(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> pd.D
 
     Args:
         table: from ``LatentAnalysis.compare``.
-        truth: R² of a supervised regressor per factor (rows) and sensor (columns), where the dataset has recorded
-            factors; becomes the first group, ``sensors``.
+        truth: R² of a supervised regressor per factor (rows) and sensor (columns), which becomes the first group.
 
     Returns:
         One row per ``group`` (``sensors``, variants, null models), ``target`` (class, modality, factors), ``sensor``

@@ -40,7 +40,7 @@ def modality_probe(
     Args:
         first: (n, d) vectors of one sensor.
         second: (n, d) of the other.
-        images: (n,) image of every vector; no image is both fitted on and scored.
+        images: (n,) image of every vector.
         model: a logistic regression where none is given.
 
     Returns:
@@ -54,16 +54,12 @@ def modality_probe(
     """
     vectors, sensor = np.concatenate([first, second]), np.repeat([0, 1], len(first))
     model = make_pipeline(StandardScaler(), model or LogisticRegression(max_iter=1000))
-    guesses = cross_val_predict(model, vectors, sensor, groups=np.concatenate([images, images]), cv=image_folds(images))
-    return float((guesses == sensor).mean())
+    groups = np.concatenate([images, images])
+    return float((cross_val_predict(model, vectors, sensor, groups=groups, cv=image_folds(images)) == sensor).mean())
 
 
 def image_folds(images: np.ndarray) -> GroupKFold:
-    """Return five folds of whole images, fewer where there are fewer images.
-
-    Raises:
-        ValueError: fewer than two images.
-    """
+    """Return five folds of whole images, fewer where there are fewer images; ValueError for fewer than two."""
     folds = min(FOLDS, len(np.unique(images)))
     if folds < 2:
         raise ValueError(f"a probe needs rows of at least 2 images, found {folds}")
@@ -87,9 +83,6 @@ def class_accuracy(
         images: (n,) image of every row.
         scored: blocks (n, d) that the probe is scored on, row by row the same places.
         seed: of the choice of the images that choose C, a fifth of the fitted ones.
-
-    Returns:
-        One balanced accuracy per scored block.
     """
     guesses = np.empty((len(scored), len(classes)), dtype=classes.dtype)
     for train, test in image_folds(images).split(fitted, groups=images):
@@ -123,11 +116,7 @@ def balanced_accuracy(classes: np.ndarray, guesses: np.ndarray) -> float:
 
 
 def class_probes(latents: Latents, generator: np.random.Generator) -> list[Result]:
-    """Probe the class of regions or pixels of two sensors.
-
-    Args:
-        latents: regions or pixels.
-        generator: of the control labels.
+    """Probe the class of the regions of two sensors; the generator draws the control labels.
 
     Returns:
         ``class``: balanced accuracy of a block; ``skill``: the same above chance, in [0, 1]; ``class_chance``;
@@ -156,15 +145,14 @@ def class_probes(latents: Latents, generator: np.random.Generator) -> list[Resul
             else:
                 crossed[index, index] = class_accuracy(block, classes, images, [block], seed)[0]
             accuracy[latents.sensors[index], half] = crossed[index, index]
-        own = np.diag(crossed)
-        readable = np.where(own >= READABLE / count, own, np.nan)
+        readable = np.where(np.diag(crossed) >= READABLE / count, np.diag(crossed), np.nan)
         results.append(Result("transfer", float((np.diag(crossed[::-1]) / readable).mean()), half=half))
-    for (sensor, half), vectors in latents.blocks.items():
-        linear = accuracy[sensor, half]
+    for block, vectors in latents.blocks.items():
+        linear = accuracy[block]
         memorised = class_accuracy(vectors, control, np.arange(len(vectors)), [vectors], seed)[0]
-        results.append(Result("class", linear, sensor, half))
-        results.append(Result("selectivity", linear - max(memorised, 1 / count), sensor, half))
-        results.append(Result("skill", max(0.0, (linear - 1 / count) / (1 - 1 / count)), sensor, half, "class"))
+        results.append(Result("class", linear, *block))
+        results.append(Result("selectivity", linear - max(memorised, 1 / count), *block))
+        results.append(Result("skill", max(0.0, (linear - 1 / count) / (1 - 1 / count)), *block, "class"))
     for sensor in latents.sensors:
         both = np.concatenate([latents.blocks[sensor, half] for half in latents.halves], axis=1)
         together = class_accuracy(both, classes, images, [both], seed)[0]
@@ -176,37 +164,28 @@ def class_probes(latents: Latents, generator: np.random.Generator) -> list[Resul
 def modality_probes(latents: Latents, generator: np.random.Generator) -> list[Result]:
     """Probe which sensor a vector is from.
 
-    Args:
-        latents: paired rows of two sensors.
-        generator: not used.
-
     Returns:
         ``modality`` of each half: accuracy, 0.5 at chance; ``skill``: the same above chance, in [0, 1], once for each
         sensor. NaN where the sensors' blocks have other widths, which gives them away trivially.
-
-    Raises:
-        ValueError: fewer than two images.
     """
     results = []
     for half, (u, v) in across(latents).items():
-        linear = modality_probe(u, v, latents.images, logistic(PENALTIES[1])) if same_width(u, v) else np.nan
-        results.append(Result("modality", linear, half=half))
-        results += [Result("skill", np.maximum(2 * linear - 1, 0), s, half, "modality") for s in latents.sensors]
+        accuracy = modality_probe(u, v, latents.images, logistic(PENALTIES[1])) if same_width(u, v) else np.nan
+        results.append(Result("modality", accuracy, half=half))
+        results += [Result("skill", np.maximum(2 * accuracy - 1, 0), s, half, "modality") for s in latents.sensors]
     return results
 
 
 @one_thread
 def class_errors(vectors: np.ndarray, classes: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Compute (n,) the error of a linear probe on every row: 1 less its probability of the row's class.
+    """Compute (n,) 1 less the probability that a linear probe gives every row's class, on unseen images.
 
-    Rows are scored on images that the probe was not fitted on; those of a class that the fitted images do not show
-    have an error of 1.
+    Rows of a class that the fitted images do not show have an error of 1.
     """
     errors = np.ones(len(classes))
     for train, test in image_folds(images).split(vectors, groups=images):
-        scaler = StandardScaler().fit(vectors[train])
-        model = logistic(PENALTIES[1]).fit(scaler.transform(vectors[train]), classes[train])
-        probability = pd.DataFrame(model.predict_proba(scaler.transform(vectors[test])), columns=model.classes_)
+        model = make_pipeline(StandardScaler(), logistic(PENALTIES[1])).fit(vectors[train], classes[train])
+        probability = pd.DataFrame(model.predict_proba(vectors[test]), columns=model.classes_)
         probability = probability.reindex(columns=np.union1d(model.classes_, classes), fill_value=0.0)
         own = probability.columns.get_indexer(classes[test])
         errors[test] = 1 - probability.to_numpy()[np.arange(len(test)), own]

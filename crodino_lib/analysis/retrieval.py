@@ -37,16 +37,10 @@ def rank_answers(queries: np.ndarray, answers: np.ndarray, groups: np.ndarray) -
 
 
 def scores(counts: np.ndarray) -> np.ndarray:
-    """Compute the recalls and the mean reciprocal rank of queries with two candidates or more; NaN if there are none.
+    """Compute ``SCORES``, recalls and mean reciprocal rank, of the ``rank_answers`` of queries; NaN if there are none.
 
-    Ties are fair: the right answer has the mean of the tied ranks, and counts for recall with the probability that a
-    random order of the tied answers brings it to the top.
-
-    Args:
-        counts: (n, 3) int, of ``rank_answers``.
-
-    Returns:
-        (4,) float in the order of ``SCORES``.
+    Queries with a single candidate are left out. Ties are fair: the right answer has the mean of the tied ranks, and
+    counts for recall with the probability that a random order of the tied answers brings it to the top.
     """
     better, tied = counts[counts[:, 2] > 1, :2].T
     if not len(better):
@@ -56,11 +50,7 @@ def scores(counts: np.ndarray) -> np.ndarray:
 
 
 def chance(candidates: np.ndarray) -> np.ndarray:
-    """Compute the same scores for answers in random order: recall k / N, reciprocal rank H_N / N, N candidates.
-
-    Args:
-        candidates: (n,) int, N of every query; those of one candidate are left out. NaN if none is left.
-    """
+    """Compute ``SCORES`` for answers in random order: recall k / N, reciprocal rank H_N / N, of (n,) N candidates."""
     sizes = candidates[candidates > 1]
     if not len(sizes):
         return np.full(len(SCORES), np.nan)
@@ -71,18 +61,11 @@ def chance(candidates: np.ndarray) -> np.ndarray:
 def rank_rotated(
     u: np.ndarray, v: np.ndarray, groups: np.ndarray, images: np.ndarray, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rank answers as ``rank_answers``, after a rotation of one sensor onto the other fitted on other images.
+    """Rank answers after a rotation of one sensor onto the other, fitted on other images.
 
-    This distinguishes *not aligned*, which a rotation mends, from *not shared*, which it does not. The images are
-    divided at random into two parts; the rotation fitted on one part serves the queries of the other. Candidates stay
-    those of ``rank_answers``, so that only the rotation differs.
-
-    Args:
-        u: (n, d) float, rows of length one, of one sensor.
-        v: (n, d) float, the same places seen by the other.
-        groups: (n,) int.
-        images: (n,) int, image of every row, of two images or more.
-        generator: divides the images.
+    This distinguishes *not aligned*, which a rotation mends, from *not shared*, which it does not. The images (n,), two
+    or more, are divided at random into two parts; the rotation fitted on one part serves the queries of the other.
+    Candidates stay those of ``rank_answers``, so that only the rotation differs.
 
     Returns:
         (n, 3) int for queries of u among v, and of v among u.
@@ -106,16 +89,14 @@ def compute(latents: Latents, generator: np.random.Generator) -> list[Result]:
     recognised, not its class. More rows are more candidates: compare only results of equally many rows.
 
     Returns:
-        ``recall_1``, ``recall_5``, ``recall_10``, ``mrr``, the same at random (``chance_recall_1`` and so on), and
-        ``rotated_recall_1``. NaN where a block is constant, where the sensors have different numbers of channels, or
-        where no query has two candidates; the rotated one also with a single image, or where the rotation would be
-        fitted on fewer rows than half the channels.
+        ``SCORES``, the same at random (``chance_recall_1`` and so on), and ``rotated_recall_1``. NaN where a block is
+        constant, the sensors have different numbers of channels, or no query has two candidates; the rotated one also
+        with a single image, or where the rotation would be fitted on fewer rows than half the channels.
 
     Explained in notebook 07.
     """
-    images = latents.images
+    images, results = latents.images, []
     groups = np.zeros(len(latents), int) if latents.unit == "image" else latents.classes
-    results = []
     for half, (u, v) in across(latents).items():
         found, random, rotated = np.full(len(SCORES), np.nan), np.full(len(SCORES), np.nan), np.nan
         if same_width(u, v) and not (is_constant(u) or is_constant(v)):
@@ -125,7 +106,7 @@ def compute(latents: Latents, generator: np.random.Generator) -> list[Result]:
             if images.max() > 0 and len(u) // 2 >= FEWEST_FITTED * u.shape[1]:
                 both = rank_rotated(u, v, groups, images, generator)
                 rotated = float(np.mean([scores(counts)[0] for counts in both]))
-        results += [Result(name, value, half=half) for name, value in zip(SCORES, found.tolist(), strict=True)]
-        results += [Result(f"chance_{n}", value, half=half) for n, value in zip(SCORES, random.tolist(), strict=True)]
+        for prefix, values in (("", found), ("chance_", random)):
+            results += [Result(prefix + name, float(v), half=half) for name, v in zip(SCORES, values, strict=True)]
         results.append(Result("rotated_recall_1", rotated, half=half))
     return results

@@ -17,13 +17,13 @@ from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.losses.regions import region_vectors
 from crodino_lib.models.csk_net import GatedFusion
 
+BATCH = 16
+
 
 class Pair(NamedTuple):
-    """The two sensors' maps (B, C, h, w) at one place of a network.
+    """The two sensors' maps (B, C, h, w) at one stage and place of a network.
 
-    Attributes:
-        stage: number of the encoder's map.
-        place: ``before exchange``, ``after exchange``, ``after gate``, or ``alone`` for independent networks.
+    Places are ``before exchange``, ``after exchange``, ``after gate``, and ``alone`` for independent networks.
     """
 
     stage: int
@@ -67,7 +67,6 @@ def stage_alignment(
     sensors: tuple[str, str],
     seed: int,
     n: int = 1000,
-    batch_size: int = 16,
 ) -> pd.DataFrame:
     """Compute the debiased CKA of the two sensors' region vectors, and the accuracy of a fresh probe of the sensor.
 
@@ -76,17 +75,15 @@ def stage_alignment(
         scenes: one split, paired and unaugmented.
         card: of its dataset.
         sensors: the two, in the networks' order.
-        seed: of the sample.
-        n: most regions that count.
-        batch_size: scenes a step.
+        seed: of the sample of at most ``n`` regions.
 
     Returns:
         One row per stage and place: ``cka`` (1: the same up to rotation and scale; 0: unrelated), ``probe`` (balanced,
         0.5: the map does not reveal its sensor), ``regions``.
     """
     vectors: dict[tuple[int, str], list[tuple[np.ndarray, ...]]] = {}
-    for start in range(0, len(scenes), batch_size):
-        indices = list(range(start, min(start + batch_size, len(scenes))))
+    for start in range(0, len(scenes), BATCH):
+        indices = list(range(start, min(start + BATCH, len(scenes))))
         batch = plain(scenes, indices, card, sensors, torch.device("cpu"))
         labels = batch.labels[sensors[0]]
         for pair in pairs(*[batch.images[sensor] for sensor in sensors]):

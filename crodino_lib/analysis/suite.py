@@ -53,15 +53,12 @@ def run_metric(
 
     Args:
         name: one of ``METRICS``.
-        latents: unit -> latents of two sensors.
+        latents: unit -> latents of two sensors with both halves.
         config: how much data is used.
         targets: what factor probes predict: one row per scene, indexed by its id.
 
     Returns:
         One row per number: ``unit``, ``metric``, the fields of ``Result``, ``rows`` and ``images`` behind it.
-
-    Raises:
-        ValueError: latents of other than two sensors with both halves, or without rows.
     """
     metric, tables = METRICS[name], []
     options = {key: value for key, value in config.model_dump().items() if key in metric.options}

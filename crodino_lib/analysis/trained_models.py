@@ -14,12 +14,9 @@ from crodino_lib.study.study import Study
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with a network of each sensor: one run that trains both, or two runs of one sensor each.
+    """A model with a network of each of the study's sensors: one run that trains both, or one run of each.
 
-    Attributes:
-        variant: the method with its settings, the same for all seeds, such as ``crodino-kd:c3``.
-        runs: one or two.
-        sensors: the study's two.
+    ``variant`` is the method with its settings, the same for all seeds, such as ``crodino-kd:c3``.
     """
 
     variant: str
@@ -45,10 +42,8 @@ class TrainedModel:
 def find_models(study: Study, methods: Iterable[str] = (), seeds: Iterable[int] = ()) -> list[TrainedModel]:
     """Return the finished models of a study that have a network for each of its sensors.
 
-    Runs on other scenes than the dataset has now are left out, with a message.
-
     Args:
-        study: holds the runs.
+        study: holds the runs; those on other scenes than the dataset has now are left out, with a message.
         methods: names, as ``METHOD`` (all its variants) or ``METHOD:VARIANT``; all models where none is given.
         seeds: seeds; all where none is given.
 

@@ -36,12 +36,10 @@ class Embeddings(NamedTuple):
     """Embeddings and their quality. Keep the points with a figure: equal seeds give equal ones on one machine only.
 
     Attributes:
-        points: one row per point: ``model``, ``half``, ``embedding`` (``UMAP`` or ``PCA``), ``sensor``, ``image``,
-            ``class``, ``name``, ``x``, ``y``.
+        points: one row per point, with ``POINT_COLUMNS``; ``embedding`` is ``UMAP`` or ``PCA``.
         table: one row per model, half and embedding: ``points``, ``seed`` (missing for PCA), ``seeds`` (how many were
-            fitted), the numbers of ``EmbeddingReference.quality``, ``disparity`` (mean Procrustes disparity between the
-            seeds' embeddings: 0 is the same, 1 unrelated), and ``remark``: empty, or what is wrong with the half. A
-            collapsed half has no points and no measures.
+            fitted), the numbers of ``EmbeddingReference.quality``, ``disparity`` between the seeds, and ``remark``:
+            empty, or what is wrong with the half. A collapsed half has no points and no measures.
     """
 
     points: pd.DataFrame
@@ -66,12 +64,7 @@ class Embeddings(NamedTuple):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: the file was not written by ``save``.
-        """
+        """Read what ``save`` wrote; ValueError for any other file."""
         columns = {table: {} for table in cls._fields}
         with load_npz(path) as file:
             for key in file.files:
@@ -93,18 +86,15 @@ def fit_embeddings(
 ) -> Embeddings:
     """Embed every half of a model, both sensors together: by UMAP, and by PCA as a second opinion.
 
-    Of the UMAP fits the one of median trustworthiness is returned, never the prettiest.
+    Of the UMAP fits the one of median trustworthiness is returned, never the prettiest. ``model`` stays empty.
 
     Args:
         latents: regions of one model.
-        seeds: of UMAP; of an even number the less trustworthy of the two medians is returned.
+        seeds: of UMAP.
         n: most points, all sensors together.
         n_neighbors: of UMAP; lowered to n - 1 where there are fewer points.
         min_dist: of UMAP.
         sample_seed: of the sample of rows; equal seeds choose the same rows of every model.
-
-    Returns:
-        Embeddings whose ``model`` is empty.
 
     Raises:
         ValueError: no seeds, too few points, or one sensor only.
@@ -144,12 +134,7 @@ def sweep(
     min_dist: Iterable[float] = (0.1, 0.5),
     n: int = 2000,
 ) -> pd.DataFrame:
-    """Measure how much of an embedding is due to UMAP's settings and seed rather than to the latents.
-
-    Returns:
-        One row per half and setting: ``n_neighbors``, ``min_dist``, and the columns of ``Embeddings.table`` of the
-        median fit; ``disparity`` is that between the seeds.
-    """
+    """Measure how much of an embedding is due to UMAP's settings and seed: ``Embeddings.table`` for every setting."""
     tables = []
     for k, distance in bar(list(product(n_neighbors, min_dist)), label="settings", unit="setting"):
         table = fit_embeddings(latents, seeds, n, k, distance).table
@@ -170,11 +155,9 @@ def umap_fits(
 
 
 def umap_2d(distances: np.ndarray, seed: int, n_neighbors: int, min_dist: float) -> tuple[np.ndarray, str]:
-    """Embed (n, n) cosine distances by UMAP.
+    """Embed (n, n) cosine distances by UMAP; return (n, 2) float64, and a remark where the spectral start failed.
 
-    Returns:
-        (n, 2) float64, and a remark where UMAP could not start from the graph's spectrum. Distances between islands,
-        their sizes and the gaps between them mean nothing.
+    Distances between islands, their sizes and the gaps between them mean nothing.
     """
     from umap import UMAP  # compiles on import: seconds that only embeddings should cost
 
@@ -199,19 +182,15 @@ def median_position(values: list[float]) -> int:
 
 
 def disparity(embeddings: list[np.ndarray]) -> float:
-    """Compute the mean Procrustes disparity between all pairs of embeddings of the same points.
-
-    0 is the same but for shift, scale, rotation and reflection, 1 unrelated; NaN for a single one.
-    """
+    """Compute the mean Procrustes disparity of all pairs of embeddings: 0 is the same, 1 unrelated, NaN for one."""
     pairs = list(combinations(embeddings, 2))
     return float(np.mean([procrustes(one, other)[2] for one, other in pairs])) if pairs else float("nan")
 
 
 def sample_points(latents: Latents, n: int, seed: int) -> Latents:
-    """Draw rows so that all sensors together have at most ``n`` points; equal seeds choose the same of every model.
+    """Draw rows so that all sensors together have at most ``n`` points (ValueError: fewer than 10).
 
-    Raises:
-        ValueError: fewer than 10 points.
+    Equal seeds choose the same rows of every model.
     """
     sampled = latents.sample(n // len(latents.sensors), np.random.default_rng(seed))
     if (points := len(sampled) * len(latents.sensors)) < FEWEST_POINTS:
@@ -239,7 +218,7 @@ def describe_collapse(vectors: np.ndarray, sensors: Iterable[str]) -> str:
 def standardise(vectors: np.ndarray) -> np.ndarray:
     """Scale channels to mean 0 and deviation 1 over both sensors together, which keeps any offset between them.
 
-    A channel that varies by rounding alone is left out: it would become as large as the others.
+    Channels that vary by rounding alone are left out: they would become as large as the others.
     """
     return StandardScaler().fit_transform(vectors[:, _varying(vectors)].astype(np.float64))
 

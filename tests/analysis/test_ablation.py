@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from crodino_lib.analysis import ablation
 from crodino_lib.analysis.ablation import ablate, ablation_table, decoder_inputs
 from crodino_lib.data.sample import Scenes
 from crodino_lib.evaluate import confusion_per_image, scores
@@ -69,10 +70,10 @@ def scenes_of(coarse):
 def lose(clean, toy_card):
     """The results of two students, by name."""
 
-    def of(depth, thermal, batch_size=16, n=100, **how):
+    def of(depth, thermal, n=100, **how):
         students = {"depth": Student("depth", **depth).eval(), "thermal": Student("thermal", **thermal).eval()}
-        batches = decoder_inputs(students, clean, toy_card, n, np.random.default_rng(0), batch_size)
-        return named(ablate(students, batches, K, **how))
+        inputs = decoder_inputs(students, clean, toy_card, n, np.random.default_rng(0))
+        return named(ablate(students, inputs, K, **how))
 
     return of
 
@@ -167,42 +168,37 @@ def test_an_uneven_mask_takes_exactly_its_channels(lose):
     assert found["miou_mean depth/private"] < found["miou_mean depth/shared"] < 1
 
 
-def test_batches_decide_nothing(lose):
-    assert lose({}, {"shared": WRONG}, batch_size=2) == pytest.approx(
-        lose({}, {"shared": WRONG}, batch_size=7), nan_ok=True
-    )
+def test_batches_decide_nothing(lose, monkeypatch):
+    whole = lose({}, {"shared": WRONG})
+    monkeypatch.setattr(ablation, "BATCH", 2)
+    assert lose({}, {"shared": WRONG}) == pytest.approx(whole, nan_ok=True)
 
 
 def test_a_half_is_replaced_by_its_mean_over_all_scenes(toy_card):
     """Four scenes of the first class and one of the last: their mean scores prefer the second class, nobody's."""
     scenes = scenes_of(np.repeat([0, 0, 0, 0, 3], 12).reshape(5, 3, 4))
     students = {sensor: Student(sensor).eval() for sensor in SENSORS}
-    batches = decoder_inputs(students, scenes, toy_card, 5, np.random.default_rng(0), batch_size=4)
-    found = named(ablate(students, batches, K))
+    inputs = decoder_inputs(students, scenes, toy_card, 5, np.random.default_rng(0))
+    found = named(ablate(students, inputs, K))
     assert found["miou depth"] == 1
     assert found["miou_mean depth/shared"] == 0
 
 
 def test_the_contexts_are_those_that_the_decoder_was_given(clean, toy_card):
     students = {sensor: Student(sensor, private=WRONG).eval() for sensor in SENSORS}
-    (seen,) = decoder_inputs(students, clean, toy_card, 100, np.random.default_rng(0))
-    context, fine = seen.contexts["thermal"]
+    inputs = decoder_inputs(students, clean, toy_card, 100, np.random.default_rng(0))
+    context, fine = inputs.contexts["thermal"], inputs.fine["thermal"]
     assert context.shape == (7, 2 * K, 3, 4)
     assert fine.shape == (7, 1, 1, 1)
     np.testing.assert_array_equal(context[:, :K].argmax(dim=1), cells(clean))
     np.testing.assert_array_equal(context[:, K:].argmax(dim=1), K - 1 - cells(clean))
-    np.testing.assert_array_equal(seen.labels, clean.labels)
+    np.testing.assert_array_equal(inputs.labels, clean.labels)
     assert not students["depth"].decoder._forward_pre_hooks  # the hook is gone
 
 
 def test_at_most_n_scenes_are_seen_and_the_generator_chooses_them(clean, toy_card):
     students = {sensor: Student(sensor).eval() for sensor in SENSORS}
-    drawn = [
-        torch.cat(
-            [seen.labels for seen in decoder_inputs(students, clean, toy_card, 4, np.random.default_rng(seed), 3)]
-        )
-        for seed in (0, 0, 1)
-    ]
+    drawn = [decoder_inputs(students, clean, toy_card, 4, np.random.default_rng(seed)).labels for seed in (0, 0, 1)]
     assert [len(labels) for labels in drawn] == [4, 4, 4]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])

@@ -112,12 +112,6 @@ def test_networks_of_several_sensors_are_left_out_and_needed_are_those_of_one(un
         extract(Pooled(toy_card), toy_scenes, ["regions"])
 
 
-def test_rows_carry_the_factors_of_their_scene(units, toy_scenes):
-    known = dict(zip(toy_scenes.ids, toy_scenes.factors["room_width_m"], strict=True))
-    for latents in units.values():
-        assert latents.factors["room_width_m"].tolist() == [known[image] for image in latents.rows["image"]]
-
-
 def test_latents_come_back_from_disk_as_they_were(units, tmp_path):
     for unit, latents in units.items():
         latents.save(tmp_path / "new" / "latents.npz")

@@ -46,14 +46,14 @@ def test_a_missing_half_is_an_error():
 
 
 def test_equal_generators_give_equal_results(name):
-    latents = made(normal(0, 40))
+    latents = made(normal(0, 24))
     one, again = (named(COMPUTE[name](latents, np.random.default_rng(1))) for _ in range(2))
     assert one == pytest.approx(again, nan_ok=True)
 
 
 def test_every_unit_of_a_metric_has_values(name):
     for unit in METRICS[name].units:
-        latents = made(normal(0, 40), 1, np.full(40, 255), unit) if unit == "image" else made(normal(0, 40), unit=unit)
+        latents = made(normal(0, 24), 1, np.full(24, 255), unit) if unit == "image" else made(normal(0, 24), unit=unit)
         values = named(COMPUTE[name](latents, np.random.default_rng(0)))
         assert all(isinstance(value, float) for value in values.values())
         missing = {key.split()[0] for key, value in values.items() if np.isnan(value)}
@@ -61,12 +61,12 @@ def test_every_unit_of_a_metric_has_values(name):
 
 
 def test_sensors_of_different_widths_have_no_measure_that_compares_their_rows(name):
-    latents = made([normal(seed, 40, width, 1)[0] for seed, width in enumerate((6, 4, 6, 4))])
+    latents = made([normal(seed, 24, width, 1)[0] for seed, width in enumerate((6, 4, 6, 4))])
     values = COMPUTE[name](latents, np.random.default_rng(0))
     missing = {result.measure for result in values if np.isnan(result.value)}
     assert missing == NEED_ONE_BASIS.get(name, set())
 
 
 def test_paired_measures_are_measured(name):
-    measures = {result.measure for result in COMPUTE[name](made(normal(0, 40)), np.random.default_rng(0))}
+    measures = {result.measure for result in COMPUTE[name](made(normal(0, 24)), np.random.default_rng(0))}
     assert set(METRICS[name].paired) <= measures
