@@ -26,7 +26,7 @@ from crodino_lib.analysis.trained_models import TrainedModel, find_models
 from crodino_lib.analysis.umap_embedding import Embeddings, fit_embeddings
 from crodino_lib.config import AnalysisConfig, choose
 from crodino_lib.device import pick_device
-from crodino_lib.io import atomic_write, bar, read_table, say
+from crodino_lib.io import atomic_write, bar, file_lock, read_table, say
 from crodino_lib.methods.registry import build_method
 from crodino_lib.study.runs import Run
 from crodino_lib.study.study import Study
@@ -214,8 +214,9 @@ def sensor_truth(study: Study) -> pd.DataFrame | None:
     if study.dataset.factors("test") is None:
         return None
     file = study.folder / "tables" / "truth.csv"
-    if not file.exists():
-        study.save_table(truth_table(study.dataset), "truth")
+    with file_lock(file.parent):  # two notebooks need the table, and it takes long
+        if not file.exists():
+            study.save_table(truth_table(study.dataset, study.config.sensors), "truth")
     wide = read_table(file, ("factor", "sensor", "r2")).pivot_table(
         index="factor", columns="sensor", values="r2", sort=False
     )

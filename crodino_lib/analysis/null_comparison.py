@@ -78,6 +78,11 @@ def factor_table(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> pd.D
         mean = first.groupby(cell, sort=False)[null].mean().rename("skill").reset_index()
         parts.append(mean.assign(group=null, flag=False))
     if truth is not None:
-        sensors = truth.clip(lower=0).rename_axis("target").reset_index().melt("target", None, "sensor", "skill")
-        parts.insert(0, sensors.assign(group="sensors", half="", flag=False))
+        parts.insert(0, truth_cells(truth))
     return pd.concat(parts, ignore_index=True)[["group", *cell, "skill", "flag"]]
+
+
+def truth_cells(truth: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of ``factor_table`` for the sensors themselves, from ``sensor_truth``; R² below 0 becomes 0."""
+    cells = truth.clip(lower=0).rename_axis("target").reset_index().melt("target", None, "sensor", "skill")
+    return cells.assign(group="sensors", half="", flag=False)

@@ -82,10 +82,10 @@ class Study:
         settings = {key: value for key, value in stored.items() if key in StudyConfig.settings()}
         return cls(StudyConfig.parse({**settings, "study": name, "root": root}), results)
 
-    def on(self, dataset: str, root: str, options: dict[str, Any] | None = None) -> Study:
-        """Return a study with the same settings on other data, in a folder of its own beside this study's."""
-        data = {"dataset": dataset, "root": root, "options": options or {}, "study": f"{self.config.name}-{dataset}"}
-        return Study(StudyConfig.parse({**self.config.flat(), **data}), self.folder.parent)
+    def on(self, dataset: str, root: str, **settings: Any) -> Study:
+        """Return a study on other data, with the same settings but for those given, in a folder beside this study's."""
+        data = {"dataset": dataset, "root": root, "options": {}, "study": f"{self.config.name}-{dataset}"}
+        return Study(StudyConfig.parse({**self.config.flat(), **data, **settings}), self.folder.parent)
 
     def _claim_folder(self) -> None:
         mine = {"training_version": TRAINING_VERSION} | self.config.identity()

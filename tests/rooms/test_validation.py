@@ -90,7 +90,7 @@ def test_the_truth_table_finds_each_factor_where_it_was_put_and_nowhere_else(mon
     listed = {"near": ("depth", ""), "noise": ("thermal", ""), "hidden": ("shared", "")}
     monkeypatch.setattr(validation, "FACTORS", listed)
     monkeypatch.setattr(validation, "SHUFFLES", 50)
-    table = truth_table(Levels({"train": 30, "test": 30})).set_index(["factor", "sensor"])
+    table = truth_table(Levels({"train": 30, "test": 30}), SENSORS).set_index(["factor", "sensor"])
     assert table.loc[("near", "depth"), "r2"] > 0.8
     assert table.loc[("noise", "thermal"), "r2"] > 0.8
     assert {cell for cell, carried in table["carries"].items() if carried} == {("near", "depth"), ("noise", "thermal")}
