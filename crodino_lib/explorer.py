@@ -138,7 +138,8 @@ def collect(analysis: LatentAnalysis, models: Sequence[TrainedModel], seeds: Seq
     clouds = {key: cloud[["x", "y"]].to_numpy() for key, cloud in fitted.points.groupby(keys, sort=False)}
     captions = {}
     for _, fit in fitted.table.iterrows():
-        captions[tuple(fit[keys])] = f"{fit['points']} points: {fidelity(fit)}" if fit["points"] else fit["remark"]
+        quality = fidelity(fit).replace("\n", ", ")
+        captions[tuple(fit[keys])] = f"{fit['points']} points: {quality}" if fit["points"] else fit["remark"]
     students = {(m.name, sensor): student for m in models for sensor, student in analysis.students(m).items()}
     predictions = {key: _class_maps(student, key[1], scenes, card) for key, student in students.items()}
     return f"{study.config.name}, {split}", card, scenes, points, clouds, captions, predictions
