@@ -29,7 +29,7 @@ def tiny_encoder() -> str:
 
 
 SMALL = ModelConfig(encoder="test_efficientnet", weights=tiny_encoder(), block_channels=16, decoder_channels=16)
-STEPS = 15
+STEPS = 12
 EVERY_VARIANT = [f"{method}:{variant}" for method, variants in VARIANTS.items() for variant in variants]
 
 
