@@ -13,7 +13,6 @@ from pydantic import Field
 from torch import Tensor
 
 from crodino_lib.config import Strict, choose
-from crodino_lib.data.encodings import encode, is_normals, metric, mirrored, raw_sensor
 from crodino_lib.data.sample import IGNORE, Batch, DatasetCard, Scenes, Sensor
 
 Regime = Literal["paired", "decoupled"]
@@ -64,7 +63,7 @@ def plain(scenes: Scenes, indices: list[int], card: DatasetCard, sensors: Sequen
     labels = _labels(scenes, indices, device)
     batch = Batch({}, {}, {}, {}, [scenes.ids[i] for i in indices])
     for sensor in sensors:
-        values, valid = encode(*_values(scenes, indices, sensor, device), card.sensors[sensor])
+        values, valid = card.sensors[sensor].encode(*_values(scenes, indices, sensor, device))
         batch.images[sensor] = normalise(values, valid, card.sensors[sensor])
         batch.valid[sensor], batch.labels[sensor] = valid, labels
         batch.warps[sensor] = torch.eye(2, 3, device=device).expand(len(indices), 2, 3)
@@ -105,11 +104,11 @@ def augment(
         sensor = card.sensors[choose(name, card.sensors, f"sensor of {card.name}")]
         draws = draw(len(indices), list(card.sensors).index(name), regime, seed, device, config)
         values, valid = _values(scenes, indices, name, device)
-        recipe = config.model_copy(update={"depth_noise": 0.0}) if is_normals(sensor) else config
-        values, valid = _photometry(name, sensor)(values, valid, raw_sensor(sensor), draws, recipe)
-        values, valid = encode(values, valid, sensor)
-        values, valid, batch.labels[name] = warped(values, valid, labels, draws.warp, smooth=not metric(sensor))
-        batch.images[name] = normalise(mirrored(values, draws.warp, sensor), valid, sensor)
+        recipe = config.model_copy(update={"depth_noise": 0.0}) if sensor.smooth else config
+        values, valid = _photometry(name, sensor)(values, valid, sensor.measured, draws, recipe)
+        values, valid = sensor.encode(values, valid)
+        values, valid, batch.labels[name] = warped(values, valid, labels, draws.warp, smooth=not sensor.metric)
+        batch.images[name] = normalise(sensor.mirror(values, draws.warp), valid, sensor)
         batch.valid[name], batch.warps[name] = valid, draws.warp
     return batch
 
@@ -178,7 +177,7 @@ def among_valid(average: Callable[[Tensor], Tensor], values: Tensor, valid: Tens
 def _photometry(name: str, sensor: Sensor) -> Callable[..., tuple[Tensor, Tensor]]:
     if name == "rgb":
         return jitter_rgb
-    return jitter_depth if metric(sensor) and name == "depth" else jitter_thermal
+    return jitter_depth if sensor.metric and name == "depth" else jitter_thermal
 
 
 def jitter_rgb(

@@ -163,6 +163,12 @@ class DataConfig(Strict):
             raise ValueError("scenes must be three counts: train, val, test")
         return scenes
 
+    @property
+    def encodings(self) -> dict[str, str]:
+        """Settings of what networks see of depth and thermal that are not the default."""
+        names = ("depth_encoding", "depth_holes", "thermal_encoding")
+        return {name: value for name in names if (value := getattr(self, name)) not in ("raw", "none")}
+
     def pixels(self, native_size: tuple[int, int]) -> tuple[int, int]:
         """Return (width, height) that networks see; a native size is cut to multiples of 16."""
         if self.size != "native":

@@ -6,9 +6,8 @@ from collections import defaultdict
 
 import numpy as np
 
-from crodino_lib.data.sample import IGNORE, DatasetCard, Sample
+from crodino_lib.data.sample import IGNORE, METRES, DatasetCard, Sample
 
-METRES = ("m", "metres", "meters")
 DEPTH_MEANS_M = (0.05, 500)  # a mean outside is millimetres called metres, or the reverse
 MEAN_STDS, STD_FACTOR = 3, 10  # a mean or deviation further from the stated ones belongs to another unit or scale
 FAR = 100  # median absolute deviations between the median and a fill value such as -9999

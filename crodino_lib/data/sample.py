@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
 IGNORE = 255
+METRES = ("m", "metres", "meters")
 
 Sample = dict[str, np.ndarray | str]
 """One scene, read from disk.
@@ -47,6 +48,25 @@ class Sensor:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     focal: float = 1.0
+    smooth: ClassVar[bool] = False  # whether photometric noise would drown what networks see
+
+    @property
+    def measured(self) -> Sensor:
+        """The sensor as measured; another one where ``datasets/encodings.py`` has encoded it for networks."""
+        return self
+
+    @property
+    def metric(self) -> bool:
+        """Whether it measures distances; values between two distances, across an edge, do not exist."""
+        return self.measured.unit in METRES and self.measured.channels == 1
+
+    def encode(self, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values (B, C, H, W) as networks see them, and (B, 1, H, W) bool: where they see them."""
+        return values, valid
+
+    def mirror(self, values: Tensor, warp: Tensor) -> Tensor:
+        """Return encoded values of pictures that the warp may have mirrored."""
+        return values
 
 
 RGB = Sensor(3, "0..255", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))  # ImageNet statistics, x 255

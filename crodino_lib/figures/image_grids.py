@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +11,6 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from crodino_lib.data.encodings import measured
 from crodino_lib.data.sample import Batch, DatasetCard, Sample, Scenes
 from crodino_lib.data.scene_cache import resize_sample
 from crodino_lib.figures.base import (
@@ -61,6 +61,7 @@ def prediction_sheet(
         ValueError: predictions of another shape, or with the title of a sensor.
     """
     indices = list(indices)
+    measured_card = replace(card, sensors={name: sensor.measured for name, sensor in card.sensors.items()})
     columns = {
         sensor: (sensor, _masked(images[indices], scenes.valid[sensor][indices] if sensor in scenes.valid else True))
         for sensor, images in scenes.images.items()
@@ -68,7 +69,7 @@ def prediction_sheet(
     if taken := {*columns, "label"} & set(predictions):
         raise ValueError(f"predictions cannot be titled {', '.join(sorted(taken))}: those are columns of the scene")
     columns |= {title: (None, stack) for title, stack in {"label": scenes.labels[indices], **predictions}.items()}
-    return _sheet(measured(card), columns, [scenes.ids[index] for index in indices], "scene")
+    return _sheet(measured_card, columns, [scenes.ids[index] for index in indices], "scene")
 
 
 def augmentation_sheet(batch: Batch, card: DatasetCard) -> StudyFigure:

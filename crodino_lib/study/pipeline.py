@@ -116,8 +116,6 @@ def _in_worker(threads: int, function: Callable, *arguments: Any) -> str:
 def describe_run(config: RunConfig) -> str:
     """Return a run in words."""
     taught = f", taught by {config.teacher} of {SensorSet(config.teacher_sensors)}" if config.teacher else ""
-    data = config.data
-    encodings = {"depth": data.depth_encoding, "holes": data.depth_holes, "thermal": data.thermal_encoding}
-    shown = "".join(f", {name} as {value}" for name, value in encodings.items() if value not in ("raw", "none"))
+    shown = "".join(f", {name} {value}" for name, value in config.data.encodings.items())
     name = method_name(config.method, config.settings)
     return f"{name} on {SensorSet(config.sensors)}{taught}{shown}, seed {config.seed}, {config.train.epochs} epochs"

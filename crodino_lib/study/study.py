@@ -10,8 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from crodino_lib.config import TRAINING_VERSION, DataConfig, RunConfig, StudyConfig, choose, home
-from crodino_lib.data.encodings import encoded
+from crodino_lib.config import TRAINING_VERSION, DataConfig, RunConfig, StudyConfig, choose, home, load_object
 from crodino_lib.data.registry import check_data, open_dataset
 from crodino_lib.data.sample import DatasetCard, SceneDataset, Scenes
 from crodino_lib.data.scene_cache import load_scenes
@@ -118,7 +117,9 @@ class Study:
     @property
     def card(self) -> DatasetCard:
         """The dataset's card, its sensors as networks see them."""
-        return encoded(self.dataset.card, self.config.data)
+        if not self.config.data.encodings:
+            return self.dataset.card
+        return load_object("crodino_lib.datasets.encodings:encoded")(self.dataset.card, self.config.data)
 
     @cached_property
     def scenes(self) -> LazyScenes:

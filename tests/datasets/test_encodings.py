@@ -7,10 +7,10 @@ from torch import Tensor
 
 from crodino_lib.augment import augment, plain
 from crodino_lib.config import DataConfig
-from crodino_lib.data.encodings import EncodedSensor, encode, encoded, measured, nearest_valid, surface_normals
 from crodino_lib.data.folder import open_folder
 from crodino_lib.data.sample import RGB, DatasetCard, Scenes, Sensor
 from crodino_lib.data.scene_cache import load_scenes
+from crodino_lib.datasets.encodings import EncodedSensor, encoded, nearest_valid, surface_normals
 
 DEPTH = Sensor(1, "m", (4.0,), (1.0,), focal=0.7)
 CARD = DatasetCard(
@@ -88,7 +88,7 @@ def test_normals_are_unknown_beside_a_hole():
 @pytest.mark.parametrize(("encoding", "function"), [("inverse", lambda d: 1 / d), ("log", math.log)])
 def test_depth_is_shown_as_a_function_of_metres(encoding, function):
     metres = torch.tensor([0.01, 0.5, 2.0, 9.0]).view(1, 1, 1, 4)
-    shown, valid = encode(metres, metres > 0, sensor(depth_encoding=encoding))
+    shown, valid = sensor(depth_encoding=encoding).encode(metres, metres > 0)
     assert shown.flatten().tolist() == pytest.approx([function(max(d, 0.1)) for d in metres.flatten().tolist()])
     assert valid.all()
 
@@ -123,7 +123,7 @@ def test_a_picture_without_any_value_is_filled_with_zeros():
 def test_holes_are_shown_as_the_mean_the_nearest_value_or_0_m_and_stay_known_as_holes():
     card = {name: encoded(CARD, DataConfig(depth_holes=name)) for name in ("none", "nearest", "constant")}
     metres, valid = torch.full((1, 1, 2, 2), 5.0), torch.tensor([[[[True, False], [True, True]]]])
-    shown = {name: encode(metres * valid, valid, c.sensors["depth"]) for name, c in card.items()}
+    shown = {name: c.sensors["depth"].encode(metres * valid, valid) for name, c in card.items()}
     assert [shown[name][1].all().item() for name in shown] == [False, True, True]
     assert [shown[name][0][0, 0, 0, 1].item() for name in ("nearest", "constant")] == [5.0, 0.0]
 
@@ -132,8 +132,8 @@ def test_contrast_is_blind_to_drift_and_range():
     temperatures = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 3 + 20
     valid = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)) < 0.8
     chosen = sensor(thermal_encoding="contrast")
-    one, _ = encode(temperatures, valid, chosen)
-    other, _ = encode(1.7 * temperatures - 30, valid, chosen)
+    one, _ = chosen.encode(temperatures, valid)
+    other, _ = chosen.encode(1.7 * temperatures - 30, valid)
     torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
     assert one[0][valid[0]].std(correction=0).item() == pytest.approx(1, abs=1e-4)
 
@@ -141,7 +141,7 @@ def test_contrast_is_blind_to_drift_and_range():
 def test_an_empty_or_even_picture_has_no_contrast():
     chosen = sensor(thermal_encoding="contrast")
     for valid in (torch.zeros(1, 1, 4, 4, dtype=torch.bool), torch.ones(1, 1, 4, 4, dtype=torch.bool)):
-        shown, _ = encode(torch.full((1, 1, 4, 4), 20.0), valid, chosen)
+        shown, _ = chosen.encode(torch.full((1, 1, 4, 4), 20.0), valid)
         assert not (shown * valid).any()
 
 
@@ -152,7 +152,7 @@ def test_nothing_is_encoded_unless_asked_for():
 def test_the_card_says_what_networks_see_and_what_was_measured():
     card = encoded(CARD, DataConfig(depth_encoding="normals", thermal_encoding="contrast"))
     assert (card.sensors["depth"].channels, card.sensors["depth"].unit) == (3, "unit vector")
-    assert measured(card) == CARD
+    assert {name: sensor.measured for name, sensor in card.sensors.items()} == CARD.sensors
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from crodino_lib.config import DataConfig, choose
-from crodino_lib.data.checks import METRES
 from crodino_lib.data.sample import DatasetCard, Sensor
 
 NEAREST_M = 0.1  # below it inverse and logarithm would be ruled by noise; no sensor of these datasets measures nearer
@@ -33,6 +32,34 @@ class EncodedSensor(Sensor):
     holes: str
     aspect: float
 
+    @property
+    def measured(self) -> Sensor:
+        """The sensor as measured."""
+        return self.raw
+
+    @property
+    def smooth(self) -> bool:
+        """Whether networks see normals: noise on depth would drown the difference of two distances."""
+        return self.encoding == "normals"
+
+    def encode(self, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode whole scenes; see ``Sensor.encode``."""
+        if self.holes != "none":
+            values = values * valid if self.holes == "constant" else nearest_valid(values, valid)
+            valid = torch.ones_like(valid)
+        if self.encoding == "normals":
+            return surface_normals(values, valid, self.focal, self.aspect)
+        if self.encoding == "contrast":
+            return picture_contrast(values, valid), valid
+        near = values.clamp(min=NEAREST_M)
+        return {"inverse": 1 / near, "log": near.log()}.get(self.encoding, values), valid
+
+    def mirror(self, values: Tensor, warp: Tensor) -> Tensor:
+        """Turn the normals of mirrored pictures: in a mirrored world they point the other way sideways."""
+        if self.encoding != "normals":
+            return values
+        return torch.cat([values[:, :1] * warp[:, :1, :1, None].sign(), values[:, 1:]], dim=1)
+
 
 def encoded(card: DatasetCard, config: DataConfig) -> DatasetCard:
     """Return ``card`` with its sensors encoded as ``config`` says.
@@ -46,7 +73,7 @@ def encoded(card: DatasetCard, config: DataConfig) -> DatasetCard:
         if (encoding, holes) == ("raw", "none"):
             continue
         sensor = sensors[choose(name, sensors, f"sensor to encode of {card.name}")]
-        if name == "depth" and not metric(sensor):
+        if name == "depth" and not sensor.metric:
             raise ValueError(f"depth of {card.name} is in {sensor.unit!r}; to encode it as {encoding!r} needs m")
         if name == "depth" and sensor.mean[0] <= 0:
             raise ValueError(f"depth of {card.name} has the mean {sensor.mean[0]} m; expected a distance above 0")
@@ -69,53 +96,6 @@ def _statistics(raw: Sensor, encoding: str) -> tuple[int, str, tuple[float, ...]
     if encoding == "contrast":
         return raw.channels, "standard deviations of the picture", (0.0,) * raw.channels, (1.0,) * raw.channels
     return raw.channels, raw.unit, raw.mean, raw.std
-
-
-def metric(sensor: Sensor) -> bool:
-    """Return whether the sensor measures distances; values between two distances, across an edge, do not exist."""
-    raw = raw_sensor(sensor)
-    return raw.unit in METRES and raw.channels == 1
-
-
-def measured(card: DatasetCard) -> DatasetCard:
-    """Return ``card`` with its sensors as measured."""
-    return dataclasses.replace(card, sensors={name: raw_sensor(sensor) for name, sensor in card.sensors.items()})
-
-
-def raw_sensor(sensor: Sensor) -> Sensor:
-    """Return the sensor as measured."""
-    return sensor.raw if isinstance(sensor, EncodedSensor) else sensor
-
-
-def is_normals(sensor: Sensor) -> bool:
-    """Return whether networks see normals: noise on depth would drown the difference of two distances."""
-    return isinstance(sensor, EncodedSensor) and sensor.encoding == "normals"
-
-
-def encode(values: Tensor, valid: Tensor, sensor: Sensor) -> tuple[Tensor, Tensor]:
-    """Encode (B, C, H, W) values of whole scenes, in the unit as measured, and (B, 1, H, W) bool: where they are valid.
-
-    Returns:
-        The values (B, C', H, W), and (B, 1, H, W) bool: where a network sees them instead of the mean.
-    """
-    if not isinstance(sensor, EncodedSensor):
-        return values, valid
-    if sensor.holes != "none":
-        values = values * valid if sensor.holes == "constant" else nearest_valid(values, valid)
-        valid = torch.ones_like(valid)
-    if sensor.encoding == "normals":
-        return surface_normals(values, valid, sensor.focal, sensor.aspect)
-    if sensor.encoding == "contrast":
-        return picture_contrast(values, valid), valid
-    near = values.clamp(min=NEAREST_M)
-    return {"inverse": 1 / near, "log": near.log()}.get(sensor.encoding, values), valid
-
-
-def mirrored(values: Tensor, warp: Tensor, sensor: Sensor) -> Tensor:
-    """Turn the normals of mirrored pictures: in a mirrored world they point the other way sideways."""
-    if not is_normals(sensor):
-        return values
-    return torch.cat([values[:, :1] * warp[:, :1, :1, None].sign(), values[:, 1:]], dim=1)
 
 
 def nearest_valid(values: Tensor, valid: Tensor) -> Tensor:
