@@ -6,7 +6,7 @@ STUDY is a folder of results/local with a finished METHOD (default crodino-kd). 
 model; ``crodino latents`` computes several models and their null models on all cores. Run nothing else beside it.
 """
 
-import crodino_lib  # noqa: F401 # isort: skip  (first: it mends the import of torchvision)
+import crodino_lib.losses  # noqa: F401 # isort: skip  (first: it mends the import of torchvision)
 
 import sys
 import time

@@ -6,7 +6,7 @@ ROOT is a copy of NYU Depth v2 in the tree of 8 bits, read at its own 640x480 pi
 Prints seconds and ratios from one run on one machine. Nothing else should run beside it.
 """
 
-import crodino_lib  # noqa: F401 # isort: skip  (first: it mends the import of torchvision)
+import crodino_lib.losses  # noqa: F401 # isort: skip  (first: it mends the import of torchvision)
 
 import os
 import statistics

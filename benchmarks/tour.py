@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="quick")
     parser.add_argument(
-        "--keep", default="", metavar="FOLDER", help="folder of results and cache; empty: a temporary one"
+        "--keep", default="", metavar="FOLDER", help="folder of results and cache (default temporary)"
     )
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:

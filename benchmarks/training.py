@@ -6,7 +6,7 @@ Prints a row per setting and the ratio to the slowest, from one run on one machi
 Nothing else should run beside it.
 """
 
-import crodino_lib  # noqa: F401 # isort: skip  (first: it mends the import of torchvision)
+import crodino_lib.losses  # noqa: F401 # isort: skip  (first: it mends the import of torchvision)
 
 import sys
 import time
@@ -15,9 +15,9 @@ import timm
 import torch
 
 from crodino_lib.config import ModelConfig, parse_size
+from crodino_lib.device import autocast
 from crodino_lib.losses import segmentation_cross_entropy
 from crodino_lib.models.segnet import single_sensor_net
-from crodino_lib.train import autocast
 
 STEPS, BATCH, CLASSES = 8, 16, 15
 
