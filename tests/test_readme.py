@@ -1,4 +1,4 @@
-"""What the README says is what the reference tables say, and what it points to is there."""
+"""What README and docs say is what the reference tables and the files say."""
 
 import re
 from pathlib import Path
@@ -7,20 +7,21 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+REFERENCE = ROOT / "results" / "reference"
 
 
-@pytest.mark.parametrize("study", ["nyu13", "rooms-methods", "rooms-tour"])
-def test_the_tables_are_those_of_the_reference_runs(study):
-    lines = (ROOT / "results" / "reference" / study / "tables" / "comparison.md").read_text().splitlines()
+def test_the_table_is_that_of_the_reference_run():
+    lines = (REFERENCE / "rooms-tour" / "tables" / "comparison.md").read_text().splitlines()
     rows = [line for line in lines if "| test |" in line]
     assert len(rows) >= 6
     assert all(row in README for row in rows)
 
 
-def test_every_file_it_points_to_exists():
-    paths = [path for path in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in path]
-    assert len(paths) > 6
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_a_page_points_to_exists(page):
+    paths = [path for path in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if "://" not in path]
+    assert [path for path in paths if not (page.parent / path).exists()] == []
 
 
 def test_the_map_names_every_notebook():
@@ -28,5 +29,30 @@ def test_the_map_names_every_notebook():
     assert set(re.findall(r"\((notebooks/[^)]+)\)", README)) == there
 
 
-def test_nothing_is_left_to_fill_in():
-    assert not re.search(r"<!--|TODO|FIXME", README)
+def test_it_fits_on_a_page_and_nothing_is_left_to_fill_in():
+    assert len(README.splitlines()) <= 150
+    assert not re.search(r"<!--|TODO|FIXME|TOUR_", README)
+
+
+def test_the_routes_name_files_and_functions_that_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for section, most in (("batch: from a file", 12), ("latent: from an image", 10)):
+        route = text.split(section)[1].split("\n## ")[0]
+        steps = re.findall(r"^\d+\. `([\w/]+\.py)`(?: `([\w.]+)`)?", route, re.M)
+        assert 5 <= len(steps) <= most
+        for file, name in steps:
+            source = (ROOT / "crodino_lib" / file).read_text()
+            assert not name or re.search(rf"(def|class) {name.split('.')[-1]}\b", source), (file, name)
+
+
+def test_results_are_small_and_tables_are_rebuilt_from_the_records(tmp_path):
+    from crodino_lib.study.study import Study
+    from crodino_lib.study.tables import save_tables
+
+    assert sum(path.stat().st_size for path in REFERENCE.rglob("*") if path.is_file()) < 12e6
+    study = Study.open(str(REFERENCE / "rooms-tour"))
+    runs, missing = study.finished()
+    assert missing == []
+    save_tables(runs, tmp_path, study.caveat())
+    for name in ("comparison.md", "comparison.csv", "costs.csv", "classes.csv", "runs.csv"):
+        assert (tmp_path / name).read_text() == (REFERENCE / "rooms-tour" / "tables" / name).read_text()
