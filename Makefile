@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?=
+NAME ?= rooms-quick
+BOOK := results/local/$(NAME)/book
 
 .PHONY: study test lab book clean
 
@@ -18,6 +20,15 @@ test: .venv/installed
 
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks
+
+# the executed notebooks of a study and docs/ as one site; NAME chooses the study
+book: study
+	$(BIN)/pip install --quiet jupyter-book==1.0.4.post1
+	rm -rf $(BOOK) && mkdir -p $(BOOK)/docs
+	cp docs/book/*.yml $(BOOK) && cp docs/*.md $(BOOK)/docs
+	cp results/local/$(NAME)/notebooks/*.ipynb $(BOOK)
+	$(BIN)/jupyter-book build --quiet $(BOOK)
+	@echo "the book: $(BOOK)/_build/html/index.html"
 
 clean:
 	rm -rf .venv .cache results/local
