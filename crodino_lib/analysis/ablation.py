@@ -96,9 +96,7 @@ def ablate(
     Returns:
         Per sensor ``miou`` untouched; per sensor and replaced half ``miou_mean``, ``miou_swap``, and ``lost_mean``,
         ``lost_swap``: the share of the mIoU that is lost, comparable between models of unequal quality, NaN for a
-        student at mIoU 0.
-
-    Explained in notebook 07.
+        student at mIoU 0. Explained in notebook 07.
     """
     width, results = next(iter(inputs.contexts.values())).shape[1], []
     is_shared = torch.arange(width) < width // 2 if shared is None else torch.from_numpy(shared)
@@ -129,11 +127,7 @@ def ablation_table(
 ) -> pd.DataFrame:
     """Ablate a model (``null`` is ``value``), and its null models of shuffled channels and shuffled pairs.
 
-    Returns:
-        The columns of ``run_metric``, with ``null``.
-
-    Raises:
-        ValueError: networks whose decoder does not get both halves side by side.
+    Returns the columns of ``run_metric``, with ``null``; raises as ``decoder_inputs``.
     """
     inputs = decoder_inputs(students, scenes, card, n, np.random.default_rng(seed))
     width, tables = next(iter(inputs.contexts.values())).shape[1], []

@@ -27,10 +27,7 @@ class EmbeddingReference:
 
     Args:
         vectors: (n, d) float, standardised but before PCA: what PCA loses counts against the embedding.
-        rows: ``sensor`` and ``class`` of every point.
-
-    Raises:
-        ValueError: all points come from one sensor.
+        rows: ``sensor`` (two or more) and ``class`` of every point.
     """
 
     def __init__(self, vectors: np.ndarray, rows: pd.DataFrame):
@@ -41,14 +38,11 @@ class EmbeddingReference:
         self.ranks = ranks(self.vectors)
 
     def quality(self, embedding: np.ndarray) -> dict[str, float | bool]:
-        """Compute the numbers that are printed with every embedding (n, 2).
+        """Compute the numbers that are printed with every embedding (n, 2), of the ``k`` nearest neighbours.
 
-        Returns:
-            ``points``, ``k`` (neighbours used), ``trustworthiness`` (neighbours in the embedding are neighbours in the
-            latent space), ``continuity`` (the reverse), ``rnx_auc``, the neighbour shares in both spaces (``_hd``,
-            ``_2d``), ``islands``, and ``misleads``: a neighbour share changes by more than 0.1.
-
-        Source: Venna and Kaski, 2001, by ``sklearn.manifold.trustworthiness``. Explained in notebook 07.
+        ``trustworthiness``: neighbours in the embedding are neighbours in the latent space; ``continuity``: the
+        reverse; ``rnx_auc``; neighbour shares in both spaces (``_hd``, ``_2d``); ``islands``; ``misleads``: a neighbour
+        share changes by more than 0.1. Source: Venna and Kaski, 2001. Explained in notebook 07.
         """
         values = {
             "points": len(embedding),
@@ -84,12 +78,7 @@ def rnx(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
     ``R(k) = ((n - 1) Q(k) - k) / (n - 1 - k)``, where Q is the mean share of the k nearest that are in common.
 
-    Args:
-        high: (n, n) ranks in the latent space, from ``ranks``.
-        low: (n, n) ranks in the embedding.
-
-    Returns:
-        (n - 2,) float64, for k = 1, ..., n - 2.
+    ``high`` and ``low`` are the (n, n) ranks in both spaces; the result is for k = 1, ..., n - 2.
 
     Source: Lee, Peluffo-Ordóñez and Verleysen, 2015, after Lee and Verleysen, 2009.
     """
@@ -108,9 +97,7 @@ def rnx_auc(curve: np.ndarray) -> float:
 def islands(embedding: np.ndarray, groups: np.ndarray) -> float:
     """Compute how clean the islands of an embedding are: its silhouette by groups, in [-1, 1]. Beauty, not quality.
 
-    NaN with one group, or as many groups as points.
-
-    Source: Rousseeuw, 1987; ``sklearn.metrics.silhouette_score``.
+    NaN with one group, or as many groups as points. Source: Rousseeuw, 1987.
     """
     if not 1 < len(np.unique(groups)) < len(embedding):
         return float("nan")
@@ -125,12 +112,9 @@ def class_purity(points: np.ndarray, classes: np.ndarray, k: int = NEIGHBOURS) -
 
 
 def cross_modality_fraction(points: np.ndarray, sensors: np.ndarray, k: int = NEIGHBOURS) -> float:
-    """Compute the mean share of the k nearest neighbours that come from another sensor.
+    """Compute the mean share of the k nearest neighbours that come from another sensor; ValueError for a single one.
 
-    About 0.5 where two equally frequent sensors are mixed, 0 where they lie apart. Arguments as ``class_purity``.
-
-    Raises:
-        ValueError: all points come from one sensor.
+    About 0.5 where two equally frequent sensors are mixed, 0 where they lie apart.
     """
     if len(names := np.unique(sensors)) < 2:
         raise ValueError(f"neighbours from another sensor need points of two sensors, found only {names.tolist()}")

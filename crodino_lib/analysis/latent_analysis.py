@@ -33,22 +33,14 @@ from crodino_lib.study.study import Study
 
 
 class LatentAnalysis:
-    """Latents, results and embeddings of a study's models, computed when first needed.
+    """Latents, results and embeddings of a study's models on one split, computed when first needed.
 
-    Args:
-        study: the study.
-        split: which scenes; choose the training split only on purpose.
-        config: how much data is used; that of the study's profile where none is given.
+    ``config`` is how much data is used: that of the study's profile where none is given.
     """
 
     def __init__(self, study: Study, split: str = "test", config: AnalysisConfig | None = None):
         self.study, self.split = study, choose(split, study.card.splits, "split")
         self.config = config or study.config.budget()
-
-    @property
-    def suffix(self) -> str:
-        """End of the names of files about another split than test."""
-        return "" if self.split == "test" else f"_{self.split}"
 
     @cached_property
     def targets(self) -> pd.DataFrame:

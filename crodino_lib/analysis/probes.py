@@ -40,17 +40,12 @@ def modality_probe(
     Args:
         first: (n, d) vectors of one sensor.
         second: (n, d) of the other.
-        images: (n,) image of every vector.
+        images: (n,) image of every vector, of two images or more.
         model: a logistic regression where none is given.
 
     Returns:
         Accuracy: 0.5 where the sensors cannot be told apart, 1 where they always can. A low value means that a probe
-        of this kind found no difference with these images, not that none exists.
-
-    Raises:
-        ValueError: fewer than two images.
-
-    Explained in notebook 06.
+        of this kind found no difference with these images, not that none exists. Explained in notebook 06.
     """
     vectors, sensor = np.concatenate([first, second]), np.repeat([0, 1], len(first))
     model = make_pipeline(StandardScaler(), model or LogisticRegression(max_iter=1000))
@@ -77,12 +72,8 @@ def class_accuracy(
 ) -> list[float]:
     """Compute the balanced accuracies of a class probe fitted on one block and scored on several, on unseen images.
 
-    Args:
-        fitted: (n, d) vectors that the probe is fitted on.
-        classes: (n,) class of every row.
-        images: (n,) image of every row.
-        scored: blocks (n, d) that the probe is scored on, row by row the same places.
-        seed: of the choice of the images that choose C, a fifth of the fitted ones.
+    Row i of the blocks ``fitted`` and ``scored`` (n, d) is the same place, of a class and an image. A fifth of the
+    fitted images, drawn with ``seed``, chooses C.
     """
     guesses = np.empty((len(scored), len(classes)), dtype=classes.dtype)
     for train, test in image_folds(images).split(fitted, groups=images):
@@ -125,9 +116,6 @@ def class_probes(latents: Latents, generator: np.random.Generator) -> list[Resul
         alone; ``transfer`` of a half: accuracy of the probe of one sensor on the other, relative to that sensor's own
         probe, mean of both ways (1: one code). Transfer is NaN where the sensors' blocks have other widths, or where a
         sensor's own probe is below twice chance.
-
-    Raises:
-        ValueError: fewer than two images, or fewer than two classes.
 
     Source: Alain and Bengio, 2016; selectivity: Hewitt and Liang, EMNLP 2019. Explained in notebook 07.
     """

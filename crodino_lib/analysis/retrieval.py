@@ -20,7 +20,7 @@ def rank_answers(queries: np.ndarray, answers: np.ndarray, groups: np.ndarray) -
 
     Args:
         queries: (n, d) float, rows of length one.
-        answers: (n, d) float, rows of length one; row i is the right answer to query i.
+        answers: the same; row i is the right answer to query i.
         groups: (n,) int; the candidates of a query are all answers of its group.
 
     Returns:
@@ -65,12 +65,8 @@ def rank_rotated(
 
     This distinguishes *not aligned*, which a rotation mends, from *not shared*, which it does not. The images (n,), two
     or more, are divided at random into two parts; the rotation fitted on one part serves the queries of the other.
-    Candidates stay those of ``rank_answers``, so that only the rotation differs.
-
-    Returns:
-        (n, 3) int for queries of u among v, and of v among u.
-
-    Source: Schoenemann, 1966; ``scipy.linalg.orthogonal_procrustes``. Explained in notebook 07.
+    Candidates stay those of ``rank_answers``, so that only the rotation differs. Returns the counts for queries of u
+    among v, and of v among u. Source: Schoenemann, 1966. Explained in notebook 07.
     """
     names = generator.permutation(np.unique(images))
     first = np.isin(images, names[: len(names) // 2])
@@ -92,8 +88,6 @@ def compute(latents: Latents, generator: np.random.Generator) -> list[Result]:
         ``SCORES``, the same at random (``chance_recall_1`` and so on), and ``rotated_recall_1``. NaN where a block is
         constant, the sensors have different numbers of channels, or no query has two candidates; the rotated one also
         with a single image, or where the rotation would be fitted on fewer rows than half the channels.
-
-    Explained in notebook 07.
     """
     images, results = latents.images, []
     groups = np.zeros(len(latents), int) if latents.unit == "image" else latents.classes

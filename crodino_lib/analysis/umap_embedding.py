@@ -98,8 +98,6 @@ def fit_embeddings(
 
     Raises:
         ValueError: no seeds, too few points, or one sensor only.
-
-    Explained in notebook 07.
     """
     seeds = list(seeds)
     if not seeds:

@@ -103,7 +103,7 @@ def save_latent_figures(analysis: LatentAnalysis, models: Iterable[TrainedModel]
     """
     study, table = analysis.study, save_latent_tables(analysis, models)
     factors, summary = factor_table(table, sensor_truth(study)), summary_table(table)
-    caption, end = analysis.caption(table), analysis.suffix
+    caption, end = analysis.caption(table), "" if analysis.split == "test" else f"_{analysis.split}"
     save(factor_matrix(factors, f"{FACTOR_CAPTION} {caption}"), study.figures, f"factor_matrix{end}", factors)
     save(null_comparison(summary, f"{NULL_CAPTION} {caption}"), study.figures, f"null_comparison{end}", summary)
     return table
