@@ -50,6 +50,7 @@ def cases() -> list[dict]:
     found += [case("baseline", ("rgb", "thermal"), student="thermal")]
     found += [case(name, ("rgb", "thermal")) for name in ("acnet", "kd", "crodino-kd", "csk-net", "discom-kd")]
     found += [case("shaspec", ("rgb", "thermal"))]
+    found += [case("csk-net", ("rgb", "depth"), contrast_pixels=16)]  # its bank holds more than is drawn from it
     found += [case(name, ("rgb", "depth"), encoder=DEFAULT) for name in ("baseline", "crodino-kd")]
     return found
 
@@ -59,7 +60,7 @@ def names() -> list[str]:
     return [*METHODS, *(f"{method}:{variant}" for method, variants in VARIANTS.items() for variant in variants)]
 
 
-def case(name: str, pair: tuple[str, str], student: str = "rgb", encoder: str = SMALL) -> dict:
+def case(name: str, pair: tuple[str, str], student: str = "rgb", encoder: str = SMALL, **settings) -> dict:
     """Describe one case: a method, the settings in which it departs from its class, sensors, teacher and encoder."""
     method, variant = parse_method(name)
     entry = METHODS[method]
@@ -68,10 +69,11 @@ def case(name: str, pair: tuple[str, str], student: str = "rgb", encoder: str = 
         entry.build.taught_by
     ]
     title = f"{name} {'+'.join(sensors)}" + f" of {'+'.join(pair)}" * (teacher == "early")
+    title += "".join(f" with {setting}={value}" for setting, value in settings.items())
     return {
         "case": title + f" on {encoder}" * (encoder != SMALL),
         "method": method,
-        "settings": entry.settings | variant,
+        "settings": entry.settings | variant | settings,
         "sensors": list(sensors),
         "teacher": teacher,
         "teacher_sensors": list(taught),
@@ -179,8 +181,12 @@ def record(case: dict, folder: Path) -> dict:
     return {"settings": departures(method)} | rounded({"fading": fading, "steps": watch.steps, "end": end})
 
 
-def terms_at(method: Method, progress: float) -> dict[str, float]:
-    """Return the terms of one batch at a progress that the steps of so short a training jump over."""
+def terms_at(method: Method, progress: float) -> dict[str, dict[str, float]]:
+    """Record one batch at a progress that the steps of so short a training jump over.
+
+    Returns:
+        ``terms``, and ``gradients``: the norm of each term's gradient with respect to all that is trained.
+    """
     batch = augment(
         toy_scenes(BATCH, seed=3),
         list(range(BATCH)),
@@ -192,9 +198,22 @@ def terms_at(method: Method, progress: float) -> dict[str, float]:
     )
     before = {name: value.clone() for name, value in method.state_dict().items()}
     torch.manual_seed(0)
-    terms = {name: term.item() for name, term in method.train().training_step(batch, progress).items()}
+    terms = method.train().training_step(batch, progress)
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    found = {
+        "terms": {name: term.item() for name, term in terms.items()},
+        "gradients": {name: gradient_norm(term, trained) for name, term in terms.items()},
+    }
     method.load_state_dict(before)
-    return terms
+    return found
+
+
+def gradient_norm(term: Tensor, parameters: list[Tensor]) -> float:
+    """Return the norm of a term's gradient; the graph is kept."""
+    if not term.requires_grad:
+        return 0.0
+    found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+    return sum(part.double().square().sum().item() for part in found if part is not None) ** 0.5
 
 
 class Watch:
