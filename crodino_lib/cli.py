@@ -269,34 +269,22 @@ def _explore(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    import textwrap
     from pathlib import Path
 
     from crodino_lib.config import home
-    from crodino_lib.datasets.validate import inspect_folder
+    from crodino_lib.datasets.validate import describe, inspect_folder
     from crodino_lib.figures.image_grids import sample_sheet
     from crodino_lib.io import atomic_write
 
     root = Path(options.root).expanduser().resolve()
     chosen = dict(_setting(pair, "--options") for pair in options.options.split(",")) if options.options else {}
     found = inspect_folder(root, options.dataset, chosen, options.all)
-    print(found.files.to_string(index=False), end="\n\n")
-    for name, error in found.readings.items():
-        print(f"{name:28} {'yes' if not error else textwrap.shorten('no: ' + error, 150, placeholder=' ...')}")
-    if found.dataset:
-        print(f"\nlooked at as {found.dataset.card.title}")
-    for table in (found.splits, found.sensors, found.classes):
-        print("", table.to_string(), sep="\n") if len(table) else None
+    print(describe(found))
     if found.samples:
         sheet = Path(options.sheet or home() / "results" / "local" / "inspect" / f"{root.name}.png")
         with atomic_write(sheet) as path:
             sample_sheet(found.samples, found.dataset.card).savefig(path, dpi=144)
         print(f"\ncontact sheet: {sheet}")
-    for kind, lines in (("warning", found.warnings), ("PROBLEM", found.problems)):
-        for line in lines:
-            print(f"{kind}: {line}")
-    looked = f"in the {found.splits['looked at'].sum()} scenes looked at, " if len(found.splits) else ""
-    print("\ndo not train on this" if found.problems else f"\n{looked}nothing stands against training on it")
     return 1 if found.problems else 0
 
 

@@ -10,7 +10,7 @@ from crodino_lib.data.sample import IGNORE, METRES, DatasetCard, Sample
 
 DEPTH_MEANS_M = (0.05, 500)  # a mean outside is millimetres called metres, or the reverse
 MEAN_STDS, STD_FACTOR = 3, 10  # a mean or deviation further from the stated ones belongs to another unit or scale
-FAR = 100  # median absolute deviations between the median and a fill value such as -9999
+FAR = 50  # median absolute deviations between the median and a fill value such as -9999
 FILL_PIXELS = 10  # a value of fewer pixels in a single scene may be a faulty pixel
 SAMPLED = 4096  # values of a scene that its median is taken from
 

@@ -1,50 +1,32 @@
-"""Pictures on disk: which files there are, what they must hold, and their values as stored; nothing is converted."""
+"""Describe and find the files of a dataset folder, and read them as sensor values and class ids."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import re
-import struct
-import tokenize
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from PIL import Image
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, FiniteFloat, field_validator
 
 from crodino_lib.config import Strict, nearest
+from crodino_lib.data.decode import SUFFIXES, decode, open_picture
 from crodino_lib.data.sample import IGNORE
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy")
-KINDS = {
-    "rgb": "8 bits, three channels",
-    "u8": "8 bits, one channel or three equal ones",
-    "u16": "16 bits, one channel",
-    "f16": "16 bits, one channel, which are those of a half-precision number",
-    "float": "floating point, one channel (.npy or TIFF)",
+KINDS = {  # kind -> type in the file, channels, in words
+    "rgb": ("u8", 3, "8 bits, three channels"),
+    "u8": ("u8", 1, "8 bits, one channel or three equal ones"),
+    "u16": ("u16", 1, "16 bits, one channel"),
+    "i16": ("i16", 1, "16 bits with a sign, one channel"),
+    "f16": ("u16", 1, "16 bits, one channel, which are those of a half-precision number"),
+    "float": ("float", 1, "floating point, one channel (.npy or TIFF)"),
 }
-STORED = {"rgb": "u8", "f16": "u16"}  # kind -> type in the file, where it has another name
 
-DAMAGED = (  # what Pillow and NumPy raise for damaged files
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    tokenize.TokenError,
-    Image.DecompressionBombError,
-)
-
-Numbers = Annotated[tuple[float, ...], Field(strict=False)]  # TOML has lists only
+Numbers = Annotated[tuple[FiniteFloat, ...], Field(strict=False)]  # TOML has lists only
 Bands = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)]
-RawId = Annotated[int, Field(ge=0, lt=1 << 16)]
+RawId = Annotated[int, Field(ge=-1, lt=1 << 16)]
 
 
 class ImageFiles(Strict):
@@ -58,81 +40,80 @@ class ImageFiles(Strict):
     )
     bands: Bands = Field((), description="channels of the file that are meant, counted from 0; empty means all")
 
+    @field_validator("ext")
+    @classmethod
+    def _ext(cls, ext: str) -> str:
+        return f".{ext}" if f".{ext.lower()}" in SUFFIXES else ext
+
     @field_validator("pattern")
     @classmethod
     def _pattern(cls, pattern: str) -> str:
         try:
-            groups = re.compile(pattern).groups
+            if re.compile(pattern).groups:
+                return pattern
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from error
-        if not groups:
-            raise ValueError("has no group (...) that could be the id")
-        return pattern
+        raise ValueError("has no group (...) that could be the id")
 
-    @property
-    def endings(self) -> tuple[str, ...]:
-        """What file names may end in, in lower case."""
-        return (self.ext.lower(),) if self.ext else SUFFIXES
+    def stem(self, name: str, *endings: str) -> str | None:
+        """Return ``name`` without its ending, whatever its case; None where it has none of ours or of ``endings``."""
+        ours = (self.ext.lower(),) if self.ext else SUFFIXES
+        ending = next((ending for ending in (*ours, *endings) if name.lower().endswith(ending)), None)
+        return None if ending is None else name[: -len(ending)]
 
     def index(self, root: Path) -> dict[str, Path]:
-        """Id -> file, sub-folders included, whatever the case of the suffix; others than the pattern fits are not ours.
+        """Return id -> file, sub-folders included; hidden files and those that the pattern does not fit are left out.
 
         Raises:
             FileNotFoundError: the folder does not exist.
             ValueError: two files fit one id.
         """
         folder = existing_folder(root / self.dir)
-        found: dict[str, Path] = {}
+        files: dict[str, Path] = {}
         for parent, folders, names in os.walk(folder, followlinks=True):
-            above = Path(parent).resolve()
-            folders[:] = [
-                name for name in folders if not above.is_relative_to(Path(parent, name).resolve())
-            ]  # no loops
-            for path in (Path(parent, name) for name in names):
-                ending = next((ending for ending in self.endings if path.name.lower().endswith(ending)), None)
-                if ending is None:
-                    continue
-                fits = re.fullmatch(self.pattern, path.relative_to(folder).as_posix()[: -len(ending)])
-                if fits is None:
+            above, here = Path(parent).resolve(), Path(parent)
+            links = {name for name in folders if above.is_relative_to((here / name).resolve())}  # loops
+            folders[:] = [name for name in folders if name not in links and not name.startswith((".", "__MACOSX"))]
+            for path in (here / name for name in names if not name.startswith((".", "~"))):
+                stem = self.stem(path.relative_to(folder).as_posix())
+                if stem is None or (fits := re.fullmatch(self.pattern, stem)) is None:
                     continue
                 scene_id = "/".join(fits.groups())
-                if scene_id in found:
-                    raise ValueError(f"{path} and {found[scene_id]} both fit the id {scene_id!r}; choose with ext")
-                found[scene_id] = path
-        return found
+                if scene_id in files:
+                    raise ValueError(f"{path} and {files[scene_id]} both fit the id {scene_id!r}; choose with ext")
+                files[scene_id] = path
+        return files
 
 
 class SensorFiles(ImageFiles):
     """The files of one sensor besides rgb: its value in ``unit`` is ``scale * raw + offset``."""
 
-    kind: Literal["u8", "u16", "f16", "float", "rgb"] = Field(description="what a file must hold; nothing is converted")
+    kind: Literal["u8", "u16", "i16", "f16", "float", "rgb"] = Field(description="what files hold; never converted")
     unit: str = Field(description="unit of the scaled value, such as m or degrees C")
     invalid: Numbers = Field(description="raw values that mean no measurement; [] where every value is one")
-    scale: float = Field(1.0, allow_inf_nan=False, description="units per raw step")
-    offset: float = Field(0.0, allow_inf_nan=False, description="value of raw 0, in the unit")
+    scale: FiniteFloat = Field(1.0, description="units per raw step")
+    offset: FiniteFloat = Field(0.0, description="value of raw 0, in the unit")
     mean: Numbers = Field((), description="mean of the scaled values, per channel")
     std: Numbers = Field((), description="standard deviation of the scaled values, per channel")
     focal: float = Field(1.0, gt=0, description="focal length in widths of the picture, which surface normals need")
 
-    @field_validator("scale", "mean", "std")
+    @field_validator("scale", "std")
     @classmethod
-    def _usable(cls, value: Any, info: ValidationInfo) -> Any:
-        numbers = value if isinstance(value, tuple) else (value,)
-        if not np.isfinite(numbers).all() or (info.field_name == "scale" and not value):
-            raise ValueError("must be finite, and scale not 0")
-        if info.field_name == "std" and min(numbers, default=1) <= 0:
-            raise ValueError("must be above 0, as values are divided by it")
+    def _divisor(cls, value: Any) -> Any:
+        if value == 0 or (isinstance(value, tuple) and min(value, default=1) <= 0):
+            raise ValueError("must not be 0, and std above 0, as values are divided by it")
         return value
 
     @property
     def channels(self) -> int:
         """Channels of a picture."""
-        return 3 if self.kind == "rgb" else 1
+        return KINDS[self.kind][1]
 
 
 class LabelFiles(ImageFiles):
     """The label files: single-channel ids, made into ``0..K-1`` or 255 = ignore."""
 
+    bands: Annotated[Bands, Field(max_length=1)] = Field((), description="the one channel that holds ids")
     offset: Literal[0, -1] = Field(0, description="-1 where files hold 1..K and 0 is ignored, as CMX's gt_transform")
     ignore: Annotated[tuple[RawId, ...], Field(strict=False)] = Field(
         (IGNORE,), description="ids that are ignored; [] where 255 would mean that labels were converted"
@@ -140,27 +121,12 @@ class LabelFiles(ImageFiles):
     map: dict[Annotated[str, Field(pattern="^[0-9]{1,4}$")], int] = Field(
         default_factory=dict, description="id in the file -> class or 255, after offset and ignore"
     )
-    colours: dict[Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")], RawId] = Field(
-        default_factory=dict, description="'#rrggbb' -> id, where files are pictures of colours"
+    colours: dict[Annotated[str, Field(pattern="^#[0-9a-f]{6}$")], RawId] = Field(
+        default_factory=dict, description="'#rrggbb' in small letters -> id, where files are pictures of colours"
     )
 
-    @field_validator("bands")
-    @classmethod
-    def _one_band(cls, bands: tuple[int, ...]) -> tuple[int, ...]:
-        if len(bands) > 1:
-            raise ValueError("a label is one band")
-        return bands
-
-    @field_validator("colours")
-    @classmethod
-    def _colours(cls, colours: dict[str, int]) -> dict[str, int]:
-        small = {colour.lower(): index for colour, index in colours.items()}
-        if len(small) < len(colours):
-            raise ValueError("names a colour twice")
-        return small
-
     def classes(self, count: int) -> np.ndarray:
-        """(65536,) int64: id in a file -> class in ``0..count-1``, 255 = ignore, -1 = not allowed."""
+        """Return (65536,) int64: id in a file (-1 is the last) -> class 0..count-1, 255 = ignore, -1 = not allowed."""
         classes = np.full(1 << 16, -1)
         classes[[*self.ignore, *([0] if self.offset else [])]] = IGNORE
         own = np.setdiff1d(np.arange(count) - self.offset, self.ignore)
@@ -171,152 +137,68 @@ class LabelFiles(ImageFiles):
 
 
 def existing_folder(folder: Path) -> Path:
-    """``folder``, which must exist.
-
-    Raises:
-        FileNotFoundError: says what its parent holds instead, and the most similar name.
-    """
+    """Return ``folder``; raise FileNotFoundError that proposes the most similar name where it does not exist."""
     if folder.is_dir():
         return folder
-    parent = folder.parent
-    if not parent.is_dir():
-        raise FileNotFoundError(f"the folder {folder} does not exist, nor does {parent}")
-    there = sorted(path.name for path in parent.iterdir() if path.is_dir())
-    same = {name.lower(): name for name in there}.get(folder.name.lower())
-    hint = f" Did you mean {same!r}?" if same else nearest(folder.name, there)
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"the folder {folder} does not exist, nor does {folder.parent}")
+    names = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+    same = [name for name in names if name.lower() == folder.name.lower()]
     raise FileNotFoundError(
-        f"the folder {folder} does not exist; {parent} holds the folders {', '.join(there[:10]) or 'none'}.{hint}"
+        f"the folder {folder} does not exist; {folder.parent} holds the folders {', '.join(names[:10]) or 'none'}."
+        + (f" Did you mean {same[0]!r}?" if same else nearest(folder.name, names))
     )
 
 
-def decode(path: Path, colour: bool = False) -> np.ndarray:
-    """Pixels of a picture or ``.npy`` file, (H, W) or (H, W, C), in the type they are stored in.
-
-    Args:
-        path: the file.
-        colour: give the colours of a picture with a colour table, instead of its ids.
-
-    Raises:
-        FileNotFoundError: it is gone.
-        ValueError: it is damaged or no picture.
-    """
-    with readable(path):
-        if path.suffix.lower() == ".npy":
-            return np.load(path, allow_pickle=False)
-        if path.suffix.lower() in (".tif", ".tiff"):
-            return read_tiff(path)
-        with Image.open(path) as image:
-            _refuse_converted_bits(image)
-            return np.asarray(image.convert("RGB") if colour and image.mode == "P" else image)
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn what decoders raise for damaged files into one error that names the file.
-
-    Raises:
-        ValueError: the file is damaged.
-        OSError: the system refuses to read it.
-    """
-    try:
-        yield
-    except (*DAMAGED, RuntimeError, LookupError, ArithmeticError, TypeError, MemoryError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the file
-            raise
-        raise ValueError(f"{path} ({path.stat().st_size} bytes) cannot be read: {error}") from error
-
-
-def _refuse_converted_bits(image: Image.Image) -> None:
-    """Raise where Pillow would scale values: colours of 16 bits to 8, grey of 2 or 4 bits to 8.
-
-    Raises:
-        ValueError: it would.
-    """
-    arguments = image.tile[0].args if image.tile else ""
-    stored = str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
-    if ("16" in stored and not image.mode.startswith("I")) or stored in ("L;2", "L;4"):
-        raise ValueError(
-            f"its values are stored as {stored}, which Pillow scales to 8 bits: save 8 bits, or grey of 16"
-        )
-
-
-def read_tiff(path: Path) -> np.ndarray:
-    """Pixels of a TIFF as stored, (H, W) or (H, W, C): Pillow drops or changes the fourth band of some.
-
-    Raises:
-        ImportError: tifffile, or imagecodecs where the file is compressed by LZW or JPEG, is not installed.
-    """
-    tifffile = needed("tifffile", "potsdam", path)
-    with tifffile.TiffFile(path) as file:
-        page, *others = file.pages
-        if any(other.shape == page.shape for other in others):
-            raise ValueError(f"it holds {1 + len(others)} pictures, expected one")
-        pixels = page.asarray()
-        return np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
-
-
-def needed(package: str, extra: str, path: Path) -> Any:
-    """The module of an optional package.
-
-    Raises:
-        ImportError: it is not installed; says which extra brings it.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ImportError(f"{path} is read by {package}, which is missing: pip install 'crodino[{extra}]'") from error
-
-
 def read_pixels(path: Path, kind: str, bands: tuple[int, ...] = ()) -> np.ndarray:
-    """Raw values of one picture, (C, H, W), which must be of the ``kind`` that was promised.
+    """Return the raw values of one picture, (C, H, W), in ``bands`` or all; ValueError where not of ``kind``."""
+    return _of_kind(path, decode(path, kind in ("rgb", "u8")), kind, bands)
 
-    Args:
-        path: the file.
-        kind: one of ``KINDS``.
-        bands: channels that are meant; empty means all.
 
-    Raises:
-        ValueError: the file is damaged or of another kind.
-    """
-    pixels = decode(path, colour=kind in ("rgb", "u8"))
-    found = f"{pixels.dtype} of shape {pixels.shape}"
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if bands:
-        if pixels.ndim != 3 or pixels.shape[2] <= max(bands):
-            raise ValueError(f"{path} holds {found}, expected at least {max(bands) + 1} channels")
-        pixels = pixels[..., bands]
-    elif pixels.ndim == 3 and pixels.shape[2] == 4 and (pixels[..., 3] == 255).all():  # opaque, as plt.imsave writes
-        pixels = pixels[..., :3]
+def _of_kind(path: Path, pixels: np.ndarray, kind: str, bands: tuple[int, ...] = ()) -> np.ndarray:
+    stored, channels, words = KINDS[kind]
+    pixels = _chosen(path, pixels, bands)
     if kind == "u8" and pixels.shape[2:] == (3,) and not np.ptp(pixels, axis=2).any():
         pixels = pixels[..., :1]
-    stored = "float" if pixels.dtype.kind == "f" else f"{pixels.dtype.kind}{8 * pixels.dtype.itemsize}"
-    if pixels.shape[2:] != (3 if kind == "rgb" else 1,) or stored != STORED.get(kind, kind):
-        raise ValueError(f"{path} holds {found}, expected kind {kind!r}: {KINDS[kind]}")
-    pixels = pixels.view(np.float16) if kind == "f16" else pixels
-    return pixels.transpose(2, 0, 1)
+    name = "float" if pixels.dtype.kind == "f" else f"{pixels.dtype.kind}{8 * pixels.dtype.itemsize}"
+    if pixels.shape[2:] != (channels,) or name != stored:
+        where = f" in bands {list(bands)}" if bands else ""
+        hint = "; bands = [0, 0, 0] reads grey as colour" if kind == "rgb" and pixels.shape[2:] == (1,) else ""
+        raise ValueError(
+            f"{path} holds {pixels.dtype} of shape {pixels.shape}{where}, expected kind {kind!r}: {words}{hint}"
+        )
+    return (pixels.view(np.float16) if kind == "f16" else pixels).transpose(2, 0, 1)
+
+
+def _chosen(path: Path, pixels: np.ndarray, bands: tuple[int, ...]) -> np.ndarray:
+    """Return the bands that are meant, (H, W, C); without a choice all but an opaque alpha, as plt.imsave writes."""
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if bands and (pixels.ndim != 3 or pixels.shape[2] <= max(bands)):
+        found = f"{pixels.dtype} of shape {pixels.shape}"
+        raise ValueError(f"{path} holds {found}, expected at least {max(bands) + 1} channels")
+    opaque = pixels.shape[2:] == (4,) and (pixels[..., 3] == 255).all()
+    return pixels[..., bands] if bands else pixels[..., :3] if opaque else pixels
 
 
 def read_sensor(path: Path, files: SensorFiles) -> tuple[np.ndarray, np.ndarray]:
-    """One picture in its sensor's unit.
+    """Read one picture in its sensor's unit.
 
     Returns:
         (C, H, W) float32, 0 where invalid, and (1, H, W) bool: where it is valid.
     """
-    raw = read_pixels(path, files.kind, files.bands)
-    measured = np.isfinite(raw) if raw.dtype.kind == "f" else np.ones(raw.shape, bool)
-    for value in files.invalid:
+    picture = open_picture(path, files.kind in ("rgb", "u8"))
+    raw = _of_kind(path, picture.pixels, files.kind, files.bands)
+    measured = np.isfinite(raw)
+    for value in files.invalid if picture.no_data is None else (*files.invalid, picture.no_data):
         measured &= raw != value
     valid = measured.any(axis=0, keepdims=True)
     with np.errstate(invalid="ignore", over="ignore"):  # where there is no measurement
         image = (raw.astype(np.float64) * files.scale + files.offset).astype(np.float32)  # rounded once
-    if not valid.all():
-        image[~np.broadcast_to(valid, image.shape)] = 0
-    return image, valid
+    return np.where(valid, image, np.float32(0)), valid
 
 
 def read_label(path: Path, files: LabelFiles, classes: np.ndarray) -> np.ndarray:
-    """(H, W) int64 classes of one label file.
+    """Return the (H, W) int64 classes of one label file.
 
     Args:
         path: the file.
@@ -324,39 +206,29 @@ def read_label(path: Path, files: LabelFiles, classes: np.ndarray) -> np.ndarray
         classes: id in the file -> class, from ``LabelFiles.classes``.
 
     Raises:
-        ValueError: the file is damaged, holds colours where ids are expected, or what is no class; names it.
+        ValueError: the file is damaged, holds colours where ids are expected, or an id that is no class; names it.
     """
-    raw = ids_of_colours(path, files.colours) if files.colours else decode(path)
-    if files.bands:
-        if raw.ndim != 3 or raw.shape[2] <= files.bands[0]:
-            raise ValueError(f"{path} holds shape {raw.shape}, expected at least {files.bands[0] + 1} channels")
-        raw = raw[..., files.bands[0]]
+    raw = _ids_of_colours(path, files.colours) if files.colours else decode(path)
+    raw = _chosen(path, raw, files.bands)[..., 0] if files.bands else raw
     if raw.ndim != 2 or not raw.size:
         found = f"{raw.shape[2]} channels" if raw.ndim == 3 else f"shape {raw.shape}"
         raise ValueError(f"{path} holds {found}, expected one channel of class ids, not colours")
-    if raw.dtype.kind not in "iu" or raw.min() < 0 or raw.max() >= len(classes):
-        raise ValueError(f"{path} holds {raw.dtype}, expected class ids of 8 or 16 bits")
-    occurring = np.flatnonzero(np.bincount(raw.ravel()))
-    if (classes[occurring] < 0).any():
+    if raw.dtype.kind not in "iu" or raw.min() < -1 or raw.max() >= len(classes):
+        raise ValueError(f"{path} holds {raw.dtype}, expected class ids of 0..65535, or -1 where ignore has it")
+    label = np.take(classes, raw, mode="wrap")  # -1 is the last
+    if label.min() < 0:
         known = np.flatnonzero((classes >= 0) & (classes != IGNORE))
         raise ValueError(
-            f"{path} holds the ids {occurring[classes[occurring] < 0][:8].tolist()}, which are no class; expected "
-            f"{known[0]}..{known[-1]} or the ignored {np.flatnonzero(classes == IGNORE).tolist()}; offset, ignore and "
-            "map of the label files say what an id means"
+            f"{path} holds the ids {np.unique(raw[label < 0])[:8].tolist()}, which are no class; expected {known[0]}.."
+            f"{known[-1]} or the ignored {np.flatnonzero(classes == IGNORE).tolist()}; offset, ignore and map of the "
+            "label files say what an id means"
         )
-    return np.take(classes, raw, mode="clip")  # nothing is clipped; it is the fast mode
+    return label
 
 
-def ids_of_colours(path: Path, colours: Mapping[str, int]) -> np.ndarray:
-    """(H, W) ids of a picture whose colours mean classes.
-
-    Raises:
-        ValueError: the file is damaged, has no colours, or one that means nothing; names it and its share.
-    """
-    pixels = decode(path, colour=True)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise ValueError(f"{path} holds {pixels.dtype} of shape {pixels.shape}, expected colours: {KINDS['rgb']}")
-    codes = pixels.astype(np.int32) @ (1 << 16, 1 << 8, 1)
+def _ids_of_colours(path: Path, colours: dict[str, int]) -> np.ndarray:
+    """Return the (H, W) ids of a picture whose colours mean classes; ValueError names a colour that means none."""
+    codes = np.moveaxis(read_pixels(path, "rgb"), 0, -1).astype(np.int32) @ (1 << 16, 1 << 8, 1)
     known = np.array(sorted((int(colour[1:], 16), index) for colour, index in colours.items()))
     place = np.searchsorted(known[:, 0], codes).clip(max=len(known) - 1)
     wrong = known[place, 0] != codes
@@ -369,10 +241,7 @@ def ids_of_colours(path: Path, colours: Mapping[str, int]) -> np.ndarray:
 
 
 def digest(path: Path) -> bytes:
-    """Changes when the file does, short of an edit that keeps a picture's size, its first 1024 and its last 256 bytes.
-
-    Hashing every picture whole would take longer than decoding it; files other than PNG and JPEG are read whole.
-    """
+    """Hash a file's size and bytes; of a PNG or JPEG only the first 1024 and the last 256, which is quick."""
     with path.open("rb") as file:
         size = path.stat().st_size
         first = file.read(1024)  # a table of colours among them

@@ -1,9 +1,9 @@
-"""Where the files of a published dataset lie: layouts in which copies of it are found."""
+"""Find where the files of a published dataset lie, in any of the layouts that copies of it have."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class LayoutError(FileNotFoundError):
 
 
 def warn(message: str) -> None:
-    """Tell of something about a copy that does not stop anybody from using it."""
+    """Warn of something about a copy that does not stop anybody from using it."""
     warnings.warn(message, DataWarning, stacklevel=3)
 
 
@@ -38,12 +38,7 @@ def _format_warning(message: Warning | str, category: type[Warning], *place: Any
 
 
 def existing_root(config: DataConfig) -> Path:
-    """The folder of the user's copy.
-
-    Raises:
-        ValueError: none was given, or it is an archive.
-        FileNotFoundError: it does not exist; proposes a neighbour with a similar name.
-    """
+    """Return the folder of the user's copy; an error where none is given, it is an archive, or does not exist."""
     if not config.root:
         raise ValueError(f"dataset {config.dataset!r} needs root, the folder of your copy; nothing is downloaded")
     root = Path(config.root).expanduser().resolve()
@@ -53,13 +48,14 @@ def existing_root(config: DataConfig) -> Path:
 
 
 def nested_root(root: Path, folders: Iterable[str], what: str) -> Path:
-    """``root``, or a folder up to two levels below it, that holds all ``folders``: archives often unpack into one more.
+    """Return ``root`` or the first folder up to two levels below it that holds all ``folders``, as archives add one.
 
     Raises:
         LayoutError: none does; says what is missing.
     """
     folders = sorted(set(folders))
-    for candidate in _candidates(root):
+    below = (path for depth in ("*", "*/*") for path in sorted(root.glob(depth)) if path.is_dir())
+    for candidate in (root, *below):
         if all((candidate / folder).is_dir() for folder in folders):
             return candidate
     there = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
@@ -74,18 +70,10 @@ def nested_root(root: Path, folders: Iterable[str], what: str) -> Path:
 def choose_layout(
     root: Path, layouts: Mapping[str, Mapping[str, ImageFiles]], what: str
 ) -> tuple[Path, Mapping[str, ImageFiles]]:
-    """The first of ``layouts`` that a copy has.
-
-    Args:
-        root: the folder of the copy.
-        layouts: name -> entry of a sample -> its files.
-        what: name of the dataset, for the error.
-
-    Returns:
-        The folder that holds the layout's folders, and the layout.
+    """Return the folder of a copy that holds one of ``layouts`` (name -> entry of a sample -> files), and the layout.
 
     Raises:
-        LayoutError: none fits; says what each expects.
+        LayoutError: none fits; says what each expects of the dataset that ``what`` names.
     """
     problems = []
     for name, files in layouts.items():
@@ -97,14 +85,8 @@ def choose_layout(
 
 
 def expect_counts(splits: Mapping[str, list[str]], published: Mapping[str, int], what: str) -> None:
-    """Warn where splits have other sizes than the published ones: numbers are then not comparable."""
+    """Warn where splits have other sizes than the published ones: results are then not comparable."""
     differing = {name: count for name, count in published.items() if len(splits[name]) != count}
     if differing:
         found = ", ".join(f"{name} {len(splits[name])} (published {count})" for name, count in differing.items())
         warn(f"this copy of {what} has other numbers of scenes: {found}; results do not compare with published ones")
-
-
-def _candidates(root: Path) -> Iterator[Path]:
-    yield root
-    for depth in ("*", "*/*"):
-        yield from sorted(path for path in root.glob(depth) if path.is_dir())

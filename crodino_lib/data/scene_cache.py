@@ -18,7 +18,7 @@ from PIL import Image
 
 from crodino_lib.config import TRAINING_VERSION, DataConfig, cache_dir, choose
 from crodino_lib.data.checks import SplitStatistics
-from crodino_lib.data.image_files import DAMAGED
+from crodino_lib.data.decode import DAMAGED
 from crodino_lib.data.sample import Sample, SceneDataset, Scenes, check_sample
 from crodino_lib.io import bar, file_lock, say
 

@@ -1,27 +1,32 @@
-"""Which scenes are trained on and which are measured: lists on disk, sub-folders, or whole runs of frames."""
+"""Assign scenes to splits: by lists, by sub-folders, or drawn in groups of scenes that may show one place."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from datetime import datetime
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from crodino_lib.config import nearest
-from crodino_lib.data.image_files import SUFFIXES, ImageFiles
+from crodino_lib.data.decode import SUFFIXES
+from crodino_lib.data.image_files import ImageFiles
 from crodino_lib.data.layouts import LayoutError, warn
+
+PAUSE_S = 10  # time stamps further apart begin another recording, unless that is their usual step
+STEPS = 1.5  # last numbers further apart, in their usual steps, begin another run
+STAMP = re.compile(
+    r"(.*?)(?<!\d)((?:19|20)\d\d(?:[-_.:T ]?\d\d){5}|1\d{9})[-_.]?(\d{0,9})(\D*)"
+)  # date, or s since 1970
+BY_NAME = "all names that are equal up to their last number"
+BY_RUN = "a run of names whose last numbers or time stamps follow each other"
 
 
 def read_list(path: Path, files: ImageFiles) -> list[str]:
-    """Scene ids that a list file names.
-
-    Raises:
-        FileNotFoundError: it does not exist; proposes another list beside it.
-        ValueError: it is not text, names no scene, or one twice.
-    """
+    """Return the scene ids of a list file; an error where it is absent, not text, empty, or names a scene twice."""
     if not path.is_file():
         there = sorted(other.name for other in path.parent.glob("*.txt"))
         raise FileNotFoundError(
@@ -35,111 +40,121 @@ def read_list(path: Path, files: ImageFiles) -> list[str]:
     if not ids:
         raise ValueError(f"{path} names no scene; expected one id per line, such as 0001")
     if twice := [scene_id for scene_id, count in Counter(ids).items() if count > 1]:
-        raise ValueError(f"{path} names {len(twice)} scene(s) more than once: {', '.join(twice[:5])}")
+        raise ValueError(
+            f"{path} names {len(twice)} scene(s) more than once: {', '.join(twice[:5])}; an id ends at the first space"
+        )
     return ids
 
 
 def scene_ids(text: str, files: ImageFiles) -> list[str]:
-    """Scene ids in a split list: bare stems, ``RGB/0001.jpg``, or two columns of which the first counts.
+    """Return the scene ids of a split list: bare stems, ``RGB/0001.jpg``, or columns of which the first counts.
 
     A byte-order mark, carriage returns, blank lines and lines that start with # are passed over; sub-folders stay.
     """
-    folder = files.dir.strip("/") + "/"
+    folder = files.dir.strip("/").lower() + "/"
     ids = []
-    for line in text.removeprefix("\ufeff").splitlines():
+    for line in text.removeprefix("\ufeff").replace("\\", "/").splitlines():
         columns = line.split()
         if not columns or columns[0].startswith("#"):
             continue
-        name = columns[0].removeprefix("./")
-        if name.lower().startswith(folder.lower()):
-            name = name[len(folder) :]
-        ids.append(_without_ending(name, files))
-        stems = {_without_ending(column, files).split("/")[-1] for column in columns if "/" in column}
-        if len(stems) > 1:
+        name, *others = [files.stem(column, *SUFFIXES) or column for column in columns]
+        name = name.removeprefix("./")
+        ids.append(name[len(folder) :] if name.lower().startswith(folder) else name)
+        if len({other.split("/")[-1] for other in (name, *others) if "/" in other}) > 1:
             raise ValueError(f"a line of the list names two scenes: {line.strip()!r}")
     return ids
 
 
-def _without_ending(name: str, files: ImageFiles) -> str:
-    ending = next((end for end in (*files.endings, *SUFFIXES) if name.lower().endswith(end)), "")
-    return name[: len(name) - len(ending)]
-
-
 def consecutive_runs(ids: list[str]) -> list[list[str]]:
-    """``ids`` in runs whose last number counts up by one; an id without a number is a run of its own."""
-    keyed = []
+    """Group ids whose last numbers or time stamps follow each other in usual steps; others stand alone."""
+    series: dict[tuple[str, str, bool], list[tuple[float, str]]] = defaultdict(list)
     for scene_id in ids:
-        before, number, after = re.fullmatch(r"(.*?)(\d*)(\D*)", scene_id).groups()
-        keyed.append((before, after, int(number or 0), scene_id))
+        *key, number = _position(scene_id)
+        series[tuple(key)].append((number, scene_id))
     runs: list[list[str]] = []
-    due = None
-    for before, after, number, scene_id in sorted(keyed):
-        if (before, after, number) != due:
-            runs.append([])
-        runs[-1].append(scene_id)
-        due = (before, after, number + 1)
+    for (_, _, timed), members in sorted(series.items()):
+        members.sort()
+        steps = np.diff([number for number, _ in members])
+        usual = np.quantile(steps, 0.1, method="lower") if len(steps) else 0  # a low one: frames may be missing
+        for step, (_, scene_id) in zip([np.inf, *steps], members, strict=True):
+            if step > max(STEPS * usual, PAUSE_S * timed):
+                runs.append([])
+            runs[-1].append(scene_id)
     return runs
+
+
+def _position(scene_id: str) -> tuple[str, str, bool, float]:
+    """Return what an id holds before and after its time stamp or last number, which of both it is, and its value."""
+    if stamp := STAMP.fullmatch(scene_id):
+        before, digits, fraction, after = stamp.groups()
+        digits = re.sub(r"\D", "", digits)
+        try:
+            date = datetime.strptime(f"{digits}+0000", "%Y%m%d%H%M%S%z").timestamp() if len(digits) == 14 else digits
+            return before, after, True, float(date) + float(f"0.{fraction}0")
+        except ValueError:  # digits that are no date
+            pass
+    before, number, after = re.fullmatch(r"(.*?)(\d*)(\D*)", scene_id).groups()
+    return before, after, False, float(number or 0)
 
 
 def hold_out(
     ids: list[str], fraction: float, split: str = "val", longest: int | None = None
 ) -> tuple[list[str], list[str]]:
-    """Split ``ids`` into train and ``split`` so that neighbouring frames, which show one scene, are never apart.
+    """Draw ``split`` from ``ids`` in whole groups that may show one place, always the same for the same ids.
 
-    Whole runs of consecutive ids go to ``split`` in a fixed random order while they fit: always the same for the same
-    ids. Runs of more than ``longest`` are cut first; neighbours are then apart at the cuts.
+    Groups are names that are equal up to their last number; where these are too large, runs of numbers or time stamps.
+    Runs of more than ``longest`` are cut; scenes are then neighbours at the cuts.
 
     Returns:
-        Both parts in the order of ``ids``; the second has between half of ``fraction`` and all of it.
+        The rest and the part that was drawn, in order; the part has between half of ``fraction`` and all of it.
 
     Raises:
-        ValueError: no such part can be made.
+        ValueError: no such part can be drawn; says what was taken for a group.
     """
-    runs, wanted, held = consecutive_runs(ids), round(fraction * len(ids)), set()
+    runs, names = consecutive_runs(ids), defaultdict(list)
+    for run in runs:
+        before, _, timed, number = _position(run[0])
+        names[before, number * timed].extend(run)
+    candidates = {BY_NAME: list(names.values()), BY_RUN: runs}
     if longest:
-        runs = [run[start : start + longest] for run in runs for start in range(0, len(run), longest)]
-    for index in np.random.default_rng(0).permutation(len(runs)):
-        if len(held) + len(runs[index]) <= wanted:
-            held.update(runs[index])
-    if len(held) <= wanted / 2:
-        raise ValueError(
-            f"there is no list for {split}, and of the {len(ids)} scenes no {wanted} can be held out in whole "
-            f"runs of consecutive ids ({len(runs)} runs, the longest of {max(map(len, runs))}), as neighbours show one "
-            f"scene; write a list for {split} and name it under splits"
-        )
-    return [scene_id for scene_id in ids if scene_id not in held], [scene_id for scene_id in ids if scene_id in held]
+        candidates = {BY_RUN: [run[at : at + longest] for run in runs for at in range(0, len(run), longest)]}
+    wanted = max(1, round(fraction * len(ids)))
+    for what, groups in candidates.items():
+        drawn: set[str] = set()
+        for index in np.random.default_rng(0).permutation(len(groups)) if len(groups) > 1 else ():
+            if len(drawn) + len(groups[index]) <= wanted:
+                drawn.update(groups[index])
+        largest = max(groups, key=len)
+        told = f"A group is {what}; there are {len(groups)}, of up to {len(largest)}: {largest[0]} to {largest[-1]}"
+        if len(drawn) > wanted / 2:
+            if split == "test":
+                warn(f"no list or folder names the scenes of test: {len(drawn)} of {len(ids)} are drawn. {told}")
+            return [name for name in ids if name not in drawn], [name for name in ids if name in drawn]
+    raise ValueError(
+        f"no list names the scenes of {split}, and they cannot be drawn: {wanted} of {len(ids)} scenes are wanted, in "
+        f"whole groups that may show one place. {told}. Write a list for {split} and name it under splits"
+    )
 
 
 def with_val(splits: Mapping[str, list[str]], fraction: float, longest: int | None = None) -> dict[str, list[str]]:
-    """``splits`` with a part of train as val, where they have none.
-
-    Raises:
-        ValueError: train and test share scenes, or no such part can be made.
-    """
+    """Return ``splits`` with a part of train as val, where they have none; ValueError where none can be drawn."""
     if "val" in splits:
         return dict(splits)
-    if "test" in splits:
-        refuse_common(splits, "train", "test")
+    _refuse_common(splits, "train", "test")
     train, val = hold_out(splits["train"], fraction, longest=longest)
     return {**splits, "train": train, "val": val}
 
 
-def refuse_common(splits: Mapping[str, list[str]], one: str, other: str, where: str = "") -> None:
-    """Raise where two splits share scenes.
-
-    Raises:
-        ValueError: they do; names some.
-    """
-    if common := sorted(set(splits[one]) & set(splits[other])):
+def _refuse_common(splits: Mapping[str, list[str]], one: str, other: str, where: str = "") -> None:
+    if common := sorted(set(splits[one]) & set(splits.get(other, ()))):
         raise ValueError(
             f"{where}{len(common)} scene(s) are in both {one} and {other}, such as {', '.join(common[:5])}; scores on "
-            "scenes that were trained or selected on mean nothing. Where there is no list for val, leave it out: it is "
-            "then taken from train"
+            "scenes that were trained or selected on mean nothing. Without a list for val, it is taken from train"
         )
 
 
 def disjoint(splits: Mapping[str, list[str]], root: Path) -> dict[str, list[str]]:
-    """``splits``, train, val and test first.
+    """Return ``splits``, train, val and test first.
 
     Raises:
         ValueError: one of the three is empty, or train or val shares scenes with another.
@@ -148,12 +163,12 @@ def disjoint(splits: Mapping[str, list[str]], root: Path) -> dict[str, list[str]
         raise ValueError(f"{root}: the split {' and '.join(empty)} has no scene")
     for one, other in combinations(splits, 2):
         if {one, other} & {"train", "val"}:
-            refuse_common(splits, one, other, f"{root}: ")
+            _refuse_common(splits, one, other, f"{root}: ")
     return {split: splits[split] for split in dict.fromkeys(("train", "val", "test", *splits))}
 
 
 def complete_scenes(found: Mapping[str, set[str]], root: Path) -> list[str]:
-    """Ids that every entry of a sample has a file for, sorted; a warning names those that lack one.
+    """Return the ids that every entry of a sample has a file for, sorted; a warning names those that lack one.
 
     Raises:
         LayoutError: there is no picture at all.
@@ -162,10 +177,9 @@ def complete_scenes(found: Mapping[str, set[str]], root: Path) -> list[str]:
     if not any(found.values()):
         raise LayoutError(f"{root} holds no picture where {', '.join(found)} are expected")
     complete = sorted(set.intersection(*found.values()))
-    counts = ", ".join(f"{len(ids)} of {name}" for name, ids in found.items())
     if not complete:
-        examples = ", ".join(f"{name}: {min(ids)}" for name, ids in found.items() if ids)
-        raise ValueError(f"{root}: no scene has all its files; found {counts} ({examples})")
+        counts = ", ".join(f"{len(ids)} of {name} ({min(ids, default='')})" for name, ids in found.items())
+        raise ValueError(f"{root}: no scene has all its files; found {counts}")
     for name, ids in found.items():
         if lacking := sorted(set.union(*found.values()) - ids):
             warn(f"{root}: {len(lacking)} scene(s) are left out, as they have no {name}: {', '.join(lacking[:10])}")
@@ -173,35 +187,19 @@ def complete_scenes(found: Mapping[str, set[str]], root: Path) -> list[str]:
 
 
 def splits_by_folder(ids: list[str]) -> dict[str, list[str]]:
-    """Splits by the first folder of an id, where a folder ``train`` or ``test`` is there; else none.
+    """Return splits by the first folder of an id, where a folder train, val or test is there; else none.
 
     Raises:
-        ValueError: there is one of the two without the other, or a folder beside them that is no split.
+        ValueError: there is no train or no test, or a folder beside them that is no split.
     """
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = defaultdict(list)
     for scene_id in ids:
-        groups.setdefault(scene_id.split("/")[0] if "/" in scene_id else "", []).append(scene_id)
+        groups[scene_id.split("/")[0] if "/" in scene_id else "no folder"].append(scene_id)
     if not {"train", "val", "test"} & set(groups):
         return {}
     strange = [name for name in groups if name not in ("train", "val") and not name.startswith("test")]
     if {"train", "test"} - set(groups) or strange:
-        found = ", ".join(name or "no folder" for name in groups)
-        raise ValueError(f"scenes lie in {found}; expected the folders train and test, val and others named test...")
-    names = {split: {scene_id.split("/", 1)[1] for scene_id in ids} for split, ids in groups.items()}
-    for one, other in combinations(names, 2):
-        if common := sorted(names[one] & names[other]):
-            warn(
-                f"{len(common)} name(s) occur in the folders {one} and {other} both, such as {', '.join(common[:5])}: "
-                "if they are the same scenes, scores mean nothing"
-            )
-    return groups
-
-
-def splits_by_scene(ids: list[str], fraction: float) -> dict[str, list[str]]:
-    """Train and test in whole runs of consecutive ids, always the same for the same ids; a warning says so."""
-    train, test = hold_out(ids, fraction, "test")
-    warn(
-        f"no list and no folder says which scenes train and which test: {len(test)} of {len(ids)} are drawn for test, "
-        "in whole runs of consecutive names"
-    )
-    return {"train": train, "test": test}
+        raise ValueError(
+            f"scenes lie in {', '.join(groups)}; expected the folders train and test, val and others named test..."
+        )
+    return dict(groups)

@@ -26,6 +26,7 @@ from pydantic import Field
 
 from crodino_lib.config import DataConfig, Strict
 from crodino_lib.data import image_files
+from crodino_lib.data.decode import decode
 from crodino_lib.data.folder import FolderDataset, FolderSpec
 from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, existing_folder
 from crodino_lib.data.layouts import choose_layout, existing_root, warn
@@ -158,7 +159,7 @@ def _stored_ids(path: Path) -> np.ndarray:
     Raises:
         ValueError: the file is damaged or holds something else.
     """
-    pixels = image_files.decode(path)
+    pixels = decode(path)
     planes = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.dtype != np.uint8 or planes.shape[2] not in (1, 3) or np.ptp(planes, axis=2).any():
         raise ValueError(

@@ -31,7 +31,7 @@ import numpy as np
 from pydantic import Field
 
 from crodino_lib.config import Strict, choose, nearest
-from crodino_lib.data.image_files import needed
+from crodino_lib.data.decode import needed
 from crodino_lib.data.layouts import warn
 from crodino_lib.data.sample import IGNORE, DatasetCard, Sample, SceneDataset
 from crodino_lib.data.splits import disjoint, with_val

@@ -28,7 +28,8 @@ from PIL import Image
 from pydantic import Field, ValidationInfo, field_validator
 
 from crodino_lib.config import DataConfig, Strict, choose, nearest
-from crodino_lib.data.image_files import ImageFiles, SensorFiles, decode, needed, read_sensor, readable
+from crodino_lib.data.decode import decode, needed, readable
+from crodino_lib.data.image_files import ImageFiles, SensorFiles, read_sensor
 from crodino_lib.data.layouts import LayoutError, existing_root, warn
 from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Sample, SceneDataset, Sensor
 from crodino_lib.data.splits import disjoint, with_val

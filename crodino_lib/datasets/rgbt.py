@@ -38,8 +38,9 @@ import numpy as np
 from pydantic import Field
 
 from crodino_lib.config import DataConfig, Strict
+from crodino_lib.data.decode import decode
 from crodino_lib.data.folder import FolderDataset, FolderSpec
-from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, decode, existing_folder
+from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, existing_folder
 from crodino_lib.data.layouts import choose_layout, existing_root, expect_counts, warn
 from crodino_lib.data.sample import IGNORE, SceneDataset
 from crodino_lib.data.splits import disjoint, hold_out, read_list, scene_ids, with_val

@@ -1,12 +1,13 @@
-"""What a folder is, or is not, before anybody trains on it: `crodino inspect FOLDER`."""
+"""Validate a dataset folder before anybody trains on it: `crodino inspect FOLDER`."""
 
 from __future__ import annotations
 
 import os
+import textwrap
 import tomllib
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,41 +15,39 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from crodino_lib.config import DataConfig
-from crodino_lib.data.folder import PRESETS
-from crodino_lib.data.image_files import SUFFIXES, decode
+from crodino_lib.data.checks import SplitStatistics
+from crodino_lib.data.decode import SUFFIXES, open_picture
+from crodino_lib.data.folder_spec import PRESETS
 from crodino_lib.data.layouts import LayoutError
-from crodino_lib.data.registry import DATASETS, open_dataset
-from crodino_lib.data.sample import IGNORE, Sample, SceneDataset, Sensor, check_sample
+from crodino_lib.data.registry import DATASETS, check_data, open_dataset
+from crodino_lib.data.sample import IGNORE, Sample, SceneDataset, check_sample
 from crodino_lib.io import bar
 
-FIRST = 3  # scenes of a split that are looked at unless all are asked for
-ODD_STDS = 3  # a sensor whose mean is further from the stated one, in stated deviations, has another unit or scale
-ODD_SPREAD = 10  # times more or less than the stated deviation, likewise
-KIND_ROWS = 40
-SCENES_AHEAD = 32
+FIRST = 3  # scenes of a split that are read, unless all are asked for
+FILE_ROWS = 40
+SCENES_AHEAD = 32  # a whole dataset does not fit in memory
 
 
 @dataclass
 class Inspection:
-    """What was found.
+    """Result of ``inspect_folder``.
 
     Attributes:
         files: one row per folder and ending: how many files, and what the first of them holds.
-        readings: dataset name -> what opening the folder as that dataset said; empty where it opens.
-        dataset: the folder opened as the first dataset it is, or None.
-        splits: one row per split: scenes, scenes looked at, sizes.
-        sensors: one row per sensor: values as a network's normalisation meets them.
-        classes: one row per class: its share of the labelled pixels looked at, and in how many scenes it occurs.
+        readings: dataset name -> the error with which the folder does not open as that dataset; empty where it opens.
+        dataset: the folder opened as the first dataset that it is, or None.
+        splits: one row per split: scenes, scenes read, their sizes.
+        sensors: one row per sensor and split: values in the sensor's unit.
+        classes: per split, each class's share of the labelled pixels in per cent; the last row is of all pixels.
         samples: the scenes of the contact sheet.
         warnings: what does not stop training and should be known.
         problems: what makes training fail or its numbers wrong.
     """
 
     files: pd.DataFrame
-    readings: dict[str, str]
+    readings: dict[str, str] = field(default_factory=dict)
     dataset: SceneDataset | None = None
     splits: pd.DataFrame = field(default_factory=pd.DataFrame)
     sensors: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -61,184 +60,128 @@ class Inspection:
 def inspect_folder(
     root: Path, name: str = "", options: dict[str, Any] | None = None, everything: bool = False
 ) -> Inspection:
-    """Say what ``root`` is and look at its scenes.
+    """Find out which dataset ``root`` is, read scenes of it, and list what is wrong with them.
 
     Args:
         root: the folder, or the file of a dataset that is one.
-        name: dataset it is meant to be; every one of the registry, and every preset, is tried where none is named.
+        name: dataset it should be; all datasets and presets are tried where none is named.
         options: of that dataset.
         everything: read all scenes instead of the first of every split.
 
     Raises:
         FileNotFoundError: there is no such folder.
+        ValueError: there is no such dataset or option.
     """
     if not root.exists():
         raise FileNotFoundError(f"{root} does not exist")
-    found = Inspection(file_table(root), {})
-    with warnings.catch_warnings(record=True) as told:
+    result = Inspection(file_table(root))
+    candidates = {name: (name, options or {})} if name else _candidates(root)
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for candidate, chosen in {name: (name, options or {})}.items() if name else _candidates(root).items():
-            config = DataConfig.parse({"dataset": chosen[0], "root": str(root), "options": chosen[1]})
-            before = len(told)
+        for candidate, (dataset, chosen) in candidates.items():
+            config, known = DataConfig(dataset=dataset, root=str(root), options=chosen), len(caught)
+            check_data(config)
             try:
-                dataset = open_dataset(config)
+                opened = open_dataset(config)
+                result.readings[candidate] = ""
             except (ValueError, OSError, ImportError) as error:
-                found.readings[candidate] = str(error)
+                opened, result.readings[candidate] = None, str(error)
                 if name or not isinstance(error, LayoutError):
-                    found.problems.append(f"as {candidate}: {error}")
-                del told[before:]
-                continue
-            found.readings[candidate] = ""
-            if found.dataset is None:
-                found.dataset = dataset
-            else:
-                del told[before:]
-        if found.dataset is None:
-            found.problems = found.problems or ["this is no dataset that is known; a dataset.toml can say what it is"]
-        else:
-            found.problems = []  # what it is not does not matter
-            _look(found, everything)
-    found.warnings += dict.fromkeys(str(warning.message) for warning in told)
-    return found
+                    result.problems.append(f"as {candidate}: {error}")
+            if opened is None or result.dataset is not None:
+                del caught[known:]  # of a dataset that is not looked at
+            result.dataset = result.dataset or opened
+        if result.dataset is not None:
+            result.problems = []  # of datasets that it is not
+            _read_scenes(result, everything)
+        elif not result.problems:
+            result.problems = ["this is no dataset that is known; a dataset.toml can state what it holds"]
+    result.warnings += dict.fromkeys(str(warning.message) for warning in caught)
+    return result
 
 
 def _candidates(root: Path) -> dict[str, tuple[str, dict[str, Any]]]:
-    """What a folder may be: printed name -> dataset and options; one that says what it is, is no preset."""
-    known = {name: (name, {}) for name, entry in DATASETS.items() if entry.needs_root}
+    """Return printed name -> dataset and options; presets only where no dataset.toml states what the folder holds."""
+    datasets = {name: (name, {}) for name, entry in DATASETS.items() if entry.needs_root}
     presets = {} if (root / "dataset.toml").exists() else tomllib.loads(PRESETS.read_text())
-    return known | {f"folder preset={preset}": ("folder", {"preset": preset}) for preset in presets}
+    return datasets | {f"folder preset={preset}": ("folder", {"preset": preset}) for preset in presets}
 
 
 def file_table(root: Path) -> pd.DataFrame:
-    """One row per folder and ending below ``root``: how many files there are, and what the first of them holds."""
+    """Return one row per folder and ending below ``root``: how many files, and what the first of them holds."""
     groups: dict[tuple[str, str], list[Path]] = {}
-    for parent, folders, names in os.walk(root if root.is_dir() else root.parent):
-        folders.sort()
+    for parent, folders, names in os.walk(root) if root.is_dir() else [(root.parent, [], [root.name])]:
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in sorted(Path(parent, name) for name in names if not name.startswith(".")):
-            if root.is_dir() or path == root:
-                groups.setdefault((os.path.relpath(parent, root), path.suffix.lower()), []).append(path)
+            groups.setdefault((os.path.relpath(parent, root), path.suffix.lower()), []).append(path)
     rows = [
-        {"folder": folder, "ending": ending, "files": len(paths), "first": paths[0].name, "holds": contents(paths[0])}
-        for (folder, ending), paths in list(groups.items())[:KIND_ROWS]
+        (folder, ending, len(paths), paths[0].name, contents(paths[0]))
+        for (folder, ending), paths in list(groups.items())[:FILE_ROWS]
     ]
-    if len(groups) > KIND_ROWS:
-        rows.append(
-            {"folder": f"and {len(groups) - KIND_ROWS} more", "ending": "", "files": "", "first": "", "holds": ""}
-        )
+    if len(groups) > FILE_ROWS:
+        rows.append((f"and {len(groups) - FILE_ROWS} more", "", "", "", ""))
     return pd.DataFrame(rows, columns=["folder", "ending", "files", "first", "holds"])
 
 
 def contents(path: Path) -> str:
-    """Type, size, channels and values of one file, TIFF tags included; why not, where it cannot be read."""
+    """Return the type, size, channels and values of one file; the reason, where it cannot be read."""
     if path.suffix.lower() not in SUFFIXES:
-        return f"{path.stat().st_size:,} bytes"
+        return f"{path.stat().st_size:,} bytes" if path.exists() else "a link to nothing"
     try:
-        pixels = decode(path)
-        mode = "" if path.suffix.lower() in (".npy", ".tif", ".tiff") else f" mode {_mode(path)}"
+        pixels, no_data, turn = open_picture(path)
     except (ValueError, OSError, ImportError) as error:
         return f"unreadable: {error}"
-    if not pixels.size or pixels.dtype.kind not in "buif":
+    if not pixels.size or pixels.ndim < 2 or pixels.dtype.kind not in "uif":
         return f"{pixels.dtype} of shape {pixels.shape}"
-    size = (
-        "x".join(str(side) for side in (pixels.shape[1], pixels.shape[0], *pixels.shape[2:]))
-        if pixels.ndim > 1
-        else pixels.size
-    )
     values = np.unique(pixels)
-    told = f"{pixels.dtype} {size}{mode}, {values.min()}..{values.max()}"
-    if pixels.ndim == 2 and len(values) <= 64 and pixels.dtype.kind in "iu":
-        told += f", ids {' '.join(map(str, values.tolist()))}"
-    return told + _tiff_tags(path)
+    size = "x".join(map(str, (pixels.shape[1], pixels.shape[0], *pixels.shape[2:])))
+    ids = f", ids {' '.join(map(str, values))}" if len(values) <= 64 and pixels.dtype.kind in "iu" else ""
+    tags = "" if no_data is None else f", no-data {no_data:g}"
+    tags += f", orientation {turn}" if turn > 1 else ""
+    return f"{pixels.dtype} {size}, {values[0]}..{values[-1]}{ids}{tags}"
 
 
-def _mode(path: Path) -> str:
-    with Image.open(path) as image:
-        return image.mode
-
-
-def _tiff_tags(path: Path) -> str:
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return ""
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        return f", {page.compression.name} {page.photometric.name} {page.rowsperstrip} rows a strip, axes {page.axes}"
-
-
-def _look(found: Inspection, everything: bool) -> None:
-    """Read scenes and fill in what they say."""
-    dataset, card = found.dataset, found.dataset.card
-    chosen = {split: dataset.ids(split) if everything else dataset.ids(split)[:FIRST] for split in card.splits}
-    ids = list(dict.fromkeys(scene_id for part in chosen.values() for scene_id in part))
-    sizes: dict[str, tuple[int, int]] = {}
-    values: dict[str, list[tuple[float, ...]]] = {name: [] for name in card.sensors}
-    counts, occurs = np.zeros(256, np.int64), Counter()
-    for scene_id, sample in bar(_samples(dataset, ids), total=len(ids), label="looking", unit="scene"):
-        if isinstance(sample, Exception):
-            found.problems.append(str(sample))
+def _read_scenes(result: Inspection, everything: bool) -> None:
+    """Read scenes of every split and fill in the tables, warnings and problems."""
+    dataset, card = result.dataset, result.dataset.card
+    done: dict[str, str] = {}  # scene -> its size; splits of test may share scenes
+    splits, sensors, classes, occurring = {}, {}, {}, np.zeros(256, bool)
+    for split in card.splits:
+        ids = dataset.ids(split) if everything else dataset.ids(split)[:FIRST]
+        statistics = SplitStatistics(card)
+        new = [scene_id for scene_id in ids if scene_id not in done]
+        for scene_id, sample in bar(_samples(dataset, new), total=len(new), label=f"reading {split}", unit="scene"):
+            if isinstance(sample, Exception):
+                result.problems.append(str(sample))
+                continue
+            done[scene_id] = "{1}x{0}".format(*sample["label"].shape)
+            result.warnings += statistics.add(sample)
+            if len(result.samples) < 2 * FIRST:
+                result.samples.append(sample)
+        result.problems += statistics.problems(split)
+        sizes = Counter(done[scene_id] for scene_id in ids if scene_id in done).most_common(4)
+        listed = ", ".join(f"{size} ({count})" for size, count in sizes)
+        splits[split] = {"scenes": len(dataset.ids(split)), "read": len(ids), "sizes": listed}
+        if not statistics.scenes.any():
             continue
-        sizes[scene_id] = sample["label"].shape
-        scene_counts = np.bincount(sample["label"].ravel(), minlength=256)
-        counts += scene_counts
-        occurs.update(np.flatnonzero(scene_counts).tolist())
-        for name in card.sensors:
-            values[name].append(_statistics(sample, name))
-        found.warnings += _oddities(sample, card.sensors)
-        if len(found.samples) < 2 * FIRST:
-            found.samples.append(sample)
-    found.splits = pd.DataFrame({split: _split_row(dataset, split, part, sizes) for split, part in chosen.items()}).T
-    found.sensors = pd.DataFrame(
-        {name: _sensor_row(rows, card.sensors[name]) for name, rows in values.items() if rows}
-    ).T
-    found.classes = _class_table(card.classes, counts, occurs)
-    _judge_sensors(found, card.sensors)
-    if len({round(width / height, 2) for height, width in sizes.values()}) > 1:
-        found.warnings.append("pictures have several ratios of width to height; all are stretched to one size")
-    never = [name for index, name in enumerate(card.classes) if not occurs[index]]
-    if sizes and len(never) == len(card.classes):
-        found.problems.append("no pixel that was looked at has a label")
-    elif everything and never:
-        found.warnings.append(f"these classes never occur: {', '.join(never)}; the mean over classes leaves them out")
+        occurring |= statistics.scenes > 0
+        counts = statistics.pixels
+        percent = 100 * counts[: len(card.classes)] / max(1, counts[:IGNORE].sum())
+        classes[split] = [*percent.round(2), round(100 * counts[IGNORE] / counts.sum(), 2)]
+        for name, sensor in card.sensors.items():
+            *values, valid = statistics.values(name)
+            row = dict(zip(("lowest", "mean", "highest", "std"), values, strict=True))
+            sensors[f"{name}, {split}"] = {"unit": sensor.unit, **row, "valid %": round(100 * valid, 1)}
+    result.splits, result.sensors = pd.DataFrame(splits).T, pd.DataFrame(sensors).T
+    result.classes = pd.DataFrame(classes, index=[*card.classes, "(ignored, of all pixels)"])
+    if len({round(np.divide(*map(int, size.split("x"))), 2) for size in done.values()}) > 1:
+        result.warnings.append("pictures have several ratios of width to height; all are stretched to one size")
+    never = [name for index, name in enumerate(card.classes) if not occurring[index]]
+    if everything and never and occurring.any():
+        result.warnings.append(f"these classes never occur: {', '.join(never)}; the mean over classes leaves them out")
 
 
-def _split_row(
-    dataset: SceneDataset, split: str, looked_at: list[str], sizes: dict[str, tuple[int, int]]
-) -> dict[str, Any]:
-    common = Counter(sizes[scene_id] for scene_id in looked_at if scene_id in sizes).most_common(4)
-    return {
-        "scenes": len(dataset.ids(split)),
-        "looked at": len(looked_at),
-        "sizes": ", ".join(f"{width}x{height} ({count})" for (height, width), count in common),
-    }
-
-
-def _class_table(classes: tuple[str, ...], counts: np.ndarray, occurs: Counter) -> pd.DataFrame:
-    labelled = counts[: len(classes)]
-    percent = 100 * labelled / max(1, labelled.sum())
-    table = pd.DataFrame(
-        {"percent of labelled": percent, "scenes": [occurs[index] for index in range(len(classes))]}, index=classes
-    )
-    table.loc["(ignored, of all pixels)"] = [100 * counts[IGNORE] / max(1, counts.sum()), occurs[IGNORE]]
-    return table.round(2)
-
-
-def _judge_sensors(found: Inspection, sensors: dict[str, Sensor]) -> None:
-    """Compare what was measured with what networks are normalised by."""
-    for name, row in found.sensors.iterrows():
-        mean, std = np.mean(sensors[name].mean), np.mean(sensors[name].std)
-        if abs(row["mean"] - mean) > ODD_STDS * std:
-            found.problems.append(
-                f"{name} has the mean {row['mean']:.3g} {row['unit']}, far from the {mean:.3g} +- {std:.3g} that "
-                "networks are normalised by: is its scale or unit another?"
-            )
-        if not std / ODD_SPREAD < row["std"] < std * ODD_SPREAD:
-            found.problems.append(
-                f"{name} varies by {row['std']:.3g} {row['unit']}, far from the {std:.3g} networks are normalised by"
-            )
-
-
-def _samples(dataset: SceneDataset, ids: Iterable[str]) -> Iterator[tuple[str, Sample | Exception]]:
+def _samples(dataset: SceneDataset, ids: list[str]) -> Iterator[tuple[str, Sample | Exception]]:
     def read(scene_id: str) -> tuple[str, Sample | Exception]:
         try:
             sample = dataset.read(scene_id)
@@ -247,44 +190,21 @@ def _samples(dataset: SceneDataset, ids: Iterable[str]) -> Iterator[tuple[str, S
             return scene_id, error
         return scene_id, sample
 
-    ids = list(ids)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(ids), SCENES_AHEAD):  # a whole dataset does not fit in memory
+        for start in range(0, len(ids), SCENES_AHEAD):
             yield from pool.map(read, ids[start : start + SCENES_AHEAD])
 
 
-def _statistics(sample: Sample, name: str) -> tuple[float, ...]:
-    """Smallest, mean, largest valid value, their standard deviation, and the valid share."""
-    valid = sample.get(f"{name}_valid", np.ones((1, *sample["label"].shape), bool))
-    image = sample[name][:, valid[0]].astype(np.float64)
-    if not image.size:
-        return np.nan, np.nan, np.nan, np.nan, 0.0
-    return image.min(), image.mean(), image.max(), image.std(), valid.mean()
-
-
-def _sensor_row(rows: list[tuple[float, ...]], sensor: Sensor) -> dict[str, Any]:
-    found = np.array(rows)
-    held = np.isfinite(found[:, 0])
-    low, mean, high, std = found[held, :4].T if held.any() else np.full((4, 1), np.nan)
-    return {
-        "unit": sensor.unit,
-        "lowest": low.min(),
-        "mean": mean.mean(),
-        "highest": high.max(),
-        "std": np.sqrt((std**2).mean() + mean.var()),
-        "valid %": round(100 * found[:, 4].mean(), 1),
-    }
-
-
-def _oddities(sample: Sample, sensors: Iterable[str]) -> list[str]:
-    """What is odd about a scene that keeps the contract."""
-    told = []
-    for name in sensors:
-        low, _, high, _, valid = _statistics(sample, name)
-        if not valid:
-            told.append(f"scene {sample['id']!r}: {name} has no valid pixel")
-        elif low == high:
-            told.append(f"scene {sample['id']!r}: {name} is {low:g} everywhere")
-    if (sample["label"] == IGNORE).all():
-        told.append(f"scene {sample['id']!r}: no pixel has a label")
-    return told
+def describe(result: Inspection) -> str:
+    """Return the text that `crodino inspect` prints: tables, warnings, problems and a verdict."""
+    parts = [result.files.to_string(index=False)]
+    shortened = {name: textwrap.shorten(error, 150, placeholder=" ...") for name, error in result.readings.items()}
+    parts.append("\n".join(f"{name:28} {'no: ' + error if error else 'yes'}" for name, error in shortened.items()))
+    if result.dataset:
+        parts.append(f"read as {result.dataset.card.title}")
+    parts += [table.to_string() for table in (result.splits, result.sensors, result.classes) if len(table)]
+    lines = [f"warning: {line}" for line in result.warnings] + [f"PROBLEM: {line}" for line in result.problems]
+    read = f"No problem was found in the {result.splits['read'].sum()} scenes read." if len(result.splits) else ""
+    return "\n\n".join(
+        [*parts, *(["\n".join(lines)] if lines else []), "Do not train on this." if result.problems else read]
+    )

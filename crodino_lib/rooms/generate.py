@@ -13,7 +13,8 @@ from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 
 from crodino_lib.config import DataConfig, cache_dir, parse_size
-from crodino_lib.data.folder import FolderDataset, read_spec
+from crodino_lib.data.folder import FolderDataset
+from crodino_lib.data.folder_spec import read_spec
 from crodino_lib.io import atomic_write, bar, file_lock, headless, say
 from crodino_lib.rooms import grammar, render, sensors
 from crodino_lib.rooms.scene import FACTORS, SPLITS

@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 
 from crodino_lib.config import DataConfig
-from crodino_lib.data.folder import PRESETS, FolderSpec, open_folder
+from crodino_lib.data.folder import open_folder
+from crodino_lib.data.folder_spec import PRESETS, FolderSpec
 from crodino_lib.data.layouts import DataWarning
 from crodino_lib.data.sample import check_sample
 from crodino_lib.data.scene_cache import load_scenes
 from crodino_lib.data.splits import hold_out
-from crodino_lib.datasets import mfnet
+from crodino_lib.datasets.rgbt import TABLES
 
 HEIGHT, WIDTH = 36, 48
 TRAIN = [f"{number:05d}D" for number in (1, 2, 4, 6, 7, 9, 11, 13, 14, 16, 18, 20)]
@@ -149,8 +150,8 @@ def test_a_preset_names_statistics_of_the_code_it_is_named_after(preset):
 
 @pytest.mark.parametrize("preset", ["sigma-mfnet", "cmnext-mfnet", "egfnet", "msrs"])
 def test_presets_of_mfnet_have_its_classes_and_colours(preset):
-    assert KNOWN[preset]["classes"] == list(mfnet.CLASSES)
-    assert KNOWN[preset]["palette"] == list(mfnet.CLASSES.values())
+    assert KNOWN[preset]["classes"] == list(TABLES["mfnet"]["classes"])
+    assert KNOWN[preset]["palette"] == list(TABLES["mfnet"]["classes"].values())
 
 
 def test_classes_of_sun_are_the_first_of_nyu():
@@ -193,7 +194,7 @@ def test_lists_of_cmnext_may_have_two_columns(tmp_path):
 
 def test_ids_that_are_numbered_through_leave_a_val_of_sun_in_runs():
     stems = [f"img-{number:06d}" for number in range(5051, 10336)]
-    with pytest.raises(ValueError, match="1 runs, the longest of 5285"):
+    with pytest.raises(ValueError, match="there are 1, of up to 5285"):
         hold_out(stems, 0.12)
     train, val = hold_out(stems, 0.12, longest=KNOWN["dformer-sunrgbd"]["val_run"])
     assert sorted(train + val) == stems
@@ -372,7 +373,7 @@ def test_a_scene_in_both_folders_is_told(tmp_path):
     for kind in ("vi", "ir", "Segmentation_labels"):
         path = tmp_path / "test" / kind / "00022D.png"
         save(tmp_path / "train" / kind / path.name, np.asarray(Image.open(path)))
-    with pytest.warns(DataWarning, match=r"1 name\(s\) occur in the folders .* both, such as 00022D: "):
+    with pytest.warns(DataWarning, match=r"train/00022D of train and test/00022D of test are equal files"):
         load_npz(tmp_path, "msrs")
 
 

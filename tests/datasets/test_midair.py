@@ -13,7 +13,7 @@ from miniatures.midair import FRAMES, HEIGHT, NUMBERS, WIDTH, climate_of, depth,
 from PIL import Image
 
 from crodino_lib.config import DataConfig
-from crodino_lib.data.image_files import decode
+from crodino_lib.data.decode import decode
 from crodino_lib.data.layouts import DataWarning
 from crodino_lib.data.sample import check_sample
 from crodino_lib.datasets import midair

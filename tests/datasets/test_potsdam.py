@@ -12,7 +12,7 @@ import tifffile
 from miniatures import potsdam as mini
 
 from crodino_lib.config import DataConfig
-from crodino_lib.data.image_files import decode
+from crodino_lib.data.decode import decode
 from crodino_lib.data.layouts import DataWarning
 from crodino_lib.data.sample import check_sample
 from crodino_lib.datasets import potsdam

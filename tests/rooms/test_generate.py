@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from crodino_lib.config import DataConfig
-from crodino_lib.data.folder import open_folder, read_spec
+from crodino_lib.data.folder import open_folder
+from crodino_lib.data.folder_spec import read_spec
 from crodino_lib.data.image_files import read_sensor
 from crodino_lib.data.sample import check_sample
 from crodino_lib.rooms import generate

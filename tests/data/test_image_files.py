@@ -7,18 +7,17 @@ import numpy as np
 import pytest
 import tifffile
 
+from crodino_lib.data.decode import decode
 from crodino_lib.data.image_files import (
     ImageFiles,
     LabelFiles,
     SensorFiles,
-    decode,
     read_label,
     read_pixels,
     read_sensor,
 )
 from crodino_lib.data.layouts import LayoutError, choose_layout, nested_root
 from crodino_lib.data.sample import RGB, DatasetCard, Sensor, check_sample
-from crodino_lib.data.splits import splits_by_folder
 
 COLOURS = {"#000000": 0, "#ff0000": 1, "#0000ff": 2, "#ffffff": 255}
 GRADIENT = np.arange(12 * 10 * 4, dtype=np.uint16).reshape(12, 10, 4)
@@ -98,7 +97,7 @@ def test_a_colour_that_means_no_class_is_named_with_its_share(tmp_path, save):
 @pytest.mark.parametrize("array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)])
 def test_ids_where_colours_are_expected_are_refused(tmp_path, save, array):
     files = LabelFiles(dir=".", colours=COLOURS)
-    with pytest.raises(ValueError, match=r"a\.png holds uint8 .*expected colours"):
+    with pytest.raises(ValueError, match=r"a\.png holds uint8 .*expected kind 'rgb'"):
         read_label(save(tmp_path / "a.png", array), files, files.classes(3))
 
 
@@ -130,13 +129,6 @@ def test_every_layout_that_was_tried_is_told(tmp_path):
     (tmp_path / "RGB").mkdir()
     (tmp_path / "L").mkdir()
     assert choose_layout(tmp_path, layouts, "x") == (tmp_path, layouts["two"])
-
-
-def test_scenes_in_only_one_of_the_folders_train_and_test_are_an_error():
-    assert splits_by_folder(["a", "b"]) == {}
-    assert splits_by_folder(["train/a", "test/b"]) == {"train": ["train/a"], "test": ["test/b"]}
-    with pytest.raises(ValueError, match="scenes lie in train; expected the folders train and test"):
-        splits_by_folder(["train/a", "train/b"])
 
 
 # -- the contract
@@ -188,7 +180,7 @@ def png(path, depth: int, colour: int, row: bytes):
     [(16, 2, bytes(24), "RGB;16B"), (4, 0, bytes([0x01, 0x20]), "L;4"), (2, 0, bytes([0b00011000]), "L;2")],
 )
 def test_values_that_pillow_would_scale_are_refused(tmp_path, depth, colour, row, stored):
-    with pytest.raises(ValueError, match=rf"a\.png .*cannot be read: its values are stored as {stored}"):
+    with pytest.raises(ValueError, match=rf"a\.png .*cannot be read: values are stored as {stored}"):
         decode(png(tmp_path / "a.png", depth, colour, row))
 
 
@@ -221,15 +213,15 @@ def test_links_are_followed_and_loops_end(tmp_path):
 
 
 def test_a_label_is_one_band_of_those_there_are(tmp_path, save):
-    with pytest.raises(ValueError, match="a label is one band"):
+    with pytest.raises(ValueError, match=r"bands = .*at most 1 item"):
         LabelFiles.parse({"dir": "x", "bands": [0, 1]})
     files = LabelFiles(dir=".", bands=(5,))
-    with pytest.raises(ValueError, match=r"a\.png holds shape \(4, 4, 3\), expected at least 6 channels"):
+    with pytest.raises(ValueError, match=r"a\.png holds uint8 of shape \(4, 4, 3\), expected at least 6 channels"):
         read_label(save(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8)), files, files.classes(3))
 
 
 def test_a_colour_cannot_mean_two_ids():
-    with pytest.raises(ValueError, match="names a colour twice"):
+    with pytest.raises(ValueError, match="#FF0000"):
         LabelFiles.parse({"dir": "x", "colours": {"#FF0000": 0, "#ff0000": 1}})
 
 
@@ -239,10 +231,3 @@ def test_a_label_that_is_no_picture_is_refused(tmp_path, array):
     files = LabelFiles(dir=".")
     with pytest.raises(ValueError, match=r"a\.npy holds shape"):
         read_label(tmp_path / "a.npy", files, files.classes(3))
-
-
-def test_folders_beside_train_and_test_are_splits_or_an_error():
-    ids = ["train/a", "test/b", "test_night/c"]
-    assert set(splits_by_folder(ids)) == {"train", "test", "test_night"}
-    with pytest.raises(ValueError, match="scenes lie in train, test, test_night, extra; expected"):
-        splits_by_folder([*ids, "extra/d"])

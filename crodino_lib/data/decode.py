@@ -1,0 +1,136 @@
+"""Decode picture files into the values that are stored in them, upright and in native byte order."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+import struct
+import tokenize
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".pgm", ".ppm", ".npy")
+ORIENTATION, NO_DATA = 274, 42113  # tags of EXIF and TIFF, and of GDAL
+IMPOSTORS = {b"version https://git-lfs": "a pointer of Git LFS: run git lfs pull", b"<": "a web page, not a picture"}
+DAMAGED = (  # what Pillow and NumPy raise for damaged files
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    tokenize.TokenError,
+    Image.DecompressionBombError,
+)
+
+
+class Picture(NamedTuple):
+    """A decoded file: its values in native byte order, and what its tags say.
+
+    Attributes:
+        pixels: (H, W) or (H, W, C), as stored and then turned as ``orientation`` says.
+        no_data: the value that means no measurement, where GDAL wrote such a tag.
+        orientation: the tag of EXIF or TIFF; 1 is upright.
+    """
+
+    pixels: np.ndarray
+    no_data: float | None = None
+    orientation: int = 1
+
+
+def open_picture(path: Path, colour: bool = False) -> Picture:
+    """Read a picture or ``.npy`` file; with ``colour``, the colours that a colour table gives instead of its indices.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it is damaged, no picture, or holds values that reading would change.
+    """
+    readers = {".npy": _open_npy, ".tif": _open_tiff, ".tiff": _open_tiff}
+    with readable(path):
+        picture = readers.get(path.suffix.lower(), _open_with_pillow)(path, colour)
+        pixels, turn = picture.pixels, picture.orientation
+        pixels = pixels.astype(np.uint8 if pixels.dtype == bool else pixels.dtype.newbyteorder("="), copy=False)
+        pixels = pixels.swapaxes(0, 1) if turn > 4 else pixels
+        if turn > 1:
+            pixels = pixels[:: -1 if turn in (3, 4, 7, 8) else 1, :: -1 if turn in (2, 3, 6, 7) else 1]
+        return picture._replace(pixels=pixels)
+
+
+def decode(path: Path, colour: bool = False) -> np.ndarray:
+    """Return the pixels that ``open_picture`` reads."""
+    return open_picture(path, colour).pixels
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what decoders raise for damaged files into one ValueError that names the file."""
+    try:
+        yield
+    except (*DAMAGED, RuntimeError, LookupError, ArithmeticError, TypeError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the file
+            raise
+        with path.open("rb") as file:
+            start = file.read(64).lstrip()
+        what = next((text for first, text in IMPOSTORS.items() if start.startswith(first)), error)
+        raise ValueError(f"{path} ({path.stat().st_size} bytes) cannot be read: {what}") from error
+
+
+def _open_npy(path: Path, _: bool) -> Picture:
+    return Picture(np.load(path, allow_pickle=False))
+
+
+def _open_with_pillow(path: Path, colour: bool) -> Picture:
+    with Image.open(path) as image:
+        if image.format == "PPM" and image.mode != "1":
+            return Picture(_netpbm(path.read_bytes()))
+        arguments = image.tile[0].args if image.tile else ""
+        stored = str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+        if ("16" in stored and not image.mode.startswith("I")) or stored in ("L;2", "L;4"):
+            raise ValueError(
+                f"values are stored as {stored}, which Pillow scales to 8 bits: save 8 bits, or grey of 16"
+            )
+        pixels = np.asarray(image.convert("RGB") if colour and image.mode == "P" else image)
+        return Picture(pixels, orientation=image.getexif().get(ORIENTATION, 1))
+
+
+def _netpbm(content: bytes) -> np.ndarray:
+    """Return the values of a PGM or PPM as stored; Pillow stretches those whose largest is not 255 or 65535."""
+    header = re.match(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3 + rb"\s", content)
+    form, width, height, largest = map(int, header.groups())
+    shape = (height, width, 3) if form in (3, 6) else (height, width)
+    dtype = np.dtype(np.uint8 if largest < 256 else ">u2")
+    if form in (2, 3):
+        return np.array(content[header.end() :].split(), int).astype(dtype).reshape(shape)
+    return np.frombuffer(content, dtype, count=math.prod(shape), offset=header.end()).reshape(shape)
+
+
+def _open_tiff(path: Path, colour: bool) -> Picture:
+    """Read a TIFF with tifffile: Pillow drops or changes the fourth band of some."""
+    tifffile = needed("tifffile", "potsdam", path)
+    with tifffile.TiffFile(path) as file:
+        page, *others = file.pages
+        if any(other.shape == page.shape for other in others):
+            raise ValueError(f"it holds {1 + len(others)} pictures, expected one")
+        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+            raise ValueError("it stores white as 0 (MINISWHITE), which inverts values: save it with black as 0")
+        pixels = np.moveaxis(page.asarray(), 0, -1) if page.axes == "SYX" else page.asarray()
+        if colour and page.colormap is not None:
+            pixels = (page.colormap >> 8).astype(np.uint8).T[pixels]
+        no_data = page.tags.valueof(NO_DATA)
+        orientation = int(page.tags.valueof(ORIENTATION, 1))
+    return Picture(pixels, None if no_data is None else float(no_data), orientation)
+
+
+def needed(package: str, extra: str, path: Path) -> Any:
+    """Return the module of an optional package; raise ImportError that says which extra brings it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(f"{path} is read by {package}, which is missing: pip install 'crodino[{extra}]'") from error

@@ -1,0 +1,165 @@
+"""State what a folder of your own holds: pictures of every sensor, labels and split lists, laid out as CMX does.
+
+::
+
+    root/dataset.toml   RGB/0001.jpg   Depth/0001.png   Label/0001.png   train.txt   test.txt
+
+``dataset.toml`` states what the files hold; its keys are the fields of ``FolderSpec``. Known layouts are presets and
+need none::
+
+    name = "mine"
+    classes = ["wall", "floor", "chair"]
+    rgb = { dir = "RGB" }
+    label = { dir = "Label", offset = -1 }
+    splits = { train = "train.txt", test = "test.txt" }
+    [sensors.depth]
+    dir = "Depth"
+    kind = "u16"
+    scale = 0.001
+    unit = "m"
+    invalid = [0]
+    mean = [2.8]
+    std = [1.4]
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from pydantic import Field, ValidationInfo, field_validator
+from torch import nn
+
+from crodino_lib.config import Names, Strict
+from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles
+from crodino_lib.data.layouts import LayoutError
+from crodino_lib.data.sample import IGNORE
+
+PRESETS = Path(__file__).with_name("presets.toml")
+
+# Chosen greedily for the largest CIELAB distance to all before, with normal vision and three simulated deficits of it:
+# the first 13 are at least 20 apart in each, all 40 at least 9
+# fmt: off
+PALETTE = (
+    "#a0a0a0", "#a00000", "#80ff80", "#800080", "#0080ff", "#ffa0ff", "#e08000", "#ffe040", "#e02060", "#800040",
+    "#a0e0a0", "#c0a060", "#a060a0", "#6040c0", "#e0e0ff", "#208060", "#a06000", "#8080e0", "#c0c040", "#406020",
+    "#c00080", "#a0c0a0", "#00a040", "#e080c0", "#60ffe0", "#404020", "#e06040", "#604060", "#804040", "#00c0e0",
+    "#406080", "#80e080", "#ffc0c0", "#8040a0", "#e08080", "#c060c0", "#a080a0", "#c06080", "#806040", "#0040a0",
+)
+# fmt: on
+
+
+class FolderSpec(Strict):
+    """What ``dataset.toml`` states."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    title: str = ""
+    classes: Names = Field(min_length=2, max_length=IGNORE)
+    palette: Names = Field((), description="one '#rrggbb' per class; empty chooses")
+    rgb: ImageFiles | None = Field(None, description="pictures in colour, where there are any")
+    sensors: dict[str, SensorFiles] = Field(default_factory=dict)
+    label: LabelFiles
+    splits: dict[str, str] = Field(
+        default_factory=dict,
+        description="split -> list file; val is taken from train where it is not given; without any, the sub-folders "
+        "train, val and test are the splits, and where there are none either, test is drawn in whole groups of scenes",
+    )
+    val_fraction: float = Field(0.12, gt=0, lt=1, description="part of train that becomes val where no list is given")
+    val_run: int | None = Field(
+        None, ge=2, description="longest run of consecutive ids that stays whole when val is taken from train"
+    )
+    test_fraction: float = Field(0.3, gt=0, lt=1, description="part that becomes test where nothing says which")
+    homepage: str = ""
+    citation: str = ""
+    notes: str = ""
+    licensed: bool = True
+
+    @property
+    def pictures(self) -> dict[str, ImageFiles]:
+        """Entry of a sample -> its files: rgb where there is one, the other sensors, the label."""
+        return ({"rgb": self.rgb} if self.rgb else {}) | self.sensors | {"label": self.label}
+
+    @field_validator("classes")
+    @classmethod
+    def _classes(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        for index, name in enumerate(classes):
+            if (first := classes.index(name)) < index:
+                raise ValueError(f"classes {first} and {index} are both {name!r}; give each a name of its own")
+        return classes
+
+    @field_validator("palette")
+    @classmethod
+    def _palette(cls, palette: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        count = len(info.data.get("classes", palette))
+        palette = palette or (PALETTE * (1 + count // len(PALETTE)))[:count]
+        if len(palette) != count or not all(re.fullmatch("#[0-9a-fA-F]{6}", colour) for colour in palette):
+            raise ValueError(f"expected one '#rrggbb' for each of the {count} classes")
+        return palette
+
+    @field_validator("sensors")
+    @classmethod
+    def _sensors(cls, sensors: dict[str, SensorFiles], info: ValidationInfo) -> dict[str, SensorFiles]:
+        for name, files in sensors.items():
+            taken = name in ("rgb", "label", "id") or name.endswith("_valid") or hasattr(nn.ModuleDict, name)
+            if taken or not re.fullmatch(r"[A-Za-z][\w-]*", name):
+                proposal = re.sub(r"[^\w-]", "_", name if not taken else f"{name}_sensor")
+                raise ValueError(
+                    f"{name!r} cannot be the name of a sensor; letters, digits, _ and - can: {proposal!r}?"
+                )
+            if {len(files.mean), len(files.std)} - {0, files.channels}:
+                raise ValueError(f"mean and std of {name} must be {files.channels} number(s) each, one per channel")
+        if len(sensors) + (info.data.get("rgb") is not None) < 2:
+            raise ValueError("a study needs two sensors: rgb and one more, or two others")
+        return sensors
+
+    @field_validator("label")
+    @classmethod
+    def _label(cls, label: LabelFiles, info: ValidationInfo) -> LabelFiles:
+        count = len(info.data.get("classes", ()))
+        if wrong := [value for value in label.map.values() if value not in (*range(count), IGNORE)]:
+            raise ValueError(f"map leads to {wrong[:5]}, expected classes 0..{count - 1} or {IGNORE} (ignore)")
+        return label
+
+    @field_validator("splits")
+    @classmethod
+    def _splits(cls, splits: dict[str, str]) -> dict[str, str]:
+        if splits and (missing := {"train", "test"} - set(splits)):
+            raise ValueError(f"the list file for {' and '.join(sorted(missing))} is not given")
+        if strange := [name for name in splits if name not in ("train", "val") and not name.startswith("test")]:
+            raise ValueError(f"{strange[0]!r} is no split: splits are train, val, test and others named test...")
+        return splits
+
+
+class FolderOptions(Strict):
+    """What can be chosen of a folder."""
+
+    preset: str = Field(
+        "",
+        description=f"a known layout instead of a dataset.toml: {', '.join(tomllib.loads(PRESETS.read_text()))}",
+    )
+
+
+def read_spec(path: Path) -> FolderSpec:
+    """Read a ``dataset.toml``.
+
+    Raises:
+        LayoutError: it does not exist; shows how one looks and names the presets.
+        ValueError: it is not TOML, or states what is not allowed; names the table.
+    """
+    if not path.is_file():
+        raise LayoutError(
+            f"{path} is missing: it states what the files hold, such as\n{__doc__.split('::')[-1]}\n"
+            f"or name a layout: options preset, one of {', '.join(tomllib.loads(PRESETS.read_text()))}"
+        )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not TOML: {error}") from error
+    tables = values.get("sensors")
+    if isinstance(tables, dict):  # each on its own, so that an error names its table
+        values["sensors"] = {
+            name: SensorFiles.parse(table, f"{path} [sensors.{name}]") if isinstance(table, dict) else table
+            for name, table in tables.items()
+        }
+    return FolderSpec.parse(values, str(path))
