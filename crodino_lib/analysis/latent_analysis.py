@@ -31,6 +31,8 @@ from crodino_lib.methods.registry import build_method
 from crodino_lib.study.runs import Run
 from crodino_lib.study.study import Study
 
+FEW_JOBS = 5  # a model, its null models and its baselines: computed in this process
+
 
 class LatentAnalysis:
     """Latents, results and embeddings of a study's models on one split, computed when first needed.
@@ -116,7 +118,7 @@ class LatentAnalysis:
         return jobs
 
     def _compute(self, jobs: Iterable[tuple[TrainedModel, str]]) -> None:
-        """Compute the results that are missing, on all cores."""
+        """Compute the results that are missing, on all cores where there are many."""
         missing, ablations = {file: job for job in jobs if not (file := self._file(*job)).exists()}, {}
         if not missing:
             return
@@ -125,7 +127,8 @@ class LatentAnalysis:
             self.latents(model, null != "untrained")  # extracted here: the processes below get arrays, not networks
             if model.name not in ablations:
                 ablations[model.name] = self.ablation(model)
-        tasks = Parallel(n_jobs=-1, return_as="generator_unordered")(
+        cores = 1 if len(missing) <= FEW_JOBS else -1  # a process takes seconds to start
+        tasks = Parallel(n_jobs=cores, return_as="generator_unordered")(
             delayed(_write_results)(
                 self.latents(model, null != "untrained"), null, self.config, self.targets, ablations[model.name], file
             )
@@ -223,8 +226,7 @@ def _write_results(
     ablation: pd.DataFrame,
     file: Path,
 ) -> None:
-    """Compute the results of a model or a null model, in a process of its own, and write them."""
-    torch.set_num_threads(1)
+    """Compute the results of a model or a null model, and write them."""
     latents = shuffled(latents, null, config.seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=RuntimeWarning)  # empty slices and constant channels give NaN

@@ -2,25 +2,14 @@
 
 import ast
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import papermill
 import pytest
-from crodino_lib.study.parameters import (
-    assigned_names,
-    describe_parameters,
-    find_notebook,
-    notebook_parameters,
-    notebooks,
-)
 
 from crodino_lib.cli import main
 from crodino_lib.config import StudyConfig, home
-from crodino_lib.study.notebooks import NotebookFailed, execute
+from crodino_lib.study.notebooks import NotebookFailed, assigned_names, execute, notebook_parameters, notebooks
 from crodino_lib.study.pipeline import run_study
 
 SERIES = notebooks()
@@ -61,7 +50,7 @@ def test_the_first_cells_are_title_parameters_and_set_up(notebook):
 def test_the_parameters_are_plain_literals_that_a_study_knows_at_their_defaults(notebook):
     tree = ast.parse(source(notebook["cells"][1]))
     found = {node.targets[0].id: ast.literal_eval(node.value) for node in tree.body}
-    assert StudyConfig.parse(found) == StudyConfig()
+    assert StudyConfig.parse(found) == StudyConfig.parse({})
 
 
 def test_it_is_short_and_ends_with_exercises(notebook):
@@ -83,24 +72,12 @@ def test_no_function_of_the_library_lives_in_a_notebook(notebook):
 
 
 class TestParameters:
-    def test_every_parameter_is_described(self):
-        for path in SERIES:
-            rows = describe_parameters(path)
-            assert {row["parameter"] for row in rows} >= {"study", "profile", "dataset", "root", "sensors", "epochs"}
-            assert all(row["meaning"] and row["type"] and row["default"] for row in rows)
-
-    def test_a_notebook_is_found_by_number_stem_or_path(self):
-        for name in ("4", "04", "04_crodino_kd", "notebooks/04_crodino_kd.ipynb"):
-            assert find_notebook(name).stem == "04_crodino_kd"
-        with pytest.raises(ValueError, match="Did you mean '04_crodino_kd'"):
-            find_notebook("04_crodino")
-
     def test_names_come_from_the_cells_that_ran_so_a_stray_one_is_seen(self):
         cells = ["", "# Parameters: ours\nprofile = 'quick'", "# Parameters\nprofil = 'smoke'", "x = 1"]
         namespace = {"In": cells, "profile": "quick", "profil": "smoke", "x": 1}
         assert notebook_parameters(namespace) == {"profile": "quick", "profil": "smoke"}
 
-    def test_a_cell_mended_and_run_again_replaces_what_it_said(self):
+    def test_a_cell_edited_and_run_again_replaces_what_it_set(self):
         cells = ["# Parameters: ours\nepoch = 3", "x = 1", "# Parameters: ours\nepochs = 3"]
         assert notebook_parameters({"In": cells, "epoch": 3, "epochs": 3}) == {"epochs": 3}
 
@@ -112,101 +89,90 @@ class TestParameters:
         assert assigned_names("a = 1\nb = [2]  # unit\n# c = 3") == ["a", "b"]
 
 
+SMOKE = StudyConfig.parse({"profile": "smoke", "study": "smoke"})
+
+
 @pytest.fixture(scope="module")
 def smoke_home(tmp_path_factory):
     """A folder with the notebooks and nothing else, as after a fresh clone."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "notebooks").symlink_to(home() / "notebooks")
-    before = {name: os.environ.get(name) for name in ("CRODINO_HOME", "CRODINO_CACHE")}
-    os.environ.update(CRODINO_HOME=str(folder), CRODINO_CACHE=str(folder / "cache"))
-    yield folder
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return folder
 
 
 @pytest.fixture
-def _smoke_environment(smoke_home, monkeypatch):
-    """Undo what the suite's own fixture sets for each test."""
+def smoke(smoke_home, monkeypatch):
+    """The folder of the study that the first test makes."""
+    monkeypatch.setenv("CRODINO_HOME", str(smoke_home))
     monkeypatch.setenv("CRODINO_CACHE", str(smoke_home / "cache"))
+    return smoke_home / "results" / "local" / "smoke"
 
 
-SMOKE = StudyConfig(profile="smoke", study="smoke")
-
-
-@pytest.mark.usefixtures("_smoke_environment")
 class TestEndToEnd:
     """In order: the first test makes the study that the others look at."""
 
-    def test_a_study_runs_from_nothing_to_its_report(self, smoke_home, capsys):
+    def test_a_study_runs_from_nothing_to_its_report(self, smoke, capsys):
         report = run_study(SMOKE)
-        assert report == smoke_home / "results" / "local" / "smoke" / "index.html"
-        page = report.read_text()
+        assert report == smoke / "index.html"
+        assert str(report) in capsys.readouterr().out
+        for notebook in SERIES:
+            assert (smoke / "notebooks" / f"{notebook.stem}.html").stat().st_size > 10_000
+        trained = {path.parent.parent.name for path in smoke.glob("runs/rooms/*/*/run.json")}
+        assert trained == set(SMOKE.methods)  # no notebook trains anything else
+
+    def test_the_report_shows_results_and_no_code(self, smoke):
+        page = (smoke / "index.html").read_text()
         for notebook in SERIES:
             assert f'href="notebooks/{notebook.stem}.html"' in page
-            assert (report.parent / "notebooks" / f"{notebook.stem}.html").stat().st_size > 10_000
         assert "for tests: shows that everything runs" in page
-        assert "latent_manifolds.png" in page
-        assert str(report) in capsys.readouterr().out
+        assert page.count("<img") >= 3  # gains, manifolds, classes
+        assert page.count("<details>") == 3
+        assert "from_notebook" not in page
 
-    def test_called_again_it_trains_and_executes_nothing(self, monkeypatch, capsys):
+    def test_called_again_it_trains_and_executes_nothing(self, smoke, monkeypatch, capsys):
         monkeypatch.setattr("crodino_lib.study.runs.train", lambda *args: pytest.fail("trained again"))
         monkeypatch.setattr("crodino_lib.study.pipeline.execute", lambda *args, **kw: pytest.fail("executed again"))
         run_study(SMOKE)
-        assert capsys.readouterr().out.count("is up to date") == len(SERIES)
+        assert f"notebooks: {len(SERIES)} in all, 0 to execute" in capsys.readouterr().out
 
-    def test_the_tables_say_how_many_seeds_and_images_there_are(self, smoke_home):
-        text = (smoke_home / "results" / "local" / "smoke" / "tables" / "comparison.md").read_text()
-        header = text.splitlines()[0]
-        assert all(column in header for column in ("seeds", "test images", "training images"))
+    def test_the_tables_say_how_many_seeds_and_images_there_are(self, smoke):
+        assert "| seeds |" in (smoke / "tables" / "comparison.md").read_text().splitlines()[0]
+        header = (smoke / "tables" / "comparison.csv").read_text().splitlines()[0]
+        assert "seeds,test images,training images" in header
 
-    def test_what_the_notebook_asked_is_printed_by_the_command(self, smoke_home, capsys):
+    def test_the_command_prints_what_notebook_07_has_computed(self, smoke, capsys):
         assert main(["latents", "smoke", "--methods", "crodino-kd"]) == 0
-        told = capsys.readouterr().out
-        assert "crodino-kd seed 0: " in told
-        assert "asking" not in told  # the notebook's answers were kept with the run
-        assert "(at most 1000)" in told
-        assert "20 permutations" in told
+        printed = capsys.readouterr().out
+        assert "crodino-kd seed 0: " in printed
+        assert "(at most 200)" in printed
+        assert "computing" not in printed  # the results were kept with the run
 
-    def test_the_explorer_is_one_page(self, smoke_home, capsys):
+    def test_the_explorer_is_one_page(self, smoke, monkeypatch, capsys):
+        first_two = lambda distances, *settings: (distances[:, :2], "")  # noqa: E731
+        monkeypatch.setattr("crodino_lib.analysis.umap_embedding.umap_2d", first_two)  # compiles for seconds
         assert main(["explore", "smoke", "--methods", "crodino-kd"]) == 0
-        page = smoke_home / "results" / "local" / "smoke" / "explorer.html"
-        assert str(page) in capsys.readouterr().out
-        assert page.stat().st_size < 15e6
-        assert "crodino-kd seed 0, untrained" in page.read_text()
-
-    def test_papermill_typed_by_hand_refuses_a_misspelt_parameter(self, smoke_home, tmp_path):
-        notebook = find_notebook("00")
-        command = [
-            sys.executable,
-            "-m",
-            "papermill",
-            str(notebook),
-            str(tmp_path / "out.ipynb"),
-            "-p",
-            "profil",
-            "smoke",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode != 0
-        assert "there is no parameter 'profil'" in done.stderr
-        assert "Did you mean 'profile'?" in done.stderr
-
-    def test_papermill_typed_by_hand_finds_the_finished_runs(self, smoke_home, tmp_path):
-        parameters = {"profile": "smoke", "study": "smoke"}
-        papermill.execute_notebook(
-            str(find_notebook("10")), str(tmp_path / "out.ipynb"), parameters, cwd=tmp_path, progress_bar=False
-        )
-        assert "crodino-kd" in (tmp_path / "out.ipynb").read_text()
+        assert str(smoke / "explorer.html") in capsys.readouterr().out
+        assert "crodino-kd seed 0, untrained" in (smoke / "explorer.html").read_text()
 
 
-def test_a_failing_cell_is_told_with_notebook_cell_error_and_log(tmp_path):
+def shortened(path, code):
+    """Write the first notebook with its first two cells and one of our own; return its path."""
     notebook = json.loads(SERIES[0].read_text())
-    notebook["cells"] = notebook["cells"][:2]
-    extra = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "id": "xx"}
-    notebook["cells"].append({**extra, "source": "print('the last line')\nraise KeyError('broken')"})
-    path = tmp_path / "00_broken.ipynb"
-    path.write_text(json.dumps(notebook))
+    own = {"cell_type": "code", "id": "xx", "metadata": {}, "outputs": [], "execution_count": None, "source": code}
+    path.write_text(json.dumps({**notebook, "cells": [*notebook["cells"][:2], own]}))
+    return path
+
+
+def test_papermill_typed_by_hand_refuses_a_misspelt_parameter(tmp_path):
+    code = "from crodino_lib.study.study import Study\nStudy.from_notebook(globals())"
+    path = shortened(tmp_path / "00_short.ipynb", code)
+    with pytest.raises(papermill.PapermillExecutionError, match=r"no parameter 'profil'.*Did you mean 'profile'\?"):
+        papermill.execute_notebook(str(path), str(tmp_path / "out.ipynb"), {"profil": "smoke"}, progress_bar=False)
+
+
+def test_the_error_of_a_failing_cell_names_notebook_cell_and_log(tmp_path):
+    path = shortened(tmp_path / "00_broken.ipynb", "print('the last line')\nraise KeyError('broken')")
     with pytest.raises(NotebookFailed, match=r"(?s)00_broken\.ipynb, cell \d.*KeyError.*broken.*the last line"):
         execute(path, tmp_path / "out", SMOKE, key="k")
     assert (tmp_path / "out" / "00_broken.ipynb").exists()
-    assert not Path(tmp_path / "out" / ".00_broken.json").exists()
+    assert not (tmp_path / "out" / ".00_broken.json").exists()
