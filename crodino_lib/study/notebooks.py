@@ -161,7 +161,8 @@ def as_page(notebook: Path, code: bool = True) -> str:
     """Return an executed notebook as HTML with its pictures inside, with or without its code."""
     from nbconvert import HTMLExporter
 
-    body, _ = HTMLExporter(embed_images=True, exclude_input=not code).from_filename(str(notebook))
+    hidden = {"exclude_input": not code, "exclude_output_prompt": not code}
+    body, _ = HTMLExporter(embed_images=True, **hidden).from_filename(str(notebook))
     return body
 
 

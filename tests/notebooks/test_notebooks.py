@@ -126,7 +126,7 @@ class TestEndToEnd:
             assert f'href="notebooks/{notebook.stem}.html"' in page
         assert "for tests: shows that everything runs" in page
         assert page.count("<img") >= 3  # gains, manifolds, classes
-        assert page.count("<details>") == 3
+        assert page.count("<details>") == 4
         assert "from_notebook" not in page
 
     def test_called_again_it_trains_and_executes_nothing(self, smoke, monkeypatch, capsys):
