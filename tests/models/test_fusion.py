@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from crodino_lib.config import ModelConfig
-from crodino_lib.models.encoder import create_encoder, stages
+from crodino_lib.models.encoder import DEFAULT_ENCODER, create_encoder, stages
 from crodino_lib.models.fusion import AttentionComplementaryModule, EarlyFusion, LateFusion, MiddleFusion, fusion_net
 
-SMALL = ModelConfig(block_channels=16, decoder_channels=16)
+SMALL = ModelConfig(encoder="test_efficientnet", weights="none", block_channels=16, decoder_channels=16)  # fast
 RGB, DEPTH = torch.randn(2, 3, 32, 32), torch.randn(2, 1, 32, 32)
 
 
@@ -22,8 +22,8 @@ def test_the_attention_unit_equals_its_equation():
 
 def test_the_stacked_stem_answers_equal_channels_as_the_rgb_stem_does():
     grey = torch.rand(2, 1, 32, 32)
-    rgb = create_encoder(SMALL.encoder, "packaged", 3, 16).eval()(grey.expand(-1, 3, -1, -1))
-    stacked = EarlyFusion([3, 1], SMALL).eval()(grey.expand(-1, 3, -1, -1), grey)
+    rgb = create_encoder(DEFAULT_ENCODER, "packaged", 3, 16).eval()(grey.expand(-1, 3, -1, -1))
+    stacked = EarlyFusion([3, 1], ModelConfig()).eval()(grey.expand(-1, 3, -1, -1), grey)
     torch.testing.assert_close(stacked[0], rgb[0], rtol=1e-3, atol=1e-3)
 
 
@@ -49,7 +49,7 @@ def test_middle_fusion_adds_weighed_maps_stage_by_stage():
         torch.testing.assert_close(found[i], merged, rtol=1e-3, atol=1e-4)
 
 
-def test_branches_of_middle_fusion_never_hear_of_the_merged_one():
+def test_branches_of_middle_fusion_receive_nothing_from_the_merged_one():
     fusion = MiddleFusion([3, 1], SMALL)
     fusion(RGB, DEPTH)[-1].sum().backward()
     assert all(p.grad is not None for p in fusion.parameters())
@@ -69,6 +69,7 @@ def test_late_fusion_weighs_detached_logits():
 
 @pytest.mark.parametrize(("fusion", "encoders"), [("early", 1), ("middle", 3), ("late", 2)])
 def test_parameters_are_those_of_so_many_encoders(fusion, encoders):
-    one = sum(p.numel() for p in create_encoder(SMALL.encoder, "none", 3, 16).parameters())
-    network = fusion_net(fusion, [3, 1], 4, SMALL)
+    large = ModelConfig(weights="none", block_channels=16, decoder_channels=16)  # beside its encoder all is small
+    one = sum(p.numel() for p in create_encoder(large.encoder, "none", 3, 16).parameters())
+    network = fusion_net(fusion, [3, 1], 4, large)
     assert round(sum(p.numel() for p in network.parameters()) / one) in (encoders, encoders + 1)
