@@ -15,9 +15,7 @@ def main() -> None:
     """Run a study in a new folder and print the seconds of its parts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="quick")
-    parser.add_argument(
-        "--keep", default="", metavar="FOLDER", help="folder of results and cache (default temporary)"
-    )
+    parser.add_argument("--keep", default="", metavar="FOLDER", help="folder of results and cache (default temporary)")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = Path(options.keep or stack.enter_context(tempfile.TemporaryDirectory())).resolve()
