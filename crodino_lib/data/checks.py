@@ -9,8 +9,9 @@ import numpy as np
 from crodino_lib.data.sample import IGNORE, METRES, DatasetCard, Sample
 
 DEPTH_MEANS_M = (0.05, 500)  # a mean outside is millimetres called metres, or the reverse
-MEAN_STDS, STD_FACTOR = 3, 10  # a mean or deviation further from the stated ones belongs to another unit or scale
+MEAN_STDS, STD_FACTORS = 3, (1 / 30, 10)  # means and deviations further from the stated ones have another unit
 FAR = 50  # median absolute deviations between the median and a fill value such as -9999
+RARE = 0.02  # a larger share of the pixels at a high value may be the sky
 FILL_PIXELS = 10  # a value of fewer pixels in a single scene may be a faulty pixel
 SAMPLED = 4096  # values of a scene that its median is taken from
 
@@ -50,7 +51,7 @@ class SplitStatistics:
             self._values[name].append((low, moments[0], high, moments[1], valid.mean()))
             if low == high:
                 warnings.append(f"{name} is {low:g} everywhere")
-            for value in fill_values(values, low, high) if name != "rgb" else ():
+            for value in fill_values(values, low, high) if self.card.sensors[name].unit[:6] != "0..255" else ():
                 self._fills[name, value].append(np.count_nonzero(values == value))
         return [f"scene {sample['id']!r}: {warning}" for warning in warnings]
 
@@ -68,7 +69,8 @@ class SplitStatistics:
             return []
         found, filled = self._label_problems(split), set()
         for (name, value), counts in self._fills.items():
-            if len(counts) == 1 and counts[0] < FILL_PIXELS:
+            share = sum(counts) / (self.pixels.sum() * self.card.sensors[name].channels)
+            if (len(counts) == 1 and counts[0] < FILL_PIXELS) or (value > self.values(name)[1] and share > RARE):
                 continue
             filled.add(name)
             found.append(
@@ -93,7 +95,7 @@ class SplitStatistics:
     def _sensor_problem(self, name: str, split: str) -> str:
         sensor, (low, mean, high, std, valid) = self.card.sensors[name], self.values(name)
         stated_mean, stated_std = np.mean(sensor.mean), np.mean(sensor.std)
-        least_std = stated_std / STD_FACTOR if split == "train" else 0  # a short split may show one place
+        least_std = stated_std * STD_FACTORS[0] if split == "train" else 0  # a short split may show one place
         if not valid:
             return f"{name} has no valid pixel in any scene, expected values in {sensor.unit}"
         if low == high:
@@ -101,7 +103,7 @@ class SplitStatistics:
         if name.startswith("depth") and sensor.unit in METRES and not DEPTH_MEANS_M[0] <= mean <= DEPTH_MEANS_M[1]:
             proposal = "millimetres: set scale = 0.001" if mean > 1 else "metres: set scale = 1.0"
             return f"{name} has a mean of {mean:.4g} m, expected 0.05 to 500 m. Files seem to hold {proposal}"
-        if abs(mean - stated_mean) > MEAN_STDS * stated_std or not least_std <= std <= stated_std * STD_FACTOR:
+        if abs(mean - stated_mean) > MEAN_STDS * stated_std or not least_std <= std <= stated_std * STD_FACTORS[1]:
             return (
                 f"{name} is {mean:.4g} +- {std:.4g} {sensor.unit}, far from the stated {stated_mean:.4g} +- "
                 f"{stated_std:.4g} by which it is normalised: is its unit, scale or byte order another?"

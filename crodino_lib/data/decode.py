@@ -55,12 +55,12 @@ def open_picture(path: Path, colour: bool = False) -> Picture:
     readers = {".npy": _open_npy, ".tif": _open_tiff, ".tiff": _open_tiff}
     with readable(path):
         picture = readers.get(path.suffix.lower(), _open_with_pillow)(path, colour)
-        pixels, turn = picture.pixels, picture.orientation
+        pixels, turn = picture.pixels, picture.orientation if picture.orientation in range(2, 9) else 1
         pixels = pixels.astype(np.uint8 if pixels.dtype == bool else pixels.dtype.newbyteorder("="), copy=False)
         pixels = pixels.swapaxes(0, 1) if turn > 4 else pixels
         if turn > 1:
             pixels = pixels[:: -1 if turn in (3, 4, 7, 8) else 1, :: -1 if turn in (2, 3, 6, 7) else 1]
-        return picture._replace(pixels=pixels)
+        return picture._replace(pixels=pixels, orientation=turn)
 
 
 def decode(path: Path, colour: bool = False) -> np.ndarray:

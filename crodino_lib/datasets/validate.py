@@ -25,7 +25,8 @@ from crodino_lib.data.registry import DATASETS, check_data, open_dataset
 from crodino_lib.data.sample import IGNORE, Sample, SceneDataset, check_sample
 from crodino_lib.io import bar
 
-FIRST = 3  # scenes of a split that are read, unless all are asked for
+SPREAD = 8  # scenes of a split, evenly spread over it, that are read unless all are asked for
+SHOWN = 2  # scenes of a split on the contact sheet
 FILE_ROWS = 40
 SCENES_AHEAD = 32  # a whole dataset does not fit in memory
 
@@ -66,7 +67,7 @@ def inspect_folder(
         root: the folder, or the file of a dataset that is one.
         name: dataset it should be; all datasets and presets are tried where none is named.
         options: of that dataset.
-        everything: read all scenes instead of the first of every split.
+        everything: read all scenes instead of some of every split.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -135,7 +136,7 @@ def contents(path: Path) -> str:
         return f"{pixels.dtype} of shape {pixels.shape}"
     values = np.unique(pixels)
     size = "x".join(map(str, (pixels.shape[1], pixels.shape[0], *pixels.shape[2:])))
-    ids = f", ids {' '.join(map(str, values))}" if len(values) <= 64 and pixels.dtype.kind in "iu" else ""
+    ids = f", ids {' '.join(map(str, values))}" if len(values) <= 45 and pixels.dtype.kind in "iu" else ""
     tags = "" if no_data is None else f", no-data {no_data:g}"
     tags += f", orientation {turn}" if turn > 1 else ""
     return f"{pixels.dtype} {size}, {values[0]}..{values[-1]}{ids}{tags}"
@@ -147,16 +148,18 @@ def _read_scenes(result: Inspection, everything: bool) -> None:
     done: dict[str, str] = {}  # scene -> its size; splits of test may share scenes
     splits, sensors, classes, occurring = {}, {}, {}, np.zeros(256, bool)
     for split in card.splits:
-        ids = dataset.ids(split) if everything else dataset.ids(split)[:FIRST]
+        ids = dataset.ids(split)
+        ids = ids if everything else ids[:: max(1, len(ids) // SPREAD)][:SPREAD]
         statistics = SplitStatistics(card)
         new = [scene_id for scene_id in ids if scene_id not in done]
+        shown = len(result.samples) + SHOWN
         for scene_id, sample in bar(_samples(dataset, new), total=len(new), label=f"reading {split}", unit="scene"):
             if isinstance(sample, Exception):
                 result.problems.append(str(sample))
                 continue
             done[scene_id] = "{1}x{0}".format(*sample["label"].shape)
             result.warnings += statistics.add(sample)
-            if len(result.samples) < 2 * FIRST:
+            if len(result.samples) < shown:
                 result.samples.append(sample)
         result.problems += statistics.problems(split)
         sizes = Counter(done[scene_id] for scene_id in ids if scene_id in done).most_common(4)
@@ -170,7 +173,7 @@ def _read_scenes(result: Inspection, everything: bool) -> None:
         classes[split] = [*percent.round(2), round(100 * counts[IGNORE] / counts.sum(), 2)]
         for name, sensor in card.sensors.items():
             *values, valid = statistics.values(name)
-            row = dict(zip(("lowest", "mean", "highest", "std"), values, strict=True))
+            row = dict(zip(("lowest", "mean", "highest", "std"), [f"{value:.4g}" for value in values], strict=True))
             sensors[f"{name}, {split}"] = {"unit": sensor.unit, **row, "valid %": round(100 * valid, 1)}
     result.splits, result.sensors = pd.DataFrame(splits).T, pd.DataFrame(sensors).T
     result.classes = pd.DataFrame(classes, index=[*card.classes, "(ignored, of all pixels)"])
@@ -203,8 +206,6 @@ def describe(result: Inspection) -> str:
     if result.dataset:
         parts.append(f"read as {result.dataset.card.title}")
     parts += [table.to_string() for table in (result.splits, result.sensors, result.classes) if len(table)]
-    lines = [f"warning: {line}" for line in result.warnings] + [f"PROBLEM: {line}" for line in result.problems]
-    read = f"No problem was found in the {result.splits['read'].sum()} scenes read." if len(result.splits) else ""
-    return "\n\n".join(
-        [*parts, *(["\n".join(lines)] if lines else []), "Do not train on this." if result.problems else read]
-    )
+    parts += [f"warning: {line}" for line in result.warnings] + [f"PROBLEM: {line}" for line in result.problems]
+    sound = f"No problem was found in the {result.splits['read'].sum()} scenes read." if len(result.splits) else ""
+    return "\n\n".join([*parts, "Do not train on this." if result.problems else sound])

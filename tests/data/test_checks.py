@@ -70,7 +70,7 @@ def test_a_short_split_may_show_one_class_at_one_distance_but_needs_labels():
 
 
 @pytest.mark.parametrize("value", [-9999.0, 65.535, -3.4028235e38])
-@pytest.mark.parametrize("pixels", [3, 200])
+@pytest.mark.parametrize("pixels", [3, 10])
 def test_a_fill_value_is_named_with_its_count(value, pixels):
     def holes(noise):
         noise.ravel()[:pixels] = value
@@ -78,6 +78,15 @@ def test_a_fill_value_is_named_with_its_count(value, pixels):
 
     found = statistics(depth=holes).problems("train")
     assert f"the value {value:g} in {4 * pixels} pixel(s) of 4 scene(s)" in found[-1]
+
+
+def test_a_large_part_at_a_far_value_may_be_the_sky_but_not_where_it_is_low():
+    def sky(value):
+        return lambda noise: np.where(np.arange(noise.size).reshape(noise.shape) < 200, np.float32(value), noise)
+
+    far = Sensor(1, "m", (15.0,), (25.0,))
+    assert statistics(depth=sky(50), sensor=far).problems("train") == []
+    assert "the value -9999" in statistics(depth=sky(-9999), sensor=far).problems("train")[0]
 
 
 def test_a_faulty_pixel_of_one_scene_is_no_fill_value():
