@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from crodino_lib.config import Strict, choose
 from crodino_lib.data.sample import IGNORE, Batch, DatasetCard, Scenes, Sensor
+from crodino_lib.settings import Strict, choose
 
 Regime = Literal["paired", "decoupled"]
 # NTSC: luma and two chroma axes, in which hue is an angle and grey is the origin

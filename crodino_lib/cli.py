@@ -12,6 +12,8 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from crodino_lib.listing import print_list
+
 DESCRIPTION = """\
 An open study of cross-modal knowledge distillation: train with two sensors, deploy with one.
 
@@ -104,7 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--all", action="store_true", help="check every scene, not the first of each split")
     inspect.add_argument("--sheet", metavar="PNG", help="contact sheet (default results/local/inspect/FOLDER.png)")
 
-    listing = command("list", _list, "list methods, datasets, profiles, or parameters of studies and notebooks")
+    listing = command(
+        "list",
+        lambda options: print_list(options.what, options.name),
+        "list methods, datasets, profiles, or parameters of studies and notebooks",
+    )
     listing.add_argument("what", choices=("methods", "datasets", "profiles", "parameters"))
     listing.add_argument("name", nargs="?", default="", help="show the settings of one method or dataset")
     return parser
@@ -286,53 +292,6 @@ def _inspect(options: argparse.Namespace) -> int:
             sample_sheet(found.samples, found.dataset.card).savefig(path, dpi=144)
         print(f"\ncontact sheet: {sheet}")
     return 1 if found.problems else 0
-
-
-def _list(options: argparse.Namespace) -> None:
-    from crodino_lib.config import StudyConfig, profiles
-
-    if options.what == "profiles":
-        for name, profile in profiles().items():
-            settings = ", ".join(f"{key} {value}" for key, value in profile.items() if key != "description")
-            print(f"{name:8} {profile['description']}\n{'':8} {settings}")
-    elif options.what == "parameters":
-        _print_settings(StudyConfig.settings(), {})
-    elif options.name:
-        _list_one(options.what, options.name)
-    else:
-        for name, entry in _entries(options.what).items():
-            print(f"{name:18} {entry.description}")
-        print(f"\nsettings of one: crodino list {options.what} NAME")
-
-
-def _entries(what: str) -> dict:
-    from crodino_lib.data.registry import DATASETS
-    from crodino_lib.methods.registry import METHODS
-
-    return METHODS if what == "methods" else DATASETS
-
-
-def _list_one(what: str, name: str) -> None:
-    from crodino_lib.config import choose
-    from crodino_lib.methods.registry import VARIANTS
-
-    entry = _entries(what)[choose(name, _entries(what), what.removesuffix("s"))]
-    print(f"{name}: {entry.description}")
-    if what == "datasets":
-        _print_settings(entry.options.model_fields, {})
-        return
-    _print_settings(entry.build.Settings.model_fields, entry.settings)
-    for variant, named in VARIANTS.get(name, {}).items():
-        settings = ", ".join(f"{key} = {value!r}" for key, value in named["settings"].items())
-        print(f"  {name}:{variant:20} {named['description']} ({settings})")
-
-
-def _print_settings(fields: dict[str, Any], chosen: dict[str, Any]) -> None:
-    for name, field in fields.items():
-        allowed = typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else ()
-        choices = f" ({', '.join(map(str, allowed))})" if allowed else ""
-        default = chosen.get(name, field.get_default(call_default_factory=True))
-        print(f"  {name} = {default!r}{choices}: {field.description}")
 
 
 def _plain_warnings() -> None:

@@ -1,17 +1,17 @@
-"""Define the settings of runs and studies: strict, and with errors that name the parameter and the nearest value."""
+"""Define the settings of runs and studies, and where results and data go."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 from pydantic.fields import FieldInfo
+
+from crodino_lib.settings import Counts, Names, Strict, as_tuple, nearest
 
 TRAINING_VERSION = 2  # raise it when training, augmentation or the reading of scenes computes something else
 TOUR = ("baseline", "acnet", "kd", "crodino-kd", "csk-net")  # methods of a study that names none
@@ -30,80 +30,6 @@ def cache_dir() -> Path:
     return Path(os.environ.get("CRODINO_CACHE") or home() / ".cache").expanduser().resolve()
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Return a sentence that proposes the allowed name most like ``name``; empty where none is alike."""
-    match = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
-    return f" Did you mean {match[0]!r}?" if match else ""
-
-
-def choose(name: str, allowed: Iterable[str], what: str) -> str:
-    """Return ``name`` if it is allowed.
-
-    Raises:
-        ValueError: says what was found, what is allowed and the nearest match.
-    """
-    allowed = list(allowed)
-    if name not in allowed:
-        raise ValueError(
-            f"{what} {name!r} does not exist; it must be one of {', '.join(allowed)}.{nearest(name, allowed)}"
-        )
-    return name
-
-
-def load_object(path: str) -> Any:
-    """Import and return ``module:name``: registries name what is imported only when it is needed."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-class Strict(BaseModel):
-    """Settings that refuse unknown keys and wrong types with an error a reader can act on."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:
-        """Validate ``values``.
-
-        Args:
-            values: parameter name -> value.
-            where: put before the error, such as a notebook's name.
-
-        Raises:
-            ValueError: one line per parameter: its name, its value, what is allowed and the nearest match.
-        """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            lines = [cls._explain(problem) for problem in error.errors()]
-        raise ValueError(f"{where + ': ' if where else ''}" + "\n".join(lines))
-
-    @classmethod
-    def _explain(cls, problem: Mapping[str, Any]) -> str:
-        path = [str(part) for part in problem["loc"]] or ["settings"]
-        name, value = ".".join(path), problem["input"]
-        if problem["type"] == "extra_forbidden":
-            known = cls._fields_at(path[:-1])
-            hint = nearest(path[-1], known)
-            return f"there is no parameter {name!r} (given {value!r}).{hint} Known: {', '.join(known) or 'none'}."
-        if problem["type"] == "literal_error":
-            allowed = [part.strip("'") for part in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-            return f"{name} = {value!r} is not allowed: {problem['msg']}.{nearest(value, allowed)}"
-        message = problem["msg"].removeprefix("Value error, ")
-        hint = ""
-        if isinstance(value, str) and value[:1] in "([{":
-            hint = " (a list or tuple that arrived as text: pass JSON or YAML, as in -y 'name: [a, b]')"
-        return f"{name} = {value!r}: {message}{hint}"
-
-    @classmethod
-    def _fields_at(cls, path: list[str]) -> list[str]:
-        model: Any = cls
-        for part in path:
-            annotation = model.model_fields[part].annotation
-            model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else cls
-        return list(model.model_fields)
-
-
 def parse_size(size: str) -> tuple[int, int]:
     """Return (width, height) of ``"128x96"``.
 
@@ -119,14 +45,6 @@ def parse_size(size: str) -> tuple[int, int]:
             f"size {size!r} must be multiples of 16, which the networks halve four times; try {round_up!r}"
         )
     return int(width), int(height)
-
-
-def _listed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)]
 
 
 class DataConfig(Strict):
@@ -271,7 +189,7 @@ class StudyConfig(Strict):
     def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:
         """Validate flat settings; see ``Strict.parse``."""
         known, wrong = cls.settings(), []
-        given = {name: _listed(value) for name, value in values.items() if value is not None}
+        given = {name: as_tuple(value) for name, value in values.items() if value is not None}
         for name in [name for name in given if name not in known]:
             hint = f"{nearest(name, known)} Known: {', '.join(known)}."
             wrong.append(f"there is no parameter {name!r} (given {given.pop(name)!r}).{hint}")
@@ -281,7 +199,7 @@ class StudyConfig(Strict):
             allowed = f"it must be one of {', '.join(profiles())}.{nearest(name, profiles())}"
             wrong.append(f"profile {name!r} does not exist; {allowed}")
         usual = {
-            name: _listed(profile.get(name, field.get_default(call_default_factory=True)))
+            name: as_tuple(profile.get(name, field.get_default(call_default_factory=True)))
             for name, field in known.items()
         }
         chosen, parts = usual | given, {}

@@ -11,7 +11,8 @@ LIBRARY = Path(crodino_lib.__file__).parent
 CORE = {  # files and packages of the core -> most lines, docstrings and blank lines included
     "__init__.py": 10,
     "_torchvision.py": 40,
-    "config.py": 350,
+    "settings.py": 115,
+    "config.py": 250,
     "io.py": 160,
     "device.py": 60,
     "data": 1640,
@@ -26,8 +27,16 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "cost.py": 60,
     "study": 1090,
 }
-OPTIONAL = {"datasets": 1650, "rooms": 1105, "analysis": 2440, "figures": 910, "explorer.py": 300, "cli.py": 350}
-MOST_CORE, MOST, LONGEST = 7500, 14250, 350
+OPTIONAL = {
+    "datasets": 1650,
+    "rooms": 1105,
+    "analysis": 2440,
+    "figures": 915,
+    "explorer.py": 300,
+    "listing.py": 65,
+    "cli.py": 300,
+}
+MOST_CORE, MOST, LONGEST = 7500, 14250, 300
 
 
 def lines(name: str) -> int:

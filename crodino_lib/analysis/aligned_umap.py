@@ -26,7 +26,7 @@ from crodino_lib.analysis.umap_embedding import (
     sample_points,
     standardise,
 )
-from crodino_lib.config import choose
+from crodino_lib.settings import choose
 
 FEWEST_FRAMES = 2
 HOW_TO = "train with frames = 2 or more, which saves the latents of some epochs"

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from crodino_lib.augment import plain
-from crodino_lib.config import choose
 from crodino_lib.data.sample import IGNORE, DatasetCard, Scenes
 from crodino_lib.io import atomic_write, load_npz, say
 from crodino_lib.losses import region_vectors, region_weights
 from crodino_lib.methods.base import Method
+from crodino_lib.settings import choose
 from crodino_lib.training import Callback, Training
 
 Unit = Literal["image", "region"]

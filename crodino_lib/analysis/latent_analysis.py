@@ -24,10 +24,11 @@ from crodino_lib.analysis.null_models import independent_baselines, shuffled
 from crodino_lib.analysis.suite import COLUMNS, KEYS, run_paired, run_suite
 from crodino_lib.analysis.trained_models import TrainedModel, find_models
 from crodino_lib.analysis.umap_embedding import Embeddings, fit_embeddings
-from crodino_lib.config import AnalysisConfig, choose
+from crodino_lib.config import AnalysisConfig
 from crodino_lib.device import pick_device
 from crodino_lib.io import atomic_write, bar, file_lock, read_table, say
 from crodino_lib.methods.registry import build_method
+from crodino_lib.settings import choose
 from crodino_lib.study.runs import Run
 from crodino_lib.study.study import Study
 

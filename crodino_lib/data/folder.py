@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from crodino_lib.config import DataConfig, choose, nearest
+from crodino_lib.config import DataConfig
 from crodino_lib.data.decode import open_picture
 from crodino_lib.data.folder_spec import PRESETS, FolderOptions, FolderSpec, read_spec
 from crodino_lib.data.image_files import SensorFiles, digest, read_label, read_pixels, read_sensor
 from crodino_lib.data.layouts import existing_root, nested_root, warn
 from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Sample, SceneDataset, Sensor
 from crodino_lib.data.splits import complete_scenes, disjoint, hold_out, read_list, splits_by_folder, with_val
+from crodino_lib.settings import choose, nearest
 
 OFFSET_LABELS = 32  # labels that are read to confirm an offset
 

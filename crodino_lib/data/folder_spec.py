@@ -31,10 +31,10 @@ from pathlib import Path
 from pydantic import Field, ValidationInfo, field_validator
 from torch import nn
 
-from crodino_lib.config import Names, Strict
 from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles
 from crodino_lib.data.layouts import LayoutError
 from crodino_lib.data.sample import IGNORE
+from crodino_lib.settings import Names, Strict
 
 PRESETS = Path(__file__).with_name("presets.toml")
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
-from crodino_lib.config import Strict, nearest
 from crodino_lib.data.decode import SUFFIXES, decode, open_picture
 from crodino_lib.data.sample import IGNORE
+from crodino_lib.settings import Strict, nearest
 
 KINDS = {  # kind -> type in the file, channels, in words
     "rgb": ("u8", 3, "8 bits, three channels"),

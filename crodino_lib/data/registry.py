@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crodino_lib.config import DataConfig, Strict, choose, load_object
+from crodino_lib.config import DataConfig
+from crodino_lib.settings import Strict, choose, load_object
 
 if TYPE_CHECKING:
     from crodino_lib.data.sample import SceneDataset

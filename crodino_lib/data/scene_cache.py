@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crodino_lib.config import TRAINING_VERSION, DataConfig, cache_dir, choose
+from crodino_lib.config import TRAINING_VERSION, DataConfig, cache_dir
 from crodino_lib.data.checks import SplitStatistics
 from crodino_lib.data.decode import DAMAGED
 from crodino_lib.data.sample import Sample, SceneDataset, Scenes, check_sample
 from crodino_lib.io import bar, file_lock, say
+from crodino_lib.settings import choose
 
 MEASURED_SPLITS = ("train", "val", "test")
 SCENES_AHEAD = 32  # a whole dataset at its native size does not fit in memory

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from crodino_lib.config import nearest
 from crodino_lib.data.decode import SUFFIXES
 from crodino_lib.data.image_files import ImageFiles
 from crodino_lib.data.layouts import LayoutError, warn
+from crodino_lib.settings import nearest
 
 PAUSE_S = 10  # time stamps further apart begin another recording, unless that is their usual step
 STEPS = 1.5  # last numbers further apart, in their usual steps, begin another run

@@ -14,8 +14,9 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from crodino_lib.config import DataConfig, choose
+from crodino_lib.config import DataConfig
 from crodino_lib.data.sample import DatasetCard, Sensor
+from crodino_lib.settings import choose
 
 NEAREST_M = 0.1  # below it inverse and logarithm would be ruled by noise; no sensor of these datasets measures nearer
 

@@ -24,13 +24,14 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from crodino_lib.config import DataConfig, Strict
+from crodino_lib.config import DataConfig
 from crodino_lib.data import image_files
 from crodino_lib.data.decode import decode
 from crodino_lib.data.folder import FolderDataset, FolderSpec
 from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, existing_folder
 from crodino_lib.data.layouts import choose_layout, existing_root, warn
 from crodino_lib.data.sample import Sample, SceneDataset
+from crodino_lib.settings import Strict
 
 Files = dict[str, dict[str, Path]]
 Splits = dict[str, list[str]]

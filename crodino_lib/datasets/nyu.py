@@ -22,7 +22,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from crodino_lib.config import DataConfig, nearest
+from crodino_lib.config import DataConfig
 from crodino_lib.data.folder import FolderDataset, FolderSpec, splits_of
 from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles
 from crodino_lib.data.layouts import ARCHIVES, LayoutError, choose_layout, existing_root, expect_counts
@@ -37,6 +37,7 @@ from crodino_lib.datasets.nyu_mat import (
     cropped_size,
     official_split,
 )
+from crodino_lib.settings import nearest
 
 MAT_NAME = "nyu_depth_v2_labeled.mat"
 FOCAL_PX = 518.86  # of the camera in colour, from the camera_params.m of the dataset's toolbox

@@ -30,11 +30,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from crodino_lib.config import Strict, choose, nearest
 from crodino_lib.data.decode import needed
 from crodino_lib.data.layouts import warn
 from crodino_lib.data.sample import IGNORE, DatasetCard, Sample, SceneDataset
 from crodino_lib.data.splits import disjoint, with_val
+from crodino_lib.settings import Strict, choose, nearest
 
 TABLES = tomllib.loads(Path(__file__).with_name("nyu.toml").read_text(encoding="utf-8"))
 SCENES = TABLES["split"]["scenes"]

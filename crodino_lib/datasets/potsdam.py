@@ -27,12 +27,13 @@ import numpy as np
 from PIL import Image
 from pydantic import Field, ValidationInfo, field_validator
 
-from crodino_lib.config import DataConfig, Strict, choose, nearest
+from crodino_lib.config import DataConfig
 from crodino_lib.data.decode import decode, needed, readable
 from crodino_lib.data.image_files import ImageFiles, SensorFiles, read_sensor
 from crodino_lib.data.layouts import LayoutError, existing_root, warn
 from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Sample, SceneDataset, Sensor
 from crodino_lib.data.splits import disjoint, with_val
+from crodino_lib.settings import Strict, choose, nearest
 
 TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 COLOURS = {name: tuple(colour) for name, colour in TABLES["classes"].items()}

@@ -37,13 +37,14 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from crodino_lib.config import DataConfig, Strict
+from crodino_lib.config import DataConfig
 from crodino_lib.data.decode import decode
 from crodino_lib.data.folder import FolderDataset, FolderSpec
 from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, existing_folder
 from crodino_lib.data.layouts import choose_layout, existing_root, expect_counts, warn
 from crodino_lib.data.sample import IGNORE, SceneDataset
 from crodino_lib.data.splits import disjoint, hold_out, read_list, scene_ids, with_val
+from crodino_lib.settings import Strict
 
 TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 VAL_FRACTION = 0.12  # of train, where val is trained on or has no list

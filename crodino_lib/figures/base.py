@@ -18,9 +18,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from crodino_lib.config import choose
 from crodino_lib.data.sample import DatasetCard
 from crodino_lib.io import atomic_write
+from crodino_lib.settings import choose
 
 WIDTHS_MM = {"column": 89, "page": 183}
 SENSOR_COLOURS = {"rgb": "#0072B2", "depth": "#009E73", "thermal": "#D55E00"}  # Okabe and Ito, safe for colour-blind

@@ -17,10 +17,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image
 
-from crodino_lib.config import choose
 from crodino_lib.data.sample import DatasetCard
 from crodino_lib.figures.base import WIDTHS_MM, StudyFigure, class_colours, count, printed, sensor_styles, styled
 from crodino_lib.io import atomic_write
+from crodino_lib.settings import choose
 
 MODEL, HALF, EPOCH, EMBEDDING = "model", "half", "epoch", "embedding"  # columns of tables and points
 POINTS, K, REMARK, MISLEADS = "points", "k", "remark", "misleads"

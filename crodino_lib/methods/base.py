@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crodino_lib.config import RunConfig, Strict
+from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import Batch, DatasetCard, SensorSet
 from crodino_lib.models.encoder import load_weights
 from crodino_lib.models.segnet import SegNet, SegOutput, single_sensor_net
+from crodino_lib.settings import Strict
 
 
 class Teacher(nn.Module):

@@ -12,11 +12,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from crodino_lib import losses
-from crodino_lib.config import RunConfig, Strict
+from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.methods.base import Method
 from crodino_lib.models import ClassBank, SegNet, SegOutput, single_sensor_net
 from crodino_lib.models.segnet import conv_block
+from crodino_lib.settings import Strict
 
 OVERLAP_ROWS = 512  # positions of a batch compared by D2
 POINTS_PER_IMAGE = 256  # points of a scene drawn by C3; those in both views count

@@ -12,12 +12,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from crodino_lib import losses
-from crodino_lib.config import RunConfig, Strict
+from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.methods.multi_stream import StreamedMethod
 from crodino_lib.models import ClassBank, SegNet, SegOutput
 from crodino_lib.models.cen import FUSED, ExchangeForm, ExchangeRule
 from crodino_lib.models.csk_net import GatedFusion, GateForm
+from crodino_lib.settings import Strict
 
 PROJECTED = 256  # width of the space in which pixels are contrasted
 BANK_KEYS = 64  # of every class, drawn from the bank for every step

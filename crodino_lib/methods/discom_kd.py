@@ -8,11 +8,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from crodino_lib import losses
-from crodino_lib.config import RunConfig, Strict
+from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.methods.base import Method
 from crodino_lib.models import TwoEncoderNet
 from crodino_lib.models.segnet import conv_block
+from crodino_lib.settings import Strict
 
 
 class DisCoMSettings(Strict):

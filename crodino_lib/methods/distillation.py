@@ -13,12 +13,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from crodino_lib import losses
-from crodino_lib.config import RunConfig, Strict
+from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.methods.base import Method
 from crodino_lib.models import ClassBank, SegOutput
 from crodino_lib.models.feature_adapter import adapter, at_size_of
 from crodino_lib.models.segnet import conv_block
+from crodino_lib.settings import Strict
 
 
 class DistillationSettings(Strict):

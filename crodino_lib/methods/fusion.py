@@ -5,7 +5,6 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from crodino_lib.config import Strict
 from crodino_lib.data.sample import Batch
 from crodino_lib.losses import segmentation_cross_entropy
 from crodino_lib.methods.base import Method
@@ -13,6 +12,7 @@ from crodino_lib.methods.multi_stream import StreamedMethod
 from crodino_lib.models import SegNet
 from crodino_lib.models.cen import ExchangeForm, ExchangeFusion, ExchangeRule
 from crodino_lib.models.fusion import LateFusion, fusion_net
+from crodino_lib.settings import Strict
 
 
 class FusionSettings(Strict):

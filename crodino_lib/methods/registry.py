@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crodino_lib.config import RunConfig, choose, load_object
+from crodino_lib.config import RunConfig
+from crodino_lib.settings import choose, load_object
 
 if TYPE_CHECKING:  # torch is imported when a method is built, not when its name is checked
     from crodino_lib.data.sample import DatasetCard

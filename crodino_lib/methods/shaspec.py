@@ -4,11 +4,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from crodino_lib.config import RunConfig, Strict
+from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.losses import modality_cross_entropy, segmentation_cross_entropy, shared_distance
 from crodino_lib.methods.base import Method
 from crodino_lib.models import SharedSpecificNet
+from crodino_lib.settings import Strict
 
 
 class ShaSpecSettings(Strict):

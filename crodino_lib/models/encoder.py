@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from crodino_lib.config import nearest
+from crodino_lib.settings import nearest
 
 DEFAULT_ENCODER = "tf_efficientnet_lite0"
 

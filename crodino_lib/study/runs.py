@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 import crodino_lib
 from crodino_lib.callbacks import CountOperations, MeasureGradients
-from crodino_lib.config import TRAINING_VERSION, RunConfig, load_object
+from crodino_lib.config import TRAINING_VERSION, RunConfig
 from crodino_lib.cost import inference_cost, latency_ms
 from crodino_lib.data.sample import DatasetCard, Scenes, SensorSet
 from crodino_lib.device import autocast
@@ -26,6 +26,7 @@ from crodino_lib.evaluate import evaluate, load_confusion, save_confusion, score
 from crodino_lib.io import atomic_write, file_lock, read_json, read_table
 from crodino_lib.methods.base import Method
 from crodino_lib.methods.registry import build_method, method_name
+from crodino_lib.settings import load_object
 from crodino_lib.train import train
 
 FRAME_RECORDER = "crodino_lib.analysis.extraction:RecordLatents"  # an optional package: imported where frames are kept

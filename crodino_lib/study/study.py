@@ -10,13 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from crodino_lib.config import TRAINING_VERSION, DataConfig, RunConfig, StudyConfig, choose, home, load_object
+from crodino_lib.config import TRAINING_VERSION, DataConfig, RunConfig, StudyConfig, home
 from crodino_lib.data.registry import check_data, open_dataset
 from crodino_lib.data.sample import DatasetCard, SceneDataset, Scenes
 from crodino_lib.data.scene_cache import load_scenes
 from crodino_lib.io import atomic_write, read_json
 from crodino_lib.methods.base import Method
 from crodino_lib.methods.registry import METHODS, build_method, check_methods, check_run, parse_method, teacher_of
+from crodino_lib.settings import choose, load_object
 from crodino_lib.study.notebooks import notebook_parameters
 from crodino_lib.study.runs import Run, fetch_run, finished_run, run_folder
 
