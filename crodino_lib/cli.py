@@ -106,11 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--all", action="store_true", help="check every scene, not the first of each split")
     inspect.add_argument("--sheet", metavar="PNG", help="contact sheet (default results/local/inspect/FOLDER.png)")
 
-    listing = command(
-        "list",
-        lambda options: print_list(options.what, options.name),
-        "list methods, datasets, profiles, or parameters of studies and notebooks",
-    )
+    listing = command("list", _list, "list methods, datasets, profiles, or parameters of studies and notebooks")
     listing.add_argument("what", choices=("methods", "datasets", "profiles", "parameters"))
     listing.add_argument("name", nargs="?", default="", help="show the settings of one method or dataset")
     return parser
@@ -177,9 +173,8 @@ def _study(options: argparse.Namespace) -> None:
 
     study = Study(config)
     finished, missing = study.finished()
-    print("\n".join([f"finished  {describe_run(run.config)}" for run in finished]))
-    print("\n".join([f"missing   {describe_run(one)}" for one in missing]))
-    print(f"report: {study.folder / 'index.html'}")
+    lines = [f"finished  {describe_run(run.config)}" for run in finished]
+    print("\n".join([*lines, *(f"missing   {describe_run(one)}" for one in missing)]))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -219,8 +214,6 @@ def _tables(options: argparse.Namespace) -> None:
 
     study = Study.open(options.name)
     runs, missing = study.finished()
-    if not runs:
-        raise ValueError(f"study {study.config.name} has no finished run: crodino study trains them")
     save_tables(runs, study.folder / "tables", study.caveat(), map(describe_run, missing))
     print((study.folder / "tables" / "comparison.md").read_text())
     print(study.folder / "tables")
@@ -292,6 +285,10 @@ def _inspect(options: argparse.Namespace) -> int:
             sample_sheet(found.samples, found.dataset.card).savefig(path, dpi=144)
         print(f"\ncontact sheet: {sheet}")
     return 1 if found.problems else 0
+
+
+def _list(options: argparse.Namespace) -> None:
+    print_list(options.what, options.name)
 
 
 def _plain_warnings() -> None:

@@ -235,7 +235,12 @@ def save_tables(runs: list[Run], folder: Path, caveat: str, missing: Iterable[st
 
     Returns:
         The comparison.
+
+    Raises:
+        ValueError: no run is finished.
     """
+    if not runs:
+        raise ValueError(f"{folder.parent} has no finished run; crodino study trains the runs of a study")
     table = run_table(runs)
     comparison, costs = comparison_table(table), cost_table(table)
     for name, frame in {"runs": table, "comparison": comparison, "costs": costs, "classes": class_table(runs)}.items():
