@@ -32,25 +32,7 @@ PRINTED_WORDS = {"rgb": "RGB", "cka": "CKA", "miou": "mIoU", "m": "(m)", "deg": 
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
 styled = mpl.rc_context(
-    {
-        "font.size": 7,
-        "axes.titlesize": 7,
-        "axes.labelsize": 7,
-        "xtick.labelsize": 6,
-        "ytick.labelsize": 6,
-        "legend.fontsize": 6,
-        "axes.linewidth": 0.6,
-        "lines.linewidth": 1.0,
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-        "savefig.dpi": 300,
-        "pdf.fonttype": 42,  # text stays text
-        "svg.fonttype": "none",
-        "svg.hashsalt": "crodino",  # equal figures make equal files
-    }
+    mpl.rc_params_from_file(Path(__file__).with_name("crodino.mplstyle"), use_default_template=False)
 )
 
 
@@ -133,7 +115,7 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def require_columns(table: pd.DataFrame, *columns: str) -> None:
+def require(table: pd.DataFrame, *columns: str) -> None:
     """Raise ValueError if a table lacks a column."""
     if missing := [name for name in columns if name not in table]:
         raise ValueError(f"the table has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")

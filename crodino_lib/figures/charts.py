@@ -10,28 +10,13 @@ import seaborn as sns
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from crodino_lib.data.sample import DatasetCard, Scenes
-from crodino_lib.figures.base import (
-    StudyFigure,
-    class_colours,
-    count,
-    heatmap,
-    printed,
-    require_columns,
-    sensor_styles,
-    styled,
-)
+from crodino_lib.figures.base import StudyFigure, class_colours, count, heatmap, printed, require, sensor_styles, styled
 
 SLANTED = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
 LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MOST_ANNOTATED = 20  # classes of a confusion matrix whose numbers are still legible
-NEITHER = (
-    "epoch",
-    "learning_rate",
-    "seconds",
-    "gradient/",
-    "exchanged/",
-)  # columns of a history without losses or scores
+NEITHER = ("epoch", "learning_rate", "seconds", "gradient/", "exchanged/")  # columns that are no losses or scores
 
 
 def class_share_table(scenes: Mapping[str, Scenes], card: DatasetCard) -> pd.DataFrame:
@@ -52,7 +37,7 @@ def class_shares(table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
         table: from ``class_share_table``.
         card: gives title, order and colours.
     """
-    require_columns(table, "split", "class", "percent")
+    require(table, "split", "class", "percent")
     caption = f"Share of the labelled pixels of {card.title}, logarithmic. A class that does not occur has no mark."
     figure = StudyFigure("page", 63, caption)
     ax = figure.subplots()
@@ -65,7 +50,7 @@ def class_shares(table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
         ax.scatter([], [], c="0.7", label=split, **look)
     ax.set(ylabel="share of pixels (%)", yscale="log")
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.grid(axis="y", lw=0.3, color="0.85")
+    ax.grid(axis="y")
     ax.set_xticks(range(len(card.classes)), card.classes, **SLANTED)
     ax.legend(**BESIDE)
     return figure
@@ -83,7 +68,7 @@ def training_curves(histories: Mapping[str, pd.DataFrame]) -> StudyFigure:
     figure = StudyFigure("page", 48 * len(histories) + 2, caption)
     axes = figure.subplots(len(histories), 2, squeeze=False)
     for (title, history), (losses, scores) in zip(histories.items(), axes, strict=True):
-        require_columns(history, "epoch")
+        require(history, "epoch")
         names = [name for name in history if not name.startswith(NEITHER)]
         kinds = list(dict.fromkeys(name.partition("/")[0] for name in names))
         styles = sensor_styles(sensor for name in names if (sensor := name.partition("/")[2]))
@@ -116,22 +101,21 @@ def per_class_iou(table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
         table: ``method``, ``sensors``, ``class``, ``seed``, ``iou`` in percent, NaN where the class does not occur.
         card: gives the classes' order.
     """
-    require_columns(table, "method", "sensors", "class", "seed", "iou")
+    require(table, "method", "sensors", "class", "seed", "iou")
     groups = dict(list(table.groupby("sensors", sort=False)))
     styles = sensor_styles(groups)
+    seeds = sorted(table["seed"].unique())
     caption = (
-        f"Bars: mean over {_seeds(table)}; whiskers: one standard deviation over seeds, none for one seed. "
-        "No bar: a class that does not occur, or that is never found."
+        f"Bars: mean over {count(len(seeds), 'seed')} ({', '.join(map(str, seeds))}); whiskers: one standard deviation "
+        "over seeds, none for one seed. No bar: a class that does not occur, or that is never found."
     )
     figure = StudyFigure("page", 46 * len(groups) + 18, caption)
     axes = figure.subplots(len(groups), 1, squeeze=False, sharex=True)[:, 0]
     for ax, (sensors, part) in zip(axes, groups.items(), strict=True):
-        methods = list(part["method"].unique())
-        sns.barplot(
-            part, x="class", y="iou", order=card.classes, hue="method", ax=ax,
-            hue_order=methods, palette=sns.light_palette(styles[sensors][0], len(methods) + 1)[1:], saturation=1,
-            errorbar="sd", err_kws={"linewidth": 0.6, "color": "0.2"},
-        )  # fmt: skip
+        colours = sns.light_palette(styles[sensors][0], part["method"].nunique() + 1)[1:]
+        bars = {"hue": "method", "palette": colours, "saturation": 1, "order": card.classes}
+        whiskers = {"errorbar": "sd", "err_kws": {"linewidth": 0.6, "color": "0.2"}}
+        sns.barplot(part, x="class", y="iou", ax=ax, **bars, **whiskers)
         ax.set(title=printed(sensors), xlabel="", ylabel="IoU (%)")
         ax.legend(**BESIDE, handlelength=1)
     axes[-1].set_xticks(range(len(card.classes)), card.classes, **SLANTED)
@@ -153,8 +137,8 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> StudyFi
     caption = f"{matrix.sum():,} pixels, in percent of their true class. Grey: a class that does not occur."
     figure = StudyFigure("page", 150, caption)
     ax = figure.subplots()
-    numbers = percent if len(classes) <= MOST_ANNOTATED else None
     scale = {"cbar": True, "cbar_kws": {"label": "share of the true class (%)", "shrink": 0.7}}
+    numbers = percent if len(classes) <= MOST_ANNOTATED else None
     heatmap(ax, percent, numbers, 5.5, vmax=100, square=True, **scale)
     ax.set(title=title, xlabel="predicted", ylabel="truth")
     ax.tick_params(axis="x", rotation=90)
@@ -169,7 +153,7 @@ def stage_alignment(table: pd.DataFrame) -> StudyFigure:
     Args:
         table: from ``crodino_lib.analysis.stages.stage_alignment``, with a column ``network``.
     """
-    require_columns(table, "network", "stage", "place", "cka", "probe", "regions")
+    require(table, "network", "stage", "place", "cka", "probe", "regions")
     caption = (
         f"Up to {table.regions.max()} regions of the test split. Left: debiased linear CKA of the two sensors' region "
         "vectors. Right: balanced accuracy of a linear probe that predicts the sensor, grouped by image; 0.5 is chance."
@@ -177,15 +161,9 @@ def stage_alignment(table: pd.DataFrame) -> StudyFigure:
     figure = StudyFigure("page", 70, caption)
     left, right = figure.subplots(1, 2)
     for ax, quantity, title in ((left, "cka", "CKA"), (right, "probe", "accuracy of predicting the sensor")):
-        sns.lineplot(
-            table, x="stage", y=quantity, hue="network", style="place", markers=True, palette="colorblind", ax=ax
-        )
+        looks = {"hue": "network", "style": "place", "markers": True, "palette": "colorblind"}
+        sns.lineplot(table, x="stage", y=quantity, ax=ax, **looks)
         ax.set(xlabel="stage of the encoder", ylabel=title, xticks=sorted(table.stage.unique()))
     left.get_legend().remove()
     right.legend(**BESIDE)
     return figure
-
-
-def _seeds(table: pd.DataFrame) -> str:
-    seeds = sorted(table["seed"].unique())
-    return f"{count(len(seeds), 'seed')} ({', '.join(str(seed) for seed in seeds)})"

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from crodino_lib.figures.base import StudyFigure, count, printed, require_columns, sensor_styles, styled
+from crodino_lib.figures.base import StudyFigure, count, printed, require, sensor_styles, styled
 
 METHOD, TEACHER, SENSORS, SPLIT = "method", "teacher", "sensors at test", "split"  # columns of comparison_table
 GAIN, LOW, HIGH, SPREAD = "gain", "gain interval low", "gain interval high", "gain sd"
@@ -28,7 +28,7 @@ def gains(table: pd.DataFrame, split: str = "test", width: str = "column") -> St
     Raises:
         ValueError: the table lacks a column, or has no gain on this split.
     """
-    require_columns(table, METHOD, TEACHER, SENSORS, SPLIT, GAIN, LOW, HIGH, SPREAD, SEEDS, IMAGES)
+    require(table, METHOD, TEACHER, SENSORS, SPLIT, GAIN, LOW, HIGH, SPREAD, SEEDS, IMAGES)
     shown = table[(table[SPLIT] == split) & table[GAIN].notna()].sort_values(GAIN, ascending=False, kind="stable")
     if shown.empty:
         raise ValueError(
@@ -45,18 +45,16 @@ def gains(table: pd.DataFrame, split: str = "test", width: str = "column") -> St
         labels.append((f"{printed(name)} at test", colour))
         for _, row in shown[shown[SENSORS] == name].iterrows():
             low, high = _interval(row)
-            filled = not low <= 0 <= high
+            filled = "white" if low <= 0 <= high else colour
             ax.plot([low, high], [len(labels)] * 2, color=colour, lw=1.2, solid_capstyle="butt", zorder=2)
-            ax.plot(
-                row[GAIN], len(labels), marker, color=colour, ms=4, mfc=colour if filled else "white", mew=1, zorder=3
-            )
+            ax.plot(row[GAIN], len(labels), marker, color=colour, ms=4, mfc=filled, zorder=3)
             labels.append((_label(row), "0.1"))
     ax.set_yticks(range(len(labels)), [label for label, _ in labels])
     for text, (_, colour) in zip(ax.get_yticklabels(), labels, strict=True):
         text.set(color=colour, weight="normal" if colour == "0.1" else "bold")
     ax.set(xlabel="gain in mIoU over the baseline (points)", ylim=(len(labels) - 0.4, -0.6))
     ax.tick_params(axis="y", length=0)
-    ax.grid(axis="x", lw=0.3, color="0.85")
+    ax.grid(axis="x")
     return figure
 
 

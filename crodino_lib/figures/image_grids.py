@@ -13,16 +13,7 @@ from numpy.typing import ArrayLike
 
 from crodino_lib.data.sample import Batch, DatasetCard, Sample, Scenes
 from crodino_lib.data.scene_cache import resize_sample
-from crodino_lib.figures.base import (
-    FLAG_COLOUR,
-    MISSING_COLOUR,
-    WIDTHS_MM,
-    StudyFigure,
-    class_colours,
-    count,
-    printed,
-    styled,
-)
+from crodino_lib.figures.base import FLAG_COLOUR, MISSING_COLOUR, WIDTHS_MM, StudyFigure, class_colours, printed, styled
 
 COLOUR_MAPS = {"depth": "viridis", "thermal": "inferno"}
 MAPS_A_ROW = 4
@@ -69,7 +60,7 @@ def prediction_sheet(
     if taken := {*columns, "label"} & set(predictions):
         raise ValueError(f"predictions cannot be titled {', '.join(sorted(taken))}: those are columns of the scene")
     columns |= {title: (None, stack) for title, stack in {"label": scenes.labels[indices], **predictions}.items()}
-    return _sheet(measured_card, columns, [scenes.ids[index] for index in indices], "scene")
+    return _sheet(measured_card, columns, [scenes.ids[index] for index in indices], "Scenes")
 
 
 def augmentation_sheet(batch: Batch, card: DatasetCard) -> StudyFigure:
@@ -79,7 +70,7 @@ def augmentation_sheet(batch: Batch, card: DatasetCard) -> StudyFigure:
         mean, std = (np.reshape(part, (-1, 1, 1)) for part in (card.sensors[sensor].mean, card.sensors[sensor].std))
         columns[sensor] = (sensor, _masked(images.cpu().numpy() * std + mean, batch.valid[sensor].cpu().numpy()))
         columns[f"label for {printed(sensor)}"] = (None, batch.labels[sensor].cpu().numpy())
-    return _sheet(card, columns, batch.ids, "view")
+    return _sheet(card, columns, batch.ids, "Views")
 
 
 @styled
@@ -104,9 +95,7 @@ def map_sheet(
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (title, values) in zip(axes.flat, maps.items(), strict=False):
-        drawn = ax.imshow(
-            values, vmin=low, vmax=high, cmap="cividis", interpolation="nearest", extent=(0, width, height, 0)
-        )
+        drawn = ax.imshow(values, vmin=low, vmax=high, extent=(0, width, height, 0))
         ax.set_title(title)
         if title in (marked or {}):
             row, column = np.add(marked[title], 0.5) * (height, width) / values.shape
@@ -124,19 +113,17 @@ def _sheet(
     card: DatasetCard, columns: Mapping[str, tuple[str | None, np.ndarray]], ids: Sequence[str], noun: str
 ) -> StudyFigure:
     """Draw columns of images: title -> (sensor, (N, C, H, W)) or (None, (N, H, W) labels)."""
-    shape = (len(ids), *next(iter(columns.values()))[1].shape[-2:])
+    rows, (height, width) = len(ids), next(iter(columns.values()))[1].shape[-2:]
     for title, (_, stack) in columns.items():
-        if (len(stack), *stack.shape[-2:]) != shape:
-            raise ValueError(
-                f"{title!r} is {stack.shape}, expected {shape[0]} images of {shape[1]} x {shape[2]} pixels"
-            )
+        if (len(stack), *stack.shape[-2:]) != (rows, height, width):
+            raise ValueError(f"{title!r} is {stack.shape}, expected {rows} images of {height} x {width} pixels")
     labels = [stack.ravel() for sensor, stack in columns.values() if sensor is None]
     shown = [Patch(color=c, label=n) for i, (n, c) in enumerate(class_colours(card).items()) if np.isin(i, labels)]
     shown.append(Patch(color=MISSING_COLOUR, label="no value, no label"))
-    image_mm = WIDTHS_MM["page"] / len(columns) * shape[1] / shape[2]
-    height_mm = len(ids) * image_mm + 14 + 4 * -(-len(shown) // 8)
-    figure = StudyFigure("page", height_mm, f"{count(len(ids), noun)} of {card.title}: {', '.join(ids)}.")
-    axes = figure.subplots(len(ids) + 1, len(columns), height_ratios=[*[image_mm] * len(ids), 1.5])
+    image_mm = WIDTHS_MM["page"] / len(columns) * height / width
+    height_mm = rows * image_mm + 14 + 4 * -(-len(shown) // 8)
+    figure = StudyFigure("page", height_mm, f"{noun} of {card.title}: {', '.join(ids)}.")
+    axes = figure.subplots(rows + 1, len(columns), height_ratios=[*[image_mm] * rows, 1.5])
     for column, (title, (sensor, stack)) in zip(axes.T, columns.items(), strict=True):
         column[0].set_title(printed(title) if title == sensor else title)
         drawn = [_draw(ax, image, sensor, stack, card) for ax, image in zip(column[:-1], stack, strict=True)]
@@ -157,11 +144,10 @@ def _draw(ax: Axes, image: np.ndarray, sensor: str | None, stack: np.ndarray, ca
     if sensor is None:
         palette = np.full((256, 3), MISSING_COLOUR)
         palette[: len(card.palette)] = list(class_colours(card).values())
-        return ax.imshow(palette[image], interpolation="nearest")
+        return ax.imshow(palette[image])
     values = stack.compressed()
     low, high = (0, 255) if sensor == "rgb" else np.percentile(values, (1, 99)) if values.size else (0, 1)
     if len(image) == 3:  # rgb, and such as normals or HHA
         colours = (image.transpose(1, 2, 0).astype(np.float32) - low) / max(high - low, 1e-6)
-        return ax.imshow(np.clip(colours, 0, 1).filled(MISSING_COLOUR[0]), interpolation="nearest")
-    cmap = COLOUR_MAPS.get(sensor, "cividis")
-    return ax.imshow(image[0], vmin=low, vmax=high, cmap=cmap, interpolation="nearest")
+        return ax.imshow(np.clip(colours, 0, 1).filled(MISSING_COLOUR[0]))
+    return ax.imshow(image[0], vmin=low, vmax=high, cmap=COLOUR_MAPS.get(sensor))

@@ -14,7 +14,7 @@ from crodino_lib.analysis.latent_analysis import LatentAnalysis, save_latent_tab
 from crodino_lib.analysis.null_comparison import factor_table
 from crodino_lib.analysis.null_models import NULL_MODELS
 from crodino_lib.analysis.trained_models import TrainedModel
-from crodino_lib.figures.base import FLAG_COLOUR, StudyFigure, heatmap, printed, require_columns, save, styled
+from crodino_lib.figures.base import FLAG_COLOUR, StudyFigure, heatmap, printed, require, save, styled
 
 NULL_MARKERS = dict(zip(NULL_MODELS, "os^D", strict=True))
 PANELS_ACROSS = 4
@@ -41,7 +41,7 @@ def factor_matrix(table: pd.DataFrame, caption: str, width: str = "page") -> Stu
         caption: scenes, probes, seeds, chance.
         width: ``column`` or ``page``.
     """
-    require_columns(table, "group", "target", "sensor", "half", "skill", "flag")
+    require(table, "group", "target", "sensor", "half", "skill", "flag")
     rows = list(dict.fromkeys(table["target"][table["half"] != ""])) or list(dict.fromkeys(table["target"]))
     cells = table.assign(block=(table["sensor"] + " " + table["half"]).str.strip())
     groups = {title: group.drop_duplicates("block")["block"] for title, group in cells.groupby("group", sort=False)}
@@ -68,7 +68,7 @@ def null_comparison(table: pd.DataFrame, caption: str) -> StudyFigure:
         table: from ``crodino_lib.analysis.diagnosis.summary_table``.
         caption: scenes, rows, seeds.
     """
-    require_columns(table, "variant", "quantity", "value", "low", "high", "flag", *NULL_MARKERS)
+    require(table, "variant", "quantity", "value", "low", "high", "flag", *NULL_MARKERS)
     models, metrics = list(table["variant"].unique()), dict(list(table.groupby("quantity", sort=False)))
     down = -(-len(metrics) // PANELS_ACROSS)
     figure = StudyFigure("page", 8 + down * (11 + 4 * len(models)), caption)
@@ -90,7 +90,7 @@ def null_comparison(table: pd.DataFrame, caption: str) -> StudyFigure:
         ax.set_xlim(left - missing / 2, right + missing / 2)
         ax.xaxis.set_major_locator(MaxNLocator(3))
         ax.tick_params(axis="y", length=0)
-        ax.grid(axis="x", lw=0.3, color="0.85")
+        ax.grid(axis="x")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
     return figure
 

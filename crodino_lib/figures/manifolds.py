@@ -11,7 +11,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -30,6 +29,7 @@ NEIGHBOURS = (
     "the drawing; where these differ by more than 0.1 the drawing misleads. Distances between islands, their sizes and "
     "gaps mean nothing."
 )
+SHUFFLED = {"frac": 1, "random_state": 0}  # equal numbers of rows alike; no sensor covers the other
 BLANK = " \n \n "  # in place of three lines of numbers
 BETWEEN = 7  # images of the film from one epoch to the next: enough for the eye to follow a point
 STILL_MS, MOVING_MS = 1200, 70  # how long an epoch stands, and an image between two
@@ -76,13 +76,7 @@ def film_strip(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard) -> 
 
 
 def _panels(
-    width: str,
-    points: pd.DataFrame,
-    table: pd.DataFrame,
-    card: DatasetCard,
-    keys: list[str],
-    window: list[str],
-    caption: str,
+    width: str, points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, keys: list, window: list, caption: str
 ) -> StudyFigure:
     """Draw a square panel per row of the table; a new line starts at every value of the first of its keys.
 
@@ -104,28 +98,19 @@ def _panels(
     return figure
 
 
-def _shuffled(points: pd.DataFrame) -> pd.DataFrame:
-    """Shuffle rows, equal numbers of them alike, so that no sensor covers the other."""
-    return points.sample(frac=1, random_state=0)
-
-
-def _scatter(
-    ax: Axes, here: pd.DataFrame, window: pd.DataFrame, card: DatasetCard, size: float
-) -> PathCollection | None:
+def _scatter(ax: Axes, here: pd.DataFrame, window: pd.DataFrame, card: DatasetCard, size: float) -> None:
     """Draw points where all points of ``window`` would fit."""
     ax.spines[:].set(visible=True, color="0.7")
     ax.set(xticks=[], yticks=[])
     if here.empty:
-        return None
-    sns.scatterplot(
-        _shuffled(here), x="x", y="y", hue="name", palette=class_colours(card), style="sensor",
-        markers={sensor: marker for sensor, (_, marker) in sensor_styles(window["sensor"]).items()},
-        s=size, alpha=0.75, linewidth=0, legend=False, rasterized=True, ax=ax,
-    )  # fmt: skip
+        return
+    markers = {sensor: marker for sensor, (_, marker) in sensor_styles(window["sensor"]).items()}
+    keys = {"hue": "name", "palette": class_colours(card), "style": "sensor", "markers": markers, "legend": False}
+    looks = {"s": size, "alpha": 0.75, "linewidth": 0, "rasterized": True}
+    sns.scatterplot(here.sample(**SHUFFLED), x="x", y="y", ax=ax, **keys, **looks)
     margin = 0.04 * np.ptp(window[["x", "y"]].to_numpy(), axis=0)
     (left, bottom), (right, top) = window[["x", "y"]].min() - margin, window[["x", "y"]].max() + margin
     ax.set(xlim=(left, right), ylim=(bottom, top), ylabel="")
-    return ax.collections[-1]
 
 
 def _describe(ax: Axes, title: pd.Series, row: pd.Series, numbers: str) -> None:
@@ -202,8 +187,9 @@ class _MovingPanel:
     def __init__(self, ax: Axes, points: pd.DataFrame, table: pd.DataFrame, half: str, card: DatasetCard):
         self.ax, self.rows = ax, table[table[HALF] == half].set_index(EPOCH, drop=False)
         here = points[points[HALF] == half]
-        self.places = {epoch: _shuffled(frame)[["x", "y"]].to_numpy() for epoch, frame in here.groupby(EPOCH)}
-        self.dots = _scatter(ax, here[here[EPOCH] == min(self.places)], here, card, 9)
+        self.places = {epoch: frame.sample(**SHUFFLED)[["x", "y"]].to_numpy() for epoch, frame in here.groupby(EPOCH)}
+        _scatter(ax, here[here[EPOCH] == min(self.places)], here, card, 9)
+        (self.dots,) = ax.collections
 
     def show(self, epoch: int, following: int, way: float) -> None:
         """Move the points the fraction ``way`` from one epoch to the next."""

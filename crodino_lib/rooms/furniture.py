@@ -95,9 +95,8 @@ def _box(x, y, z, width, depth, height, paint: Paint, celsius: float) -> Part:
 
 def _legs(width: float, depth: float, height: float, thick: float, paint: Paint, celsius: float) -> list[Part]:
     reach_x, reach_y = width / 2 - thick, depth / 2 - thick
-    return [
-        _box(x, y, 0, thick, thick, height, paint, celsius) for x in (-reach_x, reach_x) for y in (-reach_y, reach_y)
-    ]
+    corners = [(x, y) for x in (-reach_x, reach_x) for y in (-reach_y, reach_y)]
+    return [_box(x, y, 0, thick, thick, height, paint, celsius) for x, y in corners]
 
 
 def table(rng: np.random.Generator, palette: Palette, celsius: float) -> list[Part]:

@@ -122,16 +122,18 @@ class _Composer:
             middle = self.rng.uniform(low + width / 2, high - width / 2)
             if any(abs(middle - other) < (width + wide) / 2 + 0.1 for other, wide in self.hung[name]):
                 continue
-            x, y, yaw = {
-                "back": (middle, self.size[1], 0.0),
-                "left": (0.0, middle, math.pi / 2),
-                "right": (self.size[0], middle, -math.pi / 2),
-            }[name]
-            if self._bearing(x, y) > math.radians(32):
-                continue
-            self.hung[name].append((middle, width))
-            return x, y, yaw
+            x, y, yaw = self._at_wall(name, middle, 0.0)
+            if self._bearing(x, y) <= math.radians(32):
+                self.hung[name].append((middle, width))
+                return x, y, yaw
         return None
+
+    def _at_wall(self, name: str, along: float, gap: float) -> tuple[float, float, float]:
+        """Return (x, y, yaw) of a thing that faces the room, ``gap`` away from a wall."""
+        width, depth, _ = self.size
+        if name == "back":
+            return along, depth - gap, 0.0
+        return (gap, along, math.pi / 2) if name == "left" else (width - gap, along, -math.pi / 2)
 
     def _bearing(self, x: float, y: float) -> float:
         """Return the angle between the camera's heading and a point of the plan, radians, without sign."""
@@ -161,10 +163,9 @@ class _Composer:
             sky = tuple(self.light * self.rng.uniform(0.6, 1.1) * np.array([0.9, 1.0, 1.15]))
             parts = [Part("box", (0, -0.01, middle), (width / 2, 0.01, half), leaf, glass_c, glow=sky)]
             rim_c = (glass_c + self.ambient) / 2
-            for x in (-width / 2, 0, width / 2):
-                parts.append(Part("box", (x, -0.035, middle), (0.035, 0.035, half), frame, rim_c))
-            for z in (middle - half, middle + half):
-                parts.append(Part("box", (0, -0.04, z), (width / 2 + 0.035, 0.04, 0.035), frame, rim_c))
+            bars = [((x, -0.035, middle), (0.035, 0.035, half)) for x in (-width / 2, 0, width / 2)]
+            bars += [((0, -0.04, z), (width / 2 + 0.035, 0.04, 0.035)) for z in (middle - half, middle + half)]
+            parts += [Part("box", *bar, frame, rim_c) for bar in bars]
         self.scene.parts += furniture.place(parts, *at, label)
 
     def _contrasting(self, ground: Paint) -> Paint:
@@ -178,26 +179,22 @@ class _Composer:
 
     def _picture(self) -> None:
         half = (self.rng.uniform(0.35, 0.65), 0.001, self.rng.uniform(0.28, 0.45))
-        if (at := self._on_wall(2 * half[0])) is None:
-            return
-        x, y, yaw = at
-        centre, paint = (0, -0.001, self.rng.uniform(1.5, 1.8)), self._contrasting(self.wall)
-        self._flat("picture", "wall", centre, half, (x, y, yaw), paint, self.wall_c)
+        if at := self._on_wall(2 * half[0]):
+            centre = (0, -0.001, self.rng.uniform(1.5, 1.8))
+            self._flat("picture", "wall", centre, half, at, self._contrasting(self.wall), self.wall_c)
 
     def _rug(self) -> None:
         half = (self.rng.uniform(0.7, 1.1), self.rng.uniform(0.5, 0.8), 0.0015)
-        x, y = self._in_view(2.5, self.size[1] - 1.0, math.radians(18))
-        at = (x, y, self.rng.uniform(-0.4, 0.4))
+        at = (*self._in_view(2.5, self.size[1] - 1.0, math.radians(18)), self.rng.uniform(-0.4, 0.4))
         self._flat("rug", "floor", (0, 0, 0.0015), half, at, self._contrasting(self.floor), self.floor_c)
 
     def _flat(self, label, ground, centre, half, at, paint: Paint, celsius: float) -> None:
         """Put a flat thing at the temperature of its ground, or leave its place blank, with even odds."""
-        site, (x, y, yaw) = self._next_site(), at
+        site = self._next_site()
         if self.rng.random() < 0.5:
-            part = Part("box", centre, half, paint, celsius)
-            self.scene.parts += furniture.place([part], x, y, yaw, label, site)
+            self.scene.parts += furniture.place([Part("box", centre, half, paint, celsius)], *at, label, site)
         else:
-            self.scene.blanks.append(Blank((x, y, centre[2]), half, yaw, ground, site))
+            self.scene.blanks.append(Blank((*at[:2], centre[2]), half, at[2], ground, site))
 
     def _in_view(self, nearest: float, farthest: float, bearing: float) -> tuple[float, float]:
         """Return a point within ``bearing`` of the camera's heading, ``nearest..farthest`` from the front wall."""
@@ -234,12 +231,9 @@ class _Composer:
         self.factors["object_count"] += 1
 
     def _against_wall(self, gap: float) -> tuple[float, float, float]:
-        width, depth, _ = self.size
         name = self.rng.choice(["back", "left", "right"], p=[0.5, 0.25, 0.25])
-        if name == "back":
-            return self.rng.uniform(0.6, width - 0.6), depth - gap, 0.0
-        y = self.rng.uniform(2.4, depth - 0.6)
-        return (gap, y, math.pi / 2) if name == "left" else (width - gap, y, -math.pi / 2)
+        low, high = (0.6, self.size[0] - 0.6) if name == "back" else (2.4, self.size[1] - 0.6)
+        return self._at_wall(name, self.rng.uniform(low, high), gap)
 
     def _furnish(self, kind: str) -> tuple[str, list[Part], int]:
         """Return label, parts and pair site of one standing thing; figures and boxes are warm with even odds."""
@@ -267,8 +261,7 @@ class _Composer:
         for _ in range(60):
             across, down, angle = rng.uniform(-0.75, 0.75), rng.uniform(-0.35, 0.25), rng.uniform(0.06, 0.09)
             near, far = rng.uniform(0.7, 1.1), rng.uniform(2.4, 3.6)
-            ray = self.camera.rays(np.array(across), np.array(down), 0.75)
-            ray /= np.linalg.norm(ray)
+            ray = _unit(self.camera.rays(np.array(across), np.array(down), 0.75))
             if self._hangs_clear(self.camera.position + far * ray, far * angle, angle):
                 break
         else:
@@ -282,8 +275,7 @@ class _Composer:
         margin = radius + 0.3
         if np.any(centre < margin) or np.any(centre > np.array(self.size) - margin):
             return False
-        here = self.camera.position
-        way = centre - here
+        here, way = self.camera.position, centre - self.camera.position
         direction, distance = self._polar(*centre[:2])
         lowest = way[2] / distance - 1.2 * angle
         for x, y, other, height in self.taken:
@@ -291,7 +283,9 @@ class _Composer:
             beside = abs(direction - towards) >= angle + other / reach
             if height and not beside and (height - here[2]) / reach > lowest:
                 return False
-        return all(
-            np.linalg.norm(way / np.linalg.norm(way) - (b.centre - here) / np.linalg.norm(b.centre - here)) > 3 * angle
-            for b in self.scene.balls
-        )
+        others = [ball.centre - here for ball in self.scene.balls]
+        return all(np.linalg.norm(_unit(way) - _unit(other)) > 3 * angle for other in others)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)

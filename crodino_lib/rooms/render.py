@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -70,9 +71,7 @@ def _assemble(scene: Scene, radiance: np.ndarray, distance: np.ndarray, part: np
 
 
 def _pixel_centres(width: int, height: int, times: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    across = (np.arange(width * times) + 0.5) / (width * times) * 2 - 1
-    down = (np.arange(height * times) + 0.5) / (height * times) * 2 - 1
-    return tuple(np.meshgrid(across, down))
+    return tuple(np.meshgrid(*((np.arange(n * times) + 0.5) / (n * times) * 2 - 1 for n in (width, height))))
 
 
 def _inside(points: np.ndarray, centre, half, yaw: float) -> np.ndarray:
@@ -116,16 +115,14 @@ def _window(scene: Scene, to_centre: np.ndarray, radius: float, width: int, heig
     focal = width / 2 / math.tan(FIELD_OF_VIEW / 2)
     reach = 1.5 * focal * radius / ahead + 2
     middle = (height / 2 + focal * down / ahead, width / 2 + focal * across / ahead)
-    return tuple(
-        slice(max(int(m - reach), 0), min(int(m + reach) + 1, n)) for m, n in zip(middle, (height, width), strict=True)
-    )
+    ends = zip(middle, (height, width), strict=True)
+    return tuple(slice(max(int(m - reach), 0), min(int(m + reach) + 1, n)) for m, n in ends)
 
 
 def _pooled(fine: np.ndarray) -> np.ndarray:
     """Return the mean over the subpixels of every pixel."""
-    height, width = fine.shape
-    n = BALL_SUBPIXELS
-    return fine.reshape(height // n, n, width // n, n).mean((1, 3))
+    height, width = np.array(fine.shape) // BALL_SUBPIXELS
+    return fine.reshape(height, BALL_SUBPIXELS, width, BALL_SUBPIXELS).mean((1, 3))
 
 
 def _description(mi: ModuleType, scene: Scene, width: int, height: int) -> dict:
@@ -147,29 +144,25 @@ def _description(mi: ModuleType, scene: Scene, width: int, height: int) -> dict:
             "film": {"type": "hdrfilm", "width": width, "height": height, "rfilter": {"type": "box"}},
             "sampler": {"type": "multijitter"},
         },
-        "part_1_panel": _panel(above, light * 4),  # seen as ceiling
-        "part_3_daylight": _panel(behind, light * 0.8),  # behind the camera: shadows hide behind what casts them
     }
+    # the panel is seen as ceiling; daylight comes from behind the camera: shadows hide behind what casts them
+    for name, to_world, radiance in (("part_1_panel", above, light * 4), ("part_3_daylight", behind, light * 0.8)):
+        emitter = {"type": "area", "radiance": _rgb(radiance)}
+        described[name] = {"type": "rectangle", "to_world": to_world, "emitter": emitter}
     for i, part in enumerate(scene.parts):
         for j, shape in enumerate(_shapes(mi, part)):
             described[f"part_{i}_{j}"] = {**shape, **_surface(mi, part)}
     return described
 
 
-def _panel(to_world, radiance: np.ndarray) -> dict:
-    return {
-        "type": "rectangle",
-        "to_world": to_world,
-        "emitter": {"type": "area", "radiance": {"type": "rgb", "value": list(radiance)}},
-    }
+def _rgb(colour: Iterable[float]) -> dict:
+    return {"type": "rgb", "value": [float(c) for c in colour]}
 
 
 def _shapes(mi: ModuleType, part: Part) -> list[dict]:
     if part.kind == "box":
-        turned = (
-            mi.ScalarTransform4f().translate(list(part.a)).rotate([0, 0, 1], math.degrees(part.yaw)).scale(list(part.b))
-        )
-        return [{"type": "cube", "to_world": turned}]
+        turned = mi.ScalarTransform4f().translate(list(part.a)).rotate([0, 0, 1], math.degrees(part.yaw))
+        return [{"type": "cube", "to_world": turned.scale(list(part.b))}]
     ends = [{"type": "sphere", "center": list(p), "radius": part.radius} for p in (part.a, part.b)]
     if part.kind == "ball":
         return ends[:1]
@@ -190,16 +183,13 @@ def _lid(mi: ModuleType, end: Vector, other: Vector, radius: float) -> dict:
 def _surface(mi: ModuleType, part: Part) -> dict:
     surface = {"bsdf": {"type": "diffuse", "reflectance": _texture(mi, part.paint)}}
     if any(part.glow):
-        glow = {"type": "rgb", "value": list(part.glow)}
-        surface["emitter"] = {"type": "area", "radiance": glow, "sampling_weight": 0.0}  # small lights only add noise
+        sampling = {"sampling_weight": 0.0}  # small lights only add noise
+        surface["emitter"] = {"type": "area", "radiance": _rgb(part.glow), **sampling}
     return surface
 
 
 def _texture(mi: ModuleType, paint: Paint) -> dict:
-    def rgb(colour: Vector) -> dict:
-        return {"type": "rgb", "value": [float(c) for c in colour]}
-
     if paint.second is None:
-        return rgb(paint.colour)
+        return _rgb(paint.colour)
     scale = mi.ScalarTransform3f().scale([float(n) for n in paint.tiles])
-    return {"type": "checkerboard", "color0": rgb(paint.colour), "color1": rgb(paint.second), "to_uv": scale}
+    return {"type": "checkerboard", "color0": _rgb(paint.colour), "color1": _rgb(paint.second), "to_uv": scale}
