@@ -173,8 +173,8 @@ def _study(options: argparse.Namespace) -> None:
 
     study = Study(config)
     finished, missing = study.finished()
-    lines = [f"finished  {describe_run(run.config)}" for run in finished]
-    print("\n".join([*lines, *(f"missing   {describe_run(one)}" for one in missing)]))
+    print("\n".join([f"finished  {describe_run(run.config)}" for run in finished]))
+    print("\n".join([f"missing   {describe_run(one)}" for one in missing]))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -215,8 +215,7 @@ def _tables(options: argparse.Namespace) -> None:
     study = Study.open(options.name)
     runs, missing = study.finished()
     save_tables(runs, study.folder / "tables", study.caveat(), map(describe_run, missing))
-    print((study.folder / "tables" / "comparison.md").read_text())
-    print(study.folder / "tables")
+    print((study.folder / "tables" / "comparison.md").read_text(), study.folder / "tables", sep="\n")
 
 
 def _models(options: argparse.Namespace, **given: int) -> tuple[Any, list]:
@@ -229,8 +228,8 @@ def _models(options: argparse.Namespace, **given: int) -> tuple[Any, list]:
         raise ValueError(f"--seeds {options.seeds!r}: {wrong[0]!r} is not a number")
     study = Study.open(options.name, options.root)
     analysis = LatentAnalysis(study, options.split, study.config.budget(**given))
-    seeds = [int(seed) for seed in options.seeds.split(",") if seed]
-    models = find_models(study, [name for name in options.methods.split(",") if name], seeds)
+    seeds = [int(seed) for seed in filter(None, options.seeds.split(","))]
+    models = find_models(study, list(filter(None, options.methods.split(","))), seeds)
     if not models:
         raise ValueError(
             f"study {options.name} has no finished model with a network of each of its sensors"
@@ -292,8 +291,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _plain_warnings() -> None:
-    """Print warnings about data as sentences, not as places in our code."""
-    from crodino_lib.data.layouts import show_plainly
+    from crodino_lib.data.layouts import show_plainly  # warnings about data as sentences, not as places in our code
 
     show_plainly()
 

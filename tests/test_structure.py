@@ -19,24 +19,24 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "augment.py": 270,
     "models": 1090,
     "losses": 800,
-    "methods": 1350,
+    "methods": 1360,
     "train.py": 230,
     "training.py": 160,
     "callbacks.py": 85,
     "evaluate.py": 135,
     "cost.py": 60,
-    "study": 1090,
+    "study": 1095,
 }
 OPTIONAL = {
-    "datasets": 1650,
-    "rooms": 1105,
+    "datasets": 1655,
+    "rooms": 1090,
     "analysis": 2440,
-    "figures": 915,
+    "figures": 845,
     "explorer.py": 300,
     "listing.py": 65,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7500, 14250, 300
+MOST_CORE, MOST, LONGEST = 7510, 14200, 300
 
 
 def lines(name: str) -> int:

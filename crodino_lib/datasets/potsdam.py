@@ -9,8 +9,7 @@ archive is a photograph. Of the two normalised models that by LAStools is read, 
 
 Classes: 0 impervious surface, 1 building, 2 low vegetation, 3 tree, 4 car, 5 clutter; or clutter first. Black is 255.
 
-Source: Rottensteiner et al., "The ISPRS Benchmark on Urban Object Classification and 3D Building Reconstruction", ISPRS
-Annals I-3, 2012.
+Source: Rottensteiner et al., "The ISPRS Benchmark on Urban Object Classification", ISPRS Annals I-3, 2012.
 """
 
 from __future__ import annotations
