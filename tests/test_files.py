@@ -76,7 +76,7 @@ def test_a_damaged_table_is_named(tmp_path):
     assert read_table(path, ("a", "b")).to_dict("list") == {"a": [1], "b": [2]}
     for text, told in (("", "No columns"), ("a\n1\n", "it has no b")):
         path.write_text(text)
-        with pytest.raises(ValueError, match=f"answers.csv is damaged.*{told}.*made again"):
+        with pytest.raises(ValueError, match=f"answers.csv is damaged.*{told}.*regenerated"):
             read_table(path, ("a", "b"))
 
 
