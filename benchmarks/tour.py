@@ -1,4 +1,4 @@
-"""Print where the time of `make study` goes: rendering, each run, each notebook, from a folder of its own.
+"""Print where the time of `make study` goes: rendering, each run, notebooks, with a cache and a study of their own.
 
 python benchmarks/tour.py [--profile quick] [--keep FOLDER]
 """
@@ -15,7 +15,12 @@ def main() -> None:
     """Run a study in a new folder and print the seconds of its parts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="quick")
-    parser.add_argument("--keep", default="", metavar="FOLDER", help="folder of results and cache (default temporary)")
+    parser.add_argument(
+        "--keep",
+        default="",
+        metavar="FOLDER",
+        help="folder of the cache, whose name is the study's (default temporary)",
+    )
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = Path(options.keep or stack.enter_context(tempfile.TemporaryDirectory())).resolve()
@@ -35,7 +40,7 @@ def measure(profile: str, folder: Path) -> None:
 
     device, started = pick_device(), time.monotonic()
     print(f"{os.cpu_count()} cores, {describe(device)}, {resolve_precision('auto', device)}", flush=True)
-    study = Study(StudyConfig.parse({"profile": profile}), folder / "results")
+    study = Study(StudyConfig.parse({"profile": profile, "study": folder.name}))  # where notebooks look for runs
     for split in study.card.splits:
         _ = study.scenes[split]
     seconds = {"render and decode": time.monotonic() - started}
