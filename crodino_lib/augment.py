@@ -1,7 +1,5 @@
 """Augment batches on the device: photometry in each sensor's own physics, geometry per scene or per sensor."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

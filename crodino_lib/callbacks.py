@@ -1,7 +1,5 @@
 """Measure operations and gradient norms while a method trains."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Iterator

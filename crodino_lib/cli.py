@@ -3,8 +3,6 @@
 Commands import what they need when they run: help and errors about names come before torch is imported.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,7 +1,5 @@
 """Define the settings of runs and studies, and where results and data go."""
 
-from __future__ import annotations
-
 import os
 import tomllib
 from collections.abc import Mapping
@@ -137,7 +135,7 @@ class RunConfig(Strict):
     train: TrainConfig = Field(default_factory=TrainConfig)
 
     @property
-    def parent(self) -> RunConfig | None:
+    def parent(self) -> "RunConfig | None":
         """The run that trains its teacher: same data, network, budget and seed."""
         if not self.teacher:
             return None

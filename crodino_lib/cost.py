@@ -1,7 +1,5 @@
 """Measure what a method costs: parameters, operations, time and memory."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import statistics

@@ -1,7 +1,5 @@
 """Choose the device and the precision that networks run in, and measure its memory."""
 
-from __future__ import annotations
-
 import contextlib
 import resource
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Score a segmentation: one confusion matrix per image, mIoU over the whole split."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

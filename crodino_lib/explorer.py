@@ -4,8 +4,6 @@
 is selected in the other. ``write_page`` writes the drawing as one HTML file that needs no network.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Write files atomically, read them with clear errors, lock folders, and show progress."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

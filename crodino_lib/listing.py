@@ -1,7 +1,5 @@
 """Print methods, datasets, profiles and parameters, and the settings of each."""
 
-from __future__ import annotations
-
 import typing
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Validate settings strictly, with errors that name the parameter, its value and the nearest right one."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping

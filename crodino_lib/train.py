@@ -5,8 +5,6 @@ resumed at any step ends exactly as if it had not been interrupted. What is meas
 gradient norms, latents for the film) is measured by callbacks, which draw no random number and cost the run no time.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import time

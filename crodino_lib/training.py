@@ -1,7 +1,5 @@
 """Hold a training in progress: its state, its resume file, and the callbacks that measure it."""
 
-from __future__ import annotations
-
 import contextlib
 import pickle
 import time
@@ -30,17 +28,17 @@ class Callback:
     def __init__(self):
         self.state: dict[str, Any] = {}
 
-    def on_start(self, training: Training) -> None:
+    def on_start(self, training: "Training") -> None:
         """Do something before the first step, also of a resumed run."""
 
-    def on_pass(self, training: Training) -> contextlib.AbstractContextManager:
+    def on_pass(self, training: "Training") -> contextlib.AbstractContextManager:
         """Return a context for the forward pass, and another for the backward pass, of one step."""
         return contextlib.nullcontext()
 
-    def on_terms(self, training: Training, terms: dict[str, Tensor]) -> None:
+    def on_terms(self, training: "Training", terms: dict[str, Tensor]) -> None:
         """Do something with the loss terms of a step, before their backward pass."""
 
-    def on_epoch_end(self, training: Training) -> dict[str, float]:
+    def on_epoch_end(self, training: "Training") -> dict[str, float]:
         """Return extra values of the epoch for the history."""
         return {}
 

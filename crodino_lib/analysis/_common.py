@@ -1,7 +1,5 @@
 """Define what all metrics share: the form of a result, and the pairs of blocks that are compared."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

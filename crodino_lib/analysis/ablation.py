@@ -1,7 +1,5 @@
 """Ablate a half of the bottleneck: measure what a trained decoder loses when the half is replaced, without training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Embeddings fitted apart cannot be compared: UMAP may turn, mirror or reorder eac
 of neighbouring epochs together, region by region, so that what moves in the film moved in the latent space.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Mapping

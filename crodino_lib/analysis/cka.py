@@ -1,7 +1,5 @@
 """Compare what two blocks hold, whatever their bases: linear centred kernel alignment (CKA)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from crodino_lib.analysis._common import Result, across, is_constant

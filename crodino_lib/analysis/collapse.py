@@ -1,7 +1,5 @@
 """Measure whether a block has died, or has shrunk to few directions or to a point."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from crodino_lib.analysis._common import Result, is_constant

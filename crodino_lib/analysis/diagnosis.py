@@ -1,7 +1,5 @@
 """Summarise the results of a model in one row, and name its signature by rules that are written down."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -4,8 +4,6 @@ Distances are Euclidean. For an embedding made with cosine distances give rows o
 their cosine ranks.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist

@@ -1,7 +1,5 @@
 """Extract the latent vectors of a split, per image or region: the input of every metric and embedding."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,12 +83,12 @@ class Latents:
         """(n,) int: class of every row."""
         return self.rows["class"].to_numpy()
 
-    def take(self, rows: np.ndarray) -> Latents:
+    def take(self, rows: np.ndarray) -> "Latents":
         """Return the rows at positions ``rows``, in that order."""
         blocks = {block: vectors[rows] for block, vectors in self.blocks.items()}
         return replace(self, blocks=blocks, rows=self.rows.iloc[rows].reset_index(drop=True))
 
-    def sample(self, n: int, generator: np.random.Generator) -> Latents:
+    def sample(self, n: int, generator: np.random.Generator) -> "Latents":
         """Draw at most ``n`` rows, each as likely as any other, in their order."""
         if len(self) <= n:
             return self

@@ -1,7 +1,5 @@
 """Probe which factors of a scene can be read from every block, on unseen images."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from sklearn.compose import TransformedTargetRegressor

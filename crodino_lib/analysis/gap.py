@@ -3,8 +3,6 @@
 A gap may be harmless, because a decoder can subtract a constant offset; and sensors of equal means may still differ.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from crodino_lib.analysis._common import Result, across, directions, same_width

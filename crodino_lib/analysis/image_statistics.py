@@ -1,7 +1,5 @@
 """Compute plain statistics of every image: factors that any dataset has, where none were recorded."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy import ndimage

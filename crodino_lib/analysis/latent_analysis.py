@@ -1,7 +1,5 @@
 """Analyse the latents of a study's models and their null models; everything computed is kept with the runs."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import warnings

@@ -4,8 +4,6 @@ Channel-wise MIG, DCI and SAP presume one code per channel. A half of a bottlene
 their gaps between the best two channels are about 0 by construction and mean nothing. Here the codes are the halves.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.stats import entropy
 

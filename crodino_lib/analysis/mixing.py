@@ -3,8 +3,6 @@
 Distances are those of rows of length one, whose order is that of cosines.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from crodino_lib.analysis._common import Result, across, directions, is_constant, same_width

@@ -3,8 +3,6 @@
 A number by itself proves nothing about a split: an untrained network has clean islands, too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

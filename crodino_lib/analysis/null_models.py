@@ -1,7 +1,5 @@
 """Make models that learnt no split: what every number and every embedding of a split is to be compared with."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

@@ -4,8 +4,6 @@ A probe is standardised features and a penalised linear model. All blocks of a c
 folds and the same probe. No image is both fitted on and scored; the penalty is chosen within the fitted images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

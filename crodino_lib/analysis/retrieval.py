@@ -1,7 +1,5 @@
 """Measure whether a place seen by one sensor is found among those seen by the other: retrieval by cosine."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
 

@@ -1,7 +1,5 @@
 """Measure how alike two sensors' maps are at every stage of their encoders, and whether a map reveals its sensor."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 

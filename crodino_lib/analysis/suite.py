@@ -1,7 +1,5 @@
 """Run every metric on a model or a null model, with the results in one table."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Find the finished models of a study that have a network for each of its sensors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 

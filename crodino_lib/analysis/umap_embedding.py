@@ -4,8 +4,6 @@ Shared halves of both sensors are embedded together, private halves together, ne
 common basis, and any joint embedding of them, even of an untrained network, shows clean islands.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Mapping
 from itertools import combinations, product

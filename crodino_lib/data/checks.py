@@ -1,7 +1,5 @@
 """Check the scenes of a split, as they are read from disk, for wrong units, fill values and labels."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 import numpy as np

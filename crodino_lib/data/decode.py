@@ -1,7 +1,5 @@
 """Decode picture files into the values that are stored in them, upright and in native byte order."""
 
-from __future__ import annotations
-
 import importlib
 import math
 import re

@@ -1,7 +1,5 @@
 """Read a folder of your own: pictures of every sensor, labels and split lists; see ``folder_spec``."""
 
-from __future__ import annotations
-
 import hashlib
 import tomllib
 from collections.abc import Mapping

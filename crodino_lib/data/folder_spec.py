@@ -22,8 +22,6 @@ need none::
     std = [1.4]
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

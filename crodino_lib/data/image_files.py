@@ -1,7 +1,5 @@
 """Describe and find the files of a dataset folder, and read them as sensor values and class ids."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

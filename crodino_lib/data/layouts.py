@@ -1,7 +1,5 @@
 """Find where the files of a published dataset lie, in any of the layouts that copies of it have."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Define scenes, batches, sensors and datasets: the types that everything else passes around."""
 
-from __future__ import annotations
-
 import abc
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
@@ -51,7 +49,7 @@ class Sensor:
     smooth: ClassVar[bool] = False  # whether photometric noise would drown what networks see
 
     @property
-    def measured(self) -> Sensor:
+    def measured(self) -> "Sensor":
         """The sensor as measured; another one where ``datasets/encodings.py`` has encoded it for networks."""
         return self
 

@@ -1,7 +1,5 @@
 """Load a split into memory at the size that networks see; it is decoded once and kept on disk."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

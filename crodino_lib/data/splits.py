@@ -1,7 +1,5 @@
 """Assign scenes to splits: by lists, by sub-folders, or drawn in groups of scenes that may show one place."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping

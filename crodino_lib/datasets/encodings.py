@@ -4,8 +4,6 @@ HHA, which needs the direction of gravity, is read from a folder where somebody 
 Explained in notebook 11.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -13,8 +13,6 @@ Source: Fonder, Van Droogenbroeck, "Mid-Air: A Multi-Modal Dataset for Extremely
 Workshops 2019.
 """
 
-from __future__ import annotations
-
 import math
 import tomllib
 from collections.abc import Mapping

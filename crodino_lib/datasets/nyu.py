@@ -16,8 +16,6 @@ order of ``nyu.toml``: 0 bed, 1 books, ... 12 window, or 0 wall, 1 floor, ... 39
 Source: Silberman, Hoiem, Kohli, Fergus, "Indoor Segmentation and Support Inference from RGBD Images", ECCV 2012.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any, Literal

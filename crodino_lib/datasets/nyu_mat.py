@@ -15,8 +15,6 @@ Source: N. Silberman, D. Hoiem, P. Kohli, R. Fergus, "Indoor Segmentation and Su
 ECCV 2012.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import os

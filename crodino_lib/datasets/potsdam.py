@@ -12,8 +12,6 @@ Classes: 0 impervious surface, 1 building, 2 low vegetation, 3 tree, 4 car, 5 cl
 Source: Rottensteiner et al., "The ISPRS Benchmark on Urban Object Classification", ISPRS Annals I-3, 2012.
 """
 
-from __future__ import annotations
-
 import hashlib
 import tomllib
 from functools import lru_cache

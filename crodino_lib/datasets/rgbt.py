@@ -26,8 +26,6 @@ that of Shin et al., "Complementary Random Masking for RGB-Thermal Semantic Segm
 Thermal is the camera's picture, not a temperature, in all three.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Mapping

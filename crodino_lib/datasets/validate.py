@@ -1,7 +1,5 @@
 """Validate a dataset folder before anybody trains on it: `crodino inspect FOLDER`."""
 
-from __future__ import annotations
-
 import os
 import textwrap
 import tomllib

@@ -4,8 +4,6 @@ A sensor has one colour and one marker in every figure, a class the colour of it
 pyplot's global state: a notebook shows a figure as a cell's last expression, and a program draws it without a display.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import textwrap

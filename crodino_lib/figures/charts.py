@@ -1,7 +1,5 @@
 """Draw charts of numbers: class shares, training curves, IoU per class, confusion and alignment per stage."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

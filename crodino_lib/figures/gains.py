@@ -1,7 +1,5 @@
 """Draw the gain of every method over the baseline of the same seed: the figure that a report starts with."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy import stats

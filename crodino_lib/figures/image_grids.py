@@ -1,7 +1,5 @@
 """Draw grids of images: scenes, predictions, augmentation, maps. Grey: no valid value, or not labelled."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

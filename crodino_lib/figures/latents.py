@@ -1,7 +1,5 @@
 """Draw the factor matrix, and the metrics of models beside the range of their null models."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Draw the latent manifolds: of several models, and of one while it trains, on paper and as an animation."""
 
-from __future__ import annotations
-
 import textwrap
 from itertools import pairwise
 from pathlib import Path

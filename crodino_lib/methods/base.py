@@ -1,7 +1,5 @@
 """Define what every method is: deployable students, and whatever trains them."""
 
-from __future__ import annotations
-
 import abc
 import hashlib
 from collections.abc import Iterable
@@ -33,7 +31,7 @@ class Teacher(nn.Module):
         self.sensors = sensors
         self.train(False)
 
-    def train(self, mode: bool = True) -> Teacher:
+    def train(self, mode: bool = True) -> "Teacher":
         """Stay in evaluation mode, whatever is asked: in training mode its BatchNorms would follow the batches."""
         return super().train(False)
 

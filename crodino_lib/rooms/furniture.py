@@ -1,7 +1,5 @@
 """Build furniture, people and machines from boxes, balls, capsules and drums, in metres."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -57,7 +55,7 @@ class Palette:
     colours: tuple[Vector, ...]
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, hue: float, chroma: float) -> Palette:
+    def draw(cls, rng: np.random.Generator, hue: float, chroma: float) -> "Palette":
         """Draw six colours around ``hue`` (in turns), of saturation up to ``chroma``."""
         hues = hue + rng.normal(0, 0.07, 6) + rng.choice([0, 0.5], 6, p=[0.85, 0.15])
         saturations = chroma * rng.uniform(0.5, 1, 6)

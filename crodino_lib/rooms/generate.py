@@ -1,7 +1,5 @@
 """``rooms``: rendered indoor scenes seen by a colour, a depth and a thermal camera, as an ordinary folder dataset."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """Compose scenes: from a seed to a room, everything in it, its camera and its factors."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Trace the light of a scene, and find the surface under every pixel."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

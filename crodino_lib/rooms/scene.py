@@ -1,7 +1,5 @@
 """Define classes, pairs, factors and the description of a scene that renderer and sensors work from."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 
@@ -51,7 +49,7 @@ class Camera:
     forward: np.ndarray
 
     @classmethod
-    def aimed(cls, position: Vector, yaw: float, pitch: float) -> Camera:
+    def aimed(cls, position: Vector, yaw: float, pitch: float) -> "Camera":
         """Look along +y, turned by ``yaw`` to the left and raised by ``pitch`` (radians)."""
         forward = np.array([-math.sin(yaw) * math.cos(pitch), math.cos(yaw) * math.cos(pitch), math.sin(pitch)])
         right = np.array([math.cos(yaw), math.sin(yaw), 0.0])

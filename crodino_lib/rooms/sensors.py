@@ -1,7 +1,5 @@
 """Three cameras that measure the same view, each with its own faults."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 

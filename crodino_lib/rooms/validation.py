@@ -1,7 +1,5 @@
 """Verify what rooms promises: which sensor carries which factor, and which sensor tells the classes of a pair apart."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Execute notebooks headlessly, and read the parameters that a notebook sets."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Run a whole study: data, runs, notebooks, tables, report; whatever is finished is skipped."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

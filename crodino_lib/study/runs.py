@@ -1,7 +1,5 @@
 """Train each run once, record it whole, and find it again by everything that decided its result."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import platform

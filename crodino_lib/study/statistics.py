@@ -1,7 +1,5 @@
 """Estimate the uncertainty of scores by resampling test images."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from crodino_lib.evaluate import class_iou, mean_present

@@ -1,7 +1,5 @@
 """Open a study: its data, its runs, its folder. Every notebook's set-up cell makes one."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from functools import cached_property, partial
@@ -53,7 +51,7 @@ class Study:
         self._claim_folder()
 
     @classmethod
-    def from_notebook(cls, namespace: dict[str, Any]) -> Study:
+    def from_notebook(cls, namespace: dict[str, Any]) -> "Study":
         """Return the study that a notebook's parameters describe. Call it with ``globals()`` in the set-up cell.
 
         Raises:
@@ -62,7 +60,7 @@ class Study:
         return cls(StudyConfig.parse(notebook_parameters(namespace)))
 
     @classmethod
-    def open(cls, name: str, root: str = "") -> Study:
+    def open(cls, name: str, root: str = "") -> "Study":
         """Return a study that was begun before.
 
         Args:
@@ -82,7 +80,7 @@ class Study:
         settings = {key: value for key, value in stored.items() if key in StudyConfig.settings()}
         return cls(StudyConfig.parse({**settings, "study": name, "root": root}), results)
 
-    def on(self, dataset: str, root: str, **settings: Any) -> Study:
+    def on(self, dataset: str, root: str, **settings: Any) -> "Study":
         """Return a study on other data, with the same settings but for those given, in a folder beside this study's."""
         data = {"dataset": dataset, "root": root, "options": {}, "study": f"{self.config.name}-{dataset}"}
         return Study(StudyConfig.parse({**self.config.flat(), **data, **settings}), self.folder.parent)

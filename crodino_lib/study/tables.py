@@ -1,7 +1,5 @@
 """Compile tables from the records of runs, with the seeds and images that stand behind every number."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 
