@@ -17,9 +17,6 @@ SAMPLED = 4096  # values of a scene that its median is taken from
 class SplitStatistics:
     """Accumulate what the scenes of one split hold and list what is wrong with them; not for several threads.
 
-    Args:
-        card: the dataset's card, which states what values to expect.
-
     Attributes:
         pixels: (256,) int64, pixels of each class; 255 counts the ignored ones.
         scenes: (256,) int64, scenes in which each class occurs.
@@ -37,7 +34,7 @@ class SplitStatistics:
         self.pixels += counts
         self.scenes += counts > 0
         warnings = [] if counts[:IGNORE].any() else ["no pixel has a label"]
-        for name in self.card.sensors:
+        for name, sensor in self.card.sensors.items():
             valid = sample.get(f"{name}_valid", np.ones((1, 1, 1), bool))
             values = sample[name].ravel() if valid.all() else sample[name][:, valid[0]].ravel()
             if not values.size:
@@ -45,11 +42,11 @@ class SplitStatistics:
                 warnings.append(f"{name} has no valid pixel")
                 continue
             low, high = values.min().item(), values.max().item()
-            moments = [moment(values, dtype=np.float64).item() for moment in (np.mean, np.std)]
-            self._values[name].append((low, moments[0], high, moments[1], valid.mean()))
+            mean, std = (moment(values, dtype=np.float64).item() for moment in (np.mean, np.std))
+            self._values[name].append((low, mean, high, std, valid.mean()))
             if low == high:
                 warnings.append(f"{name} is {low:g} everywhere")
-            for value in fill_values(values, low, high) if self.card.sensors[name].unit[:6] != "0..255" else ():
+            for value in () if sensor.unit.startswith("0..255") else fill_values(values, low, high):
                 self._fills[name, value].append(np.count_nonzero(values == value))
         return [f"scene {sample['id']!r}: {warning}" for warning in warnings]
 
@@ -65,7 +62,7 @@ class SplitStatistics:
         """Return one paragraph for each reason why training or scores on ``split`` would be worthless."""
         if not self.scenes.any():
             return []
-        found, filled = self._label_problems(split), set()
+        found, filled = [self._label_problem(split)], set()
         for (name, value), counts in self._fills.items():
             share = sum(counts) / (self.pixels.sum() * self.card.sensors[name].channels)
             if (len(counts) == 1 and counts[0] < FILL_PIXELS) or (value > self.values(name)[1] and share > RARE):
@@ -75,20 +72,20 @@ class SplitStatistics:
                 f"{name} holds the value {value:g} in {sum(counts)} pixel(s) of {len(counts)} scene(s), far from all "
                 "others, as if it meant no measurement; if it does, add it under invalid as it is stored"
             )
-        found += filter(None, [self._sensor_problem(name, split) for name in self.card.sensors if name not in filled])
-        return [f"{self.card.name}, split {split}: {problem}" for problem in found]
+        found += [self._sensor_problem(name, split) for name in self.card.sensors if name not in filled]
+        return [f"{self.card.name}, split {split}: {problem}" for problem in found if problem]
 
-    def _label_problems(self, split: str) -> list[str]:
+    def _label_problem(self, split: str) -> str:
         names = [name for index, name in enumerate(self.card.classes) if self.pixels[index]]
         if not names:
-            return ["no pixel has a label, all are ignored; every split needs labels, or leave the split out"]
+            return "no pixel has a label, all are ignored; every split needs labels, or leave the split out"
         if len(names) > 1 or split != "train":
-            return []
+            return ""
         ignored = self.pixels[IGNORE] / self.pixels.sum()
         hint = (
             f"; {ignored:.0%} of the pixels are ignored: if their id, such as 255, is a class, set ignore = [] and map"
         )
-        return [f"every labelled pixel is {names[0]!r}, expected two classes or more" + (hint if ignored else "")]
+        return f"every labelled pixel is {names[0]!r}, expected two classes or more" + hint * bool(ignored)
 
     def _sensor_problem(self, name: str, split: str) -> str:
         sensor, (low, mean, high, std, valid) = self.card.sensors[name], self.values(name)
@@ -113,8 +110,9 @@ def fill_values(values: np.ndarray, low: float, high: float) -> list[float]:
     """Return ``low`` and ``high`` where each stands alone, far from all other ``values``, as fill values do."""
     part = values[:: max(1, values.size // SAMPLED)]
     median = np.median(part)
-    far = FAR * np.median(np.abs(part - median))
-    if not far:  # most values are equal
-        return []
-    fills = [low] if median - low > far and (values[values < (low + median) / 2] == low).all() else []
-    return fills + ([high] if high - median > far and (values[values > (high + median) / 2] == high).all() else [])
+    far = FAR * np.median(np.abs(part - median))  # 0 where most values are equal
+    return [
+        value
+        for value, beyond in ((low, np.less), (high, np.greater))
+        if 0 < far < abs(value - median) and (values[beyond(values, (value + median) / 2)] == value).all()
+    ]

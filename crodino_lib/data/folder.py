@@ -1,7 +1,6 @@
 """Read a folder of your own: pictures of every sensor, labels and split lists; see ``folder_spec``."""
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +10,11 @@ import numpy as np
 from crodino_lib.config import DataConfig
 from crodino_lib.data.decode import open_picture
 from crodino_lib.data.folder_spec import PRESETS, FolderOptions, FolderSpec, read_spec
-from crodino_lib.data.image_files import SensorFiles, digest, read_label, read_pixels, read_sensor
+from crodino_lib.data.image_files import SensorFiles, digest, read_label, read_picture, read_sensor
 from crodino_lib.data.layouts import existing_root, nested_root, warn
 from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Sample, SceneDataset, Sensor
 from crodino_lib.data.splits import complete_scenes, disjoint, hold_out, read_list, splits_by_folder, with_val
-from crodino_lib.settings import choose, nearest
+from crodino_lib.settings import choose
 
 OFFSET_LABELS = 32  # labels that are read to confirm an offset
 
@@ -27,11 +26,10 @@ def open_folder(config: DataConfig) -> SceneDataset:
         FileNotFoundError: the folder, ``dataset.toml``, a list or a file that a list names is missing.
         ValueError: ``dataset.toml`` or a list is wrong, or drawn splits share pictures.
     """
-    root, options = existing_root(config), FolderOptions(**config.options)
-    if options.preset:
-        known = tomllib.loads(PRESETS.read_text())
-        spec = FolderSpec.parse(known[choose(options.preset, known, "preset")], f"preset {options.preset}")
-        root = nested_root(root, [files.dir for files in spec.pictures.values()], f"preset {options.preset}")
+    root, preset = existing_root(config), FolderOptions(**config.options).preset
+    if preset:
+        spec = FolderSpec.parse(PRESETS[choose(preset, PRESETS, "preset")], f"preset {preset}")
+        root = nested_root(root, [files.dir for files in spec.pictures.values()], f"preset {preset}")
     else:
         spec = read_spec(root / "dataset.toml")
     dataset = FolderDataset(spec, root, splits_of(spec, root))
@@ -53,7 +51,7 @@ def splits_of(spec: FolderSpec, root: Path) -> dict[str, list[str]]:
         first = next(iter(spec.pictures.values()))
         splits = {split: read_list(root / name, first) for split, name in spec.splits.items()}
     else:
-        ids = complete_scenes({name: set(files.index(root)) for name, files in spec.pictures.items()}, root)
+        ids = complete_scenes({name: files.index(root) for name, files in spec.pictures.items()}, root)
         splits = splits_by_folder(ids)
         if not splits:
             splits = dict(zip(("train", "test"), hold_out(ids, spec.test_fraction, "test"), strict=True))
@@ -75,42 +73,34 @@ class FolderDataset(SceneDataset):
 
     def __init__(self, spec: FolderSpec, root: Path, splits: Mapping[str, list[str]]):
         self.spec, self.root = spec, root
-        self._splits = disjoint(splits, root)
+        self.splits = disjoint(splits, root)
         self._files = self._find_files()
         self._classes = spec.label.classes(len(spec.classes))
-        height, width = self._read_label(self._files[self._splits["train"][0]]["label"]).shape
+        height, width = self._read_label(self._files[self.splits["train"][0]]["label"]).shape
         sensors = {"rgb": RGB} if spec.rgb else {}
         self.card = DatasetCard(
-            name=spec.name,
             title=spec.title or spec.name,
             sensors=sensors | {name: self._sensor(name, files) for name, files in spec.sensors.items()},
-            classes=spec.classes,
             palette=tuple(tuple(bytes.fromhex(colour[1:])) for colour in spec.palette),
-            splits=tuple(self._splits),
+            splits=tuple(self.splits),
             native_size=(width, height),
-            **spec.model_dump(include={"homepage", "citation", "notes", "licensed"}),
+            **spec.model_dump(include={"name", "classes", "homepage", "citation", "notes", "licensed"}),
         )
-
-    def ids(self, split: str) -> list[str]:
-        """Return the scene ids of a split, in the order of its list."""
-        return list(self._splits[choose(split, self._splits, f"split of {self.spec.name}")])
 
     def read(self, scene_id: str) -> Sample:
         """Read one scene; see ``SceneDataset.read``."""
-        if scene_id not in self._files:
-            raise ValueError(f"{self.spec.name} has no scene {scene_id!r}.{nearest(scene_id, self._files)}")
-        files = self._files[scene_id]
+        files = self.entry(self._files, scene_id)
         sample: Sample = {"id": scene_id}
         if self.spec.rgb:
-            sample["rgb"] = read_pixels(files["rgb"], "rgb", self.spec.rgb.bands)
+            sample["rgb"] = read_picture(files["rgb"], "rgb", self.spec.rgb.bands).pixels
         for name, sensor in self.spec.sensors.items():
             sample[name], sample[f"{name}_valid"] = read_sensor(files[name], sensor)
         sample["label"] = self._read_label(files["label"])
         first, *others = files
         for name in others:
             if sample[name].shape[-2:] != sample[first].shape[-2:]:
-                found = [f"{files[entry]} has {_size(files[entry])}" for entry in (name, first)]
-                raise ValueError(f"{' but '.join(found)}; all pictures of a scene must be aligned and equally large")
+                found = " but ".join(f"{files[entry]} has {_size(files[entry])}" for entry in (name, first))
+                raise ValueError(f"{found}; all pictures of a scene must be aligned and equally large")
         return sample
 
     def _read_label(self, path: Path) -> np.ndarray:
@@ -118,7 +108,7 @@ class FolderDataset(SceneDataset):
 
     def fingerprint(self) -> str:
         """Return a hash of the files and their meaning; the same wherever the copy lies."""
-        total = hashlib.sha256(self.spec.model_dump_json().encode() + repr(self._splits).encode())
+        total = hashlib.sha256(self.spec.model_dump_json().encode() + repr(self.splits).encode())
         for digests in self._digests.values():
             total.update(b"".join(digests.values()))
         return total.hexdigest()
@@ -131,19 +121,20 @@ class FolderDataset(SceneDataset):
         """Raise ValueError where two splits hold the same files and one was drawn; warn where both were given."""
         places: dict[tuple[bytes, ...], tuple[str, str]] = {}
         for split in ("train", "val", "test"):
-            given = split in self.spec.splits or self._splits[split][0].startswith(f"{split}/")
-            for scene_id in self._splits[split]:
+            given = split in self.spec.splits or self.splits[split][0].startswith(f"{split}/")
+            for scene_id in self.splits[split]:
                 sensors = tuple(value for name, value in self._digests[scene_id].items() if name != "label")
                 other, copied = places.setdefault(sensors, (split, scene_id))
-                if other != split:
-                    text = f"{self.root}: the scenes {copied} of {other} and {scene_id} of {split} are equal files"
-                    if not given:
-                        raise ValueError(f"{text}, which no drawn split may part; remove one, or write split lists")
-                    warn(f"{text}; a score on what was trained on means nothing")
+                if other == split:
+                    continue
+                text = f"{self.root}: the scenes {copied} of {other} and {scene_id} of {split} are equal files"
+                if not given:
+                    raise ValueError(f"{text}, which no drawn split may part; remove one, or write split lists")
+                warn(f"{text}; a score on what was trained on means nothing")
 
     def check_offset(self) -> None:
         """Raise ValueError where ``offset = -1`` seems to shift labels that start at 0 already."""
-        label, train, last = self.spec.label, self._splits["train"], len(self.spec.classes)
+        label, train, last = self.spec.label, self.splits["train"], len(self.spec.classes)
         if not label.offset or 0 in label.ignore:  # else it is confirmed that 0 is ignored
             return
         seen: set[int] = set()
@@ -160,15 +151,14 @@ class FolderDataset(SceneDataset):
 
     def _find_files(self) -> dict[str, dict[str, Path]]:
         """Return scene id -> entry of a sample -> file, for all splits."""
-        ids = list(dict.fromkeys(scene_id for split in self._splits.values() for scene_id in split))
-        found: dict[str, dict[str, Path]] = {scene_id: {} for scene_id in ids}
+        found: dict[str, dict[str, Path]] = {scene_id: {} for split in self.splits.values() for scene_id in split}
         missing = []
         for name, files in self.spec.pictures.items():
             there = files.index(self.root)
             example = next(iter(there.values()), f"{files.dir}/{files.pattern}")
-            for scene_id in ids:
+            for scene_id, entries in found.items():
                 if scene_id in there:
-                    found[scene_id][name] = there[scene_id]
+                    entries[name] = there[scene_id]
                 elif files.pattern == "(.+)":
                     missing.append(f"{name} {files.dir}/{scene_id}{files.ext or '.*'}")
                 else:
@@ -176,15 +166,15 @@ class FolderDataset(SceneDataset):
         if missing:
             more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
             raise FileNotFoundError(
-                f"{self.root}: {len(missing)} file(s) of the {len(ids)} scenes of its splits are missing: "
+                f"{self.root}: {len(missing)} file(s) of the {len(found)} scenes of its splits are missing: "
                 f"{', '.join(missing[:10])}{more}"
             )
         return found
 
     def _sensor(self, name: str, files: SensorFiles) -> Sensor:
         if files.mean and files.std:
-            return Sensor(files.channels, files.unit, files.mean, files.std, files.focal)
-        train = self._splits["train"]
+            return files.sensor
+        train = self.splits["train"]
         read = [read_sensor(self._files[i][name], files) for i in train[:: max(1, len(train) // 64)]]
         values = np.concatenate([image[:, valid[0]] for image, valid in read], axis=1).astype(np.float64)
         mean, std = (statistic(values, axis=1).round(4).tolist() for statistic in (np.mean, np.std))
@@ -196,6 +186,6 @@ class FolderDataset(SceneDataset):
 
 def _size(path: Path) -> str:
     """Return the size of a picture, and the orientation that was applied to it."""
-    picture = open_picture(path)
-    size = "{1}x{0} pixels".format(*picture.pixels.shape)
-    return size if picture.orientation == 1 else f"{size}, turned by its EXIF orientation {picture.orientation},"
+    pixels, _, turn = open_picture(path)
+    size = "{1}x{0} pixels".format(*pixels.shape)
+    return size if turn == 1 else f"{size}, turned by its EXIF orientation {turn},"

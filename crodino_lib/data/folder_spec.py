@@ -34,18 +34,16 @@ from crodino_lib.data.layouts import LayoutError
 from crodino_lib.data.sample import IGNORE
 from crodino_lib.settings import Names, Strict
 
-PRESETS = Path(__file__).with_name("presets.toml")
+PRESETS = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
 
 # Chosen greedily for the largest CIELAB distance to all before, with normal vision and three simulated deficits of it:
 # the first 13 are at least 20 apart in each, all 40 at least 9
-# fmt: off
 PALETTE = (
     "#a0a0a0", "#a00000", "#80ff80", "#800080", "#0080ff", "#ffa0ff", "#e08000", "#ffe040", "#e02060", "#800040",
     "#a0e0a0", "#c0a060", "#a060a0", "#6040c0", "#e0e0ff", "#208060", "#a06000", "#8080e0", "#c0c040", "#406020",
     "#c00080", "#a0c0a0", "#00a040", "#e080c0", "#60ffe0", "#404020", "#e06040", "#604060", "#804040", "#00c0e0",
     "#406080", "#80e080", "#ffc0c0", "#8040a0", "#e08080", "#c060c0", "#a080a0", "#c06080", "#806040", "#0040a0",
-)
-# fmt: on
+)  # fmt: skip
 
 
 class FolderSpec(Strict):
@@ -101,12 +99,11 @@ class FolderSpec(Strict):
         for name, files in sensors.items():
             taken = name in ("rgb", "label", "id") or name.endswith("_valid") or hasattr(nn.ModuleDict, name)
             if taken or not re.fullmatch(r"[A-Za-z][\w-]*", name):
-                proposal = re.sub(r"[^\w-]", "_", name if not taken else f"{name}_sensor")
-                raise ValueError(
-                    f"{name!r} cannot be the name of a sensor; letters, digits, _ and - can: {proposal!r}?"
-                )
-            if {len(files.mean), len(files.std)} - {0, files.channels}:
-                raise ValueError(f"mean and std of {name} must be {files.channels} number(s) each, one per channel")
+                hint = re.sub(r"[^\w-]", "_", name + "_sensor" * taken)
+                raise ValueError(f"{name!r} cannot be the name of a sensor; letters, digits, _ and - can: {hint!r}?")
+            channels = files.sensor.channels
+            if {len(files.mean), len(files.std)} - {0, channels}:
+                raise ValueError(f"mean and std of {name} must be {channels} number(s) each, one per channel")
         if len(sensors) + (info.data.get("rgb") is not None) < 2:
             raise ValueError("a study needs two sensors: rgb and one more, or two others")
         return sensors
@@ -132,10 +129,7 @@ class FolderSpec(Strict):
 class FolderOptions(Strict):
     """What can be chosen of a folder."""
 
-    preset: str = Field(
-        "",
-        description=f"a known layout instead of a dataset.toml: {', '.join(tomllib.loads(PRESETS.read_text()))}",
-    )
+    preset: str = Field("", description=f"a known layout instead of a dataset.toml: {', '.join(PRESETS)}")
 
 
 def read_spec(path: Path) -> FolderSpec:
@@ -148,16 +142,14 @@ def read_spec(path: Path) -> FolderSpec:
     if not path.is_file():
         raise LayoutError(
             f"{path} is missing: it states what the files hold, such as\n{__doc__.split('::')[-1]}\n"
-            f"or name a layout: options preset, one of {', '.join(tomllib.loads(PRESETS.read_text()))}"
+            f"or name a layout: options preset, one of {', '.join(PRESETS)}"
         )
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
     tables = values.get("sensors")
-    if isinstance(tables, dict):  # each on its own, so that an error names its table
-        values["sensors"] = {
-            name: SensorFiles.parse(table, f"{path} [sensors.{name}]") if isinstance(table, dict) else table
-            for name, table in tables.items()
-        }
+    for name, table in tables.items() if isinstance(tables, dict) else ():
+        if isinstance(table, dict):  # each on its own, so that an error names its table
+            tables[name] = SensorFiles.parse(table, f"{path} [sensors.{name}]")
     return FolderSpec.parse(values, str(path))

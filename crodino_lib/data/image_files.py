@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
-from crodino_lib.data.decode import SUFFIXES, decode, open_picture
-from crodino_lib.data.sample import IGNORE
+from crodino_lib.data.decode import SUFFIXES, Picture, decode, open_picture
+from crodino_lib.data.sample import IGNORE, Sensor
 from crodino_lib.settings import Strict, nearest
 
 KINDS = {  # kind -> type in the file, channels, in words
@@ -74,12 +74,11 @@ class ImageFiles(Strict):
             folders[:] = [name for name in folders if name not in links and not name.startswith((".", "__MACOSX"))]
             for path in (here / name for name in names if not name.startswith((".", "~"))):
                 stem = self.stem(path.relative_to(folder).as_posix())
-                if stem is None or (fits := re.fullmatch(self.pattern, stem)) is None:
-                    continue
-                scene_id = "/".join(fits.groups())
-                if scene_id in files:
-                    raise ValueError(f"{path} and {files[scene_id]} both fit the id {scene_id!r}; choose with ext")
-                files[scene_id] = path
+                if stem is not None and (fits := re.fullmatch(self.pattern, stem)):
+                    scene_id = "/".join(fits.groups())
+                    if other := files.get(scene_id):
+                        raise ValueError(f"{path} and {other} both fit the id {scene_id!r}; choose with ext")
+                    files[scene_id] = path
         return files
 
 
@@ -103,9 +102,9 @@ class SensorFiles(ImageFiles):
         return value
 
     @property
-    def channels(self) -> int:
-        """Channels of a picture."""
-        return KINDS[self.kind][1]
+    def sensor(self) -> Sensor:
+        """The sensor as a card describes it."""
+        return Sensor(KINDS[self.kind][1], self.unit, self.mean, self.std, self.focal)
 
 
 class LabelFiles(ImageFiles):
@@ -136,26 +135,25 @@ class LabelFiles(ImageFiles):
 
 def existing_folder(folder: Path) -> Path:
     """Return ``folder``; raise FileNotFoundError that proposes the most similar name where it does not exist."""
-    if folder.is_dir():
-        return folder
-    if not folder.parent.is_dir():
-        raise FileNotFoundError(f"the folder {folder} does not exist, nor does {folder.parent}")
-    names = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
-    same = [name for name in names if name.lower() == folder.name.lower()]
-    raise FileNotFoundError(
-        f"the folder {folder} does not exist; {folder.parent} holds the folders {', '.join(names[:10]) or 'none'}."
-        + (f" Did you mean {same[0]!r}?" if same else nearest(folder.name, names))
-    )
+    if not folder.is_dir():
+        raise missing(folder, "folder", "*/")
+    return folder
 
 
-def read_pixels(path: Path, kind: str, bands: tuple[int, ...] = ()) -> np.ndarray:
-    """Return the raw values of one picture, (C, H, W), in ``bands`` or all; ValueError where not of ``kind``."""
-    return _of_kind(path, decode(path, kind in ("rgb", "u8")), kind, bands)
+def missing(path: Path, what: str, pattern: str) -> FileNotFoundError:
+    """Return the error that ``path`` does not exist; it proposes the most similar of the files that fit ``pattern``."""
+    there = sorted(other.name for other in path.parent.glob(pattern))
+    same = [name for name in there if name.lower() == path.name.lower()]
+    hint = f" Did you mean {same[0]!r}?" if same else nearest(path.name, there)
+    beside = f"beside it: {', '.join(there[:10]) or 'none'}" if path.parent.is_dir() else f"nor does {path.parent}"
+    return FileNotFoundError(f"the {what} {path} does not exist; {beside}.{hint}")
 
 
-def _of_kind(path: Path, pixels: np.ndarray, kind: str, bands: tuple[int, ...] = ()) -> np.ndarray:
+def read_picture(path: Path, kind: str, bands: tuple[int, ...] = ()) -> Picture:
+    """Return one picture with its raw values as (C, H, W), in ``bands`` or all; ValueError where not of ``kind``."""
+    picture = open_picture(path, kind in ("rgb", "u8"))
     stored, channels, words = KINDS[kind]
-    pixels = _chosen(path, pixels, bands)
+    pixels = _chosen(path, picture.pixels, bands)
     if kind == "u8" and pixels.shape[2:] == (3,) and not np.ptp(pixels, axis=2).any():
         pixels = pixels[..., :1]
     name = "float" if pixels.dtype.kind == "f" else f"{pixels.dtype.kind}{8 * pixels.dtype.itemsize}"
@@ -165,7 +163,7 @@ def _of_kind(path: Path, pixels: np.ndarray, kind: str, bands: tuple[int, ...] =
         raise ValueError(
             f"{path} holds {pixels.dtype} of shape {pixels.shape}{where}, expected kind {kind!r}: {words}{hint}"
         )
-    return (pixels.view(np.float16) if kind == "f16" else pixels).transpose(2, 0, 1)
+    return picture._replace(pixels=(pixels.view(np.float16) if kind == "f16" else pixels).transpose(2, 0, 1))
 
 
 def _chosen(path: Path, pixels: np.ndarray, bands: tuple[int, ...]) -> np.ndarray:
@@ -184,10 +182,9 @@ def read_sensor(path: Path, files: SensorFiles) -> tuple[np.ndarray, np.ndarray]
     Returns:
         (C, H, W) float32, 0 where invalid, and (1, H, W) bool: where it is valid.
     """
-    picture = open_picture(path, files.kind in ("rgb", "u8"))
-    raw = _of_kind(path, picture.pixels, files.kind, files.bands)
+    raw, no_data, _ = read_picture(path, files.kind, files.bands)
     measured = np.isfinite(raw)
-    for value in files.invalid if picture.no_data is None else (*files.invalid, picture.no_data):
+    for value in files.invalid if no_data is None else (*files.invalid, no_data):
         measured &= raw != value
     valid = measured.any(axis=0, keepdims=True)
     with np.errstate(invalid="ignore", over="ignore"):  # where there is no measurement
@@ -226,7 +223,7 @@ def read_label(path: Path, files: LabelFiles, classes: np.ndarray) -> np.ndarray
 
 def _ids_of_colours(path: Path, colours: dict[str, int]) -> np.ndarray:
     """Return the (H, W) ids of a picture whose colours mean classes; ValueError names a colour that means none."""
-    codes = np.moveaxis(read_pixels(path, "rgb"), 0, -1).astype(np.int32) @ (1 << 16, 1 << 8, 1)
+    codes = np.moveaxis(read_picture(path, "rgb").pixels, 0, -1).astype(np.int32) @ (1 << 16, 1 << 8, 1)
     known = np.array(sorted((int(colour[1:], 16), index) for colour, index in colours.items()))
     place = np.searchsorted(known[:, 0], codes).clip(max=len(known) - 1)
     wrong = known[place, 0] != codes

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from crodino_lib.config import DataConfig
-from crodino_lib.data.image_files import ImageFiles, existing_folder
+from crodino_lib.data.image_files import existing_folder
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z", ".bz2", ".xz")
-
 _usual = warnings.formatwarning
 
 
@@ -52,31 +51,27 @@ def nested_root(root: Path, folders: Iterable[str], what: str) -> Path:
         LayoutError: none does; says what is missing.
     """
     folders = sorted(set(folders))
-    below = (path for depth in ("*", "*/*") for path in sorted(root.glob(depth)) if path.is_dir())
+    below = (path for depth in ("*/", "*/*/") for path in sorted(root.glob(depth)))
     for candidate in (root, *below):
         if all((candidate / folder).is_dir() for folder in folders):
             return candidate
     there = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
     archives = [name for name in there if name.lower().endswith(ARCHIVES)]
     hint = f" Unpack {', '.join(archives[:5])} first." if archives else ""
-    raise LayoutError(
-        f"{root} is not {what}: it holds {', '.join(there[:10]) or 'nothing'}, expected the folders "
-        f"{', '.join(folders)}.{hint}"
-    )
+    expected = f"expected the folders {', '.join(folders)}.{hint}"
+    raise LayoutError(f"{root} is not {what}: it holds {', '.join(there[:10]) or 'nothing'}, {expected}")
 
 
-def choose_layout(
-    root: Path, layouts: Mapping[str, Mapping[str, ImageFiles]], what: str
-) -> tuple[Path, Mapping[str, ImageFiles]]:
-    """Return the folder of a copy that holds one of ``layouts`` (name -> entry of a sample -> files), and the layout.
+def choose_layout(root: Path, layouts: Mapping[str, Iterable[str]], what: str) -> tuple[Path, str]:
+    """Return the folder of a copy that has one of ``layouts`` (name -> folders), and the name of the layout.
 
     Raises:
         LayoutError: none fits; says what each expects of the dataset that ``what`` names.
     """
     problems = []
-    for name, files in layouts.items():
+    for name, folders in layouts.items():
         try:
-            return nested_root(root, [entry.dir for entry in files.values()], f"{what} as {name!r}"), files
+            return nested_root(root, folders, f"{what} as {name!r}"), name
         except LayoutError as error:
             problems.append(str(error))
     raise LayoutError("\n".join(problems))
@@ -84,7 +79,9 @@ def choose_layout(
 
 def expect_counts(splits: Mapping[str, list[str]], published: Mapping[str, int], what: str) -> None:
     """Warn where splits have other sizes than the published ones: results are then not comparable."""
-    differing = {name: count for name, count in published.items() if len(splits[name]) != count}
-    if differing:
-        found = ", ".join(f"{name} {len(splits[name])} (published {count})" for name, count in differing.items())
-        warn(f"this copy of {what} has other numbers of scenes: {found}; results do not compare with published ones")
+    counts = {name: len(splits.get(name, ())) for name in published}
+    if found := [f"{name} {n} (published {published[name]})" for name, n in counts.items() if n != published[name]]:
+        warn(
+            f"this copy of {what} has other numbers of scenes: {', '.join(found)}; results do not compare with "
+            "published ones"
+        )

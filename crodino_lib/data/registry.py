@@ -40,15 +40,12 @@ _TABLE = tomllib.loads(Path(__file__).with_name("datasets.toml").read_text())
 DATASETS = {name: DatasetEntry(**entry) for name, entry in _TABLE.items()}
 
 
-def check_data(config: DataConfig) -> None:
-    """Check the dataset's name and options before anything is opened.
-
-    Raises:
-        ValueError: an unknown dataset or option.
-    """
+def check_data(config: DataConfig) -> DatasetEntry:
+    """Return the dataset's entry; ValueError where the dataset or an option is unknown. Nothing is opened."""
     entry = DATASETS[choose(config.dataset, DATASETS, "dataset")]
     if config.options:
         entry.options.parse(config.options, f"options of {config.dataset}")
+    return entry
 
 
 def open_dataset(config: DataConfig) -> SceneDataset:
@@ -57,8 +54,4 @@ def open_dataset(config: DataConfig) -> SceneDataset:
     Raises:
         ValueError: an unknown dataset or option, or a dataset on disk without root.
     """
-    check_data(config)
-    entry = DATASETS[config.dataset]
-    if entry.needs_root and not config.root:
-        raise ValueError(f"dataset {config.dataset!r} needs root: the folder of your copy of it")
-    return load_object(f"crodino_lib.{entry.opener}")(config)
+    return load_object(f"crodino_lib.{check_data(config).opener}")(config)

@@ -1,12 +1,15 @@
 """Define scenes, batches, sensors and datasets: the types that everything else passes around."""
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
+
+from crodino_lib.settings import choose, nearest
 
 IGNORE = 255
 METRES = ("m", "metres", "meters")
@@ -75,9 +78,7 @@ class DatasetCard:
     """Description of a dataset: enough to train on it, draw it and cite it.
 
     Attributes:
-        name: the name it is asked for by.
-        title: the name it is printed by.
-        sensors: sensor name -> ``Sensor``, ``rgb`` among them.
+        name: the name it is asked for by; ``title`` is the one it is printed by.
         classes: class names; their order is the label's.
         palette: one (r, g, b) in 0..255 per class.
         splits: names of the splits; ``train``, ``val`` and ``test`` among them.
@@ -97,15 +98,34 @@ class DatasetCard:
     notes: str = ""
     licensed: bool = True
 
+    def entries(self, height: int, width: int) -> dict[str, tuple[type, tuple[int, int, int]]]:
+        """Return the type and shape of each sensor in a sample, and of where it is valid."""
+        entries = {}
+        for name, sensor in self.sensors.items():
+            entries[name] = (np.uint8 if name == "rgb" else np.float32, (sensor.channels, height, width))
+            if name != "rgb":
+                entries[f"{name}_valid"] = (np.bool_, (1, height, width))
+        return entries
+
 
 class SceneDataset(abc.ABC):
-    """A dataset on disk. Every file is resolved when it is opened; a missing one is an error that names it."""
+    """A dataset on disk. Every file is resolved when it is opened; a missing one is an error that names it.
+
+    ``splits`` is split -> scene ids, in a fixed order.
+    """
 
     card: DatasetCard
+    splits: dict[str, list[str]]
 
-    @abc.abstractmethod
     def ids(self, split: str) -> list[str]:
-        """Return the scene ids of a split, in a fixed order."""
+        """Return the scene ids of a split; ValueError proposes the nearest name where there is no such split."""
+        return list(self.splits[choose(split, self.splits, f"split of {self.card.name}")])
+
+    def entry(self, entries: Mapping[str, Any], scene_id: str) -> Any:
+        """Return the entry of a scene; ValueError proposes the nearest id where there is no such scene."""
+        if scene_id not in entries:
+            raise ValueError(f"{self.card.name} has no scene {scene_id!r}.{nearest(scene_id, entries)}")
+        return entries[scene_id]
 
     @abc.abstractmethod
     def read(self, scene_id: str) -> Sample:
@@ -118,7 +138,7 @@ class SceneDataset(abc.ABC):
 
     @abc.abstractmethod
     def fingerprint(self) -> str:
-        """Return a hash that changes when the files or their meaning change."""
+        """Return a hash that changes when the files or their meaning change, not with the place of the copy."""
 
     def factors(self, split: str) -> pd.DataFrame | None:
         """Return the recorded factors, one row per scene indexed by id; None where a dataset records none."""
@@ -133,7 +153,6 @@ class Scenes:
         images: sensor -> (N, C, H, W); uint8 for rgb, float32 in the sensor's unit for the others.
         valid: sensor -> (N, 1, H, W) bool, for every sensor but rgb.
         labels: (N, H, W) uint8 in ``0..K-1`` or 255.
-        ids: N scene ids.
         factors: one row per scene, where the dataset records factors.
     """
 
@@ -157,7 +176,6 @@ class Batch:
         labels: sensor -> (B, H, W) int64 in [0, K) or 255, which is also everything outside the scene.
         warps: sensor -> (B, 2, 3) float32: normalised output coordinates (x, y in [-1, 1]) to the scene's, as in
             ``torch.nn.functional.affine_grid`` with ``align_corners=False``.
-        ids: scene ids.
     """
 
     images: dict[str, Tensor]
@@ -167,36 +185,26 @@ class Batch:
     ids: list[str]
 
 
-def check_sample(sample: Sample, card: DatasetCard) -> None:
-    """Check one scene against the contract and its dataset's card.
+def check_sample(sample: Sample, card: DatasetCard) -> Sample:
+    """Return one scene after checking it against the contract and its dataset's card.
 
     Raises:
         ValueError: names the scene, the entry, what was found and what was expected.
     """
-    where = f"scene {sample['id']!r} of {card.name}"
-    label = sample["label"]
+    label, where = sample["label"], f"scene {sample['id']!r} of {card.name}"
     if label.dtype != np.int64 or label.ndim != 2:
         raise ValueError(f"{where}: label is {label.dtype} {label.shape}, expected int64 (H, W)")
-    size = label.shape
-    for name, sensor in card.sensors.items():
-        image = sample[name]
-        dtype = np.uint8 if name == "rgb" else np.float32
-        if image.dtype != dtype or image.ndim != 3 or image.shape[0] != sensor.channels:
+    for name, (dtype, shape) in card.entries(*label.shape).items():
+        found = sample[name]
+        if found.dtype != dtype or found.shape != shape:
             raise ValueError(
-                f"{where}: {name} is {image.dtype} {image.shape}, expected {np.dtype(dtype)} ({sensor.channels}, H, W)"
+                f"{where}: {name} is {found.dtype} {found.shape}, expected {np.dtype(dtype)} {shape}; all sensors of a "
+                f"scene must be aligned and as large as its label, which has {label.shape[1]}x{label.shape[0]} pixels"
             )
-        if image.shape[1:] != size:
-            raise ValueError(
-                f"{where}: {name} is {image.shape[2]}x{image.shape[1]} pixels but the label is {size[1]}x{size[0]}; "
-                "all sensors of a scene must be aligned and equally large"
-            )
-        if name != "rgb" and (sample[f"{name}_valid"].dtype != bool or sample[f"{name}_valid"].shape != (1, *size)):
-            raise ValueError(f"{where}: {name}_valid must be bool (1, {size[0]}, {size[1]})")
-        if not np.isfinite(image).all():
+        if not np.isfinite(found).all():
             raise ValueError(f"{where}: {name} holds values that are not finite outside its holes")
-    if label.min() < 0 or label.max() > IGNORE or np.bincount(label.ravel())[len(card.classes) : IGNORE].any():
-        wrong = np.setdiff1d(label, [*range(len(card.classes)), IGNORE])
-        raise ValueError(
-            f"{where}: the label holds {wrong[:8].tolist()}, outside the classes 0..{len(card.classes) - 1} "
-            f"and {IGNORE} (ignore)"
-        )
+    count = len(card.classes)
+    if label.min() < 0 or label.max() > IGNORE or np.bincount(label.ravel())[count:IGNORE].any():
+        wrong = np.setdiff1d(label, [*range(count), IGNORE])[:8].tolist()
+        raise ValueError(f"{where}: the label holds {wrong}, outside the classes 0..{count - 1} and {IGNORE} (ignore)")
+    return sample

@@ -2,21 +2,22 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from crodino_lib.config import TRAINING_VERSION, DataConfig, cache_dir
 from crodino_lib.data.checks import SplitStatistics
-from crodino_lib.data.decode import DAMAGED
 from crodino_lib.data.sample import Sample, SceneDataset, Scenes, check_sample
 from crodino_lib.io import bar, file_lock, say
 from crodino_lib.settings import choose
@@ -33,12 +34,6 @@ def load_scenes(dataset: SceneDataset, split: str, config: DataConfig, sensors: 
     valid where those are at least half of its area; labels take the nearest pixel. With ``config.limit`` the split is
     thinned evenly to its count in ``config.scenes``.
 
-    Args:
-        dataset: where scenes come from.
-        split: one of its splits.
-        config: size and limit.
-        sensors: which sensors to hold.
-
     Returns:
         Arrays mapped from the cache: writing to them changes the copy in memory, never the file.
 
@@ -48,15 +43,14 @@ def load_scenes(dataset: SceneDataset, split: str, config: DataConfig, sensors: 
         FileNotFoundError: a file is missing.
         OSError: the disk does not suffice.
     """
-    choose(split, dataset.card.splits, f"split of {dataset.card.name}")
+    card, ids = dataset.card, dataset.ids(split)
     for sensor in sensors:
-        choose(sensor, dataset.card.sensors, f"sensor of {dataset.card.name}")
-    ids = dataset.ids(split)
+        choose(sensor, card.sensors, f"sensor of {card.name}")
     if config.limit:
         ids = _thinned(ids, dict(zip(MEASURED_SPLITS, config.scenes, strict=True)).get(split, config.scenes[-1]))
-    size = config.pixels(dataset.card.native_size)
+    size = config.pixels(card.native_size)
     key = hashlib.sha256(repr((TRAINING_VERSION, dataset.fingerprint(), ids, size)).encode()).hexdigest()
-    folder = cache_dir() / "decoded" / f"{dataset.card.name}-{split}-{size[0]}x{size[1]}-{key[:16]}"
+    folder = cache_dir() / "decoded" / f"{card.name}-{split}-{size[0]}x{size[1]}-{key[:16]}"
     with file_lock(folder):
         arrays = _open_arrays(folder / "arrays")
         if arrays is None:
@@ -86,7 +80,7 @@ def _open_arrays(folder: Path) -> dict[str, np.ndarray] | None:
         if any(_checksum(folder / f"{name}.npy") != expected for name, expected in checksums.items()):
             return None
         return {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in checksums}
-    except DAMAGED:
+    except (OSError, ValueError):
         return None
 
 
@@ -110,27 +104,33 @@ def _decode(dataset: SceneDataset, split: str, ids: list[str], size: tuple[int, 
     All sensors are kept, so that students of one sensor and of two share a cache.
     """
     start, (width, height) = time.monotonic(), size
-    layout = {"label": ((len(ids), height, width), np.uint8)}
-    for name, sensor in dataset.card.sensors.items():
-        layout[name] = ((len(ids), sensor.channels, height, width), np.uint8 if name == "rgb" else np.float32)
-        if name != "rgb":
-            layout[f"{name}_valid"] = ((len(ids), 1, height, width), np.bool_)
+    layout = {"label": (np.uint8, (height, width))} | dataset.card.entries(height, width)
     unfinished, finished = folder / "unfinished", folder / "arrays"
     for old in (unfinished, finished):
         shutil.rmtree(old, ignore_errors=True)
+    need = len(ids) * sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in layout.values())
+    if need > (free := shutil.disk_usage(folder).free):
+        raise OSError(
+            f"the decoded scenes need {need / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free; choose a "
+            "smaller size, fewer scenes with limit and scenes, or another folder with CRODINO_CACHE"
+        )
+
+    def read(scene_id: str) -> tuple[Sample, Sample]:
+        sample = check_sample(dataset.read(scene_id), dataset.card)
+        return sample, resize_sample(sample, size)
+
     unfinished.mkdir()
     try:
-        _check_space(folder, sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout.values()))
         statistics = SplitStatistics(dataset.card)
         with ExitStack() as stack:
             files = {name: stack.enter_context((unfinished / f"{name}.npy").open("wb")) for name in layout}
-            for name, (shape, dtype) in layout.items():
-                header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+            for name, (dtype, shape) in layout.items():
+                header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (len(ids), *shape)}
                 np.lib.format.write_array_header_1_0(files[name], header)
-            samples = _read_samples(dataset, ids, size)
-            for sample, small in bar(samples, total=len(ids), label=f"decoding {split}", unit="scene"):
+            scenes = read_ahead(read, ids)
+            for sample, small in bar(scenes, total=len(ids), label=f"decoding {split}", unit="scene"):
                 statistics.add(sample)
-                for name, (_, dtype) in layout.items():
+                for name, (dtype, _) in layout.items():
                     files[name].write(small[name].astype(dtype).tobytes())
         if problems := statistics.problems(split):
             raise ValueError("\n".join(problems))
@@ -143,22 +143,8 @@ def _decode(dataset: SceneDataset, split: str, ids: list[str], size: tuple[int, 
     say(f"{dataset.card.name} {split}: decoded {len(ids)} scenes at {width}x{height} in {seconds:.0f} s")
 
 
-def _check_space(folder: Path, need: int) -> None:
-    if need > (free := shutil.disk_usage(folder).free):
-        raise OSError(
-            f"the decoded scenes need {need / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free; choose a "
-            "smaller size, fewer scenes with limit and scenes, or another folder with CRODINO_CACHE"
-        )
-
-
-def _read_samples(dataset: SceneDataset, ids: list[str], size: tuple[int, int]) -> Iterator[tuple[Sample, Sample]]:
-    """Yield every scene in order, as on disk and resized; a few threads read ahead."""
-
-    def read(scene_id: str) -> tuple[Sample, Sample]:
-        sample = dataset.read(scene_id)
-        check_sample(sample, dataset.card)
-        return sample, resize_sample(sample, size)
-
+def read_ahead(read: Callable[[str], Any], ids: list[str]) -> Iterator[Any]:
+    """Yield ``read(id)`` of all ids in order; a few threads read ahead."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(ids), SCENES_AHEAD):
             yield from pool.map(read, ids[start : start + SCENES_AHEAD])
@@ -171,22 +157,20 @@ def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
     small: Sample = {"id": sample["id"]}
     for name, value in sample.items():
         if name == "rgb":
-            picture = Image.fromarray(value.transpose(1, 2, 0)).resize(size, Image.Resampling.BILINEAR)  # antialiased
-            small[name] = np.asarray(picture).transpose(2, 0, 1)
+            small[name] = _resized(value.transpose(1, 2, 0), size, "BILINEAR").transpose(2, 0, 1)  # antialiased
         elif name == "label":
-            nearest = Image.fromarray(value.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-            small[name] = np.asarray(nearest).astype(np.int64)
+            small[name] = _resized(value.astype(np.uint8), size, "NEAREST").astype(np.int64)
         elif f"{name}_valid" in sample:
             small[name], small[f"{name}_valid"] = _mean_of_valid(value, sample[f"{name}_valid"], size)
     return small
 
 
 def _mean_of_valid(image: np.ndarray, valid: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    weight = _area_mean(valid[0].astype(np.float32), size)
-    total = np.stack([_area_mean(np.where(valid[0], channel, 0), size) for channel in image])
+    weight = _resized(valid[0].astype(np.float32), size, "BOX")
+    total = np.stack([_resized(np.where(valid[0], channel, 0), size, "BOX") for channel in image])
     kept = (weight >= 0.5)[None]
     return np.where(kept, total / np.maximum(weight, 0.5), 0).astype(np.float32), kept
 
 
-def _area_mean(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX))
+def _resized(pixels: np.ndarray, size: tuple[int, int], filter_name: str) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling[filter_name]))

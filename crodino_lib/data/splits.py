@@ -2,23 +2,23 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from crodino_lib.data.decode import SUFFIXES
-from crodino_lib.data.image_files import ImageFiles
+from crodino_lib.data.image_files import ImageFiles, missing
 from crodino_lib.data.layouts import LayoutError, warn
-from crodino_lib.settings import nearest
 
 PAUSE_S = 10  # time stamps further apart begin another recording, unless that is their usual step
 STEPS = 1.5  # last numbers further apart, in their usual steps, begin another run
-STAMP = re.compile(
+STAMP = re.compile(  # a date, or seconds since 1970
     r"(.*?)(?<!\d)((?:19|20)\d\d(?:[-_.:T ]?\d\d){5}|1\d{9})[-_.]?(\d{0,9})(\D*)"
-)  # date, or s since 1970
+)
 BY_NAME = "all names that are equal up to their last number"
 BY_RUN = "a run of names whose last numbers or time stamps follow each other"
 
@@ -26,11 +26,7 @@ BY_RUN = "a run of names whose last numbers or time stamps follow each other"
 def read_list(path: Path, files: ImageFiles) -> list[str]:
     """Return the scene ids of a list file; an error where it is absent, not text, empty, or names a scene twice."""
     if not path.is_file():
-        there = sorted(other.name for other in path.parent.glob("*.txt"))
-        raise FileNotFoundError(
-            f"the split list {path} does not exist; beside it: {', '.join(there[:10]) or 'no .txt file'}."
-            f"{nearest(path.name, there)}"
-        )
+        raise missing(path, "split list", "*.txt")
     try:
         ids = scene_ids(path.read_text(encoding="utf-8"), files)
     except UnicodeDecodeError as error:
@@ -65,19 +61,14 @@ def scene_ids(text: str, files: ImageFiles) -> list[str]:
 
 def consecutive_runs(ids: list[str]) -> list[list[str]]:
     """Group ids whose last numbers or time stamps follow each other in usual steps; others stand alone."""
-    series: dict[tuple[str, str, bool], list[tuple[float, str]]] = defaultdict(list)
-    for scene_id in ids:
-        *key, number = _position(scene_id)
-        series[tuple(key)].append((number, scene_id))
+    key = ["before", "after", "timed"]
+    places = pd.DataFrame([(*_position(scene_id), scene_id) for scene_id in ids], columns=[*key, "number", "id"])
     runs: list[list[str]] = []
-    for (_, _, timed), members in sorted(series.items()):
-        members.sort()
-        steps = np.diff([number for number, _ in members])
-        usual = np.quantile(steps, 0.1, method="lower") if len(steps) else 0  # a low one: frames may be missing
-        for step, (_, scene_id) in zip([np.inf, *steps], members, strict=True):
-            if step > max(STEPS * usual, PAUSE_S * timed):
-                runs.append([])
-            runs[-1].append(scene_id)
+    for (_, _, timed), series in places.sort_values(["number", "id"]).groupby(key):
+        steps = series["number"].diff()
+        usual = steps.quantile(0.1, interpolation="lower")  # a low one: frames may be missing
+        begins = ~(steps <= max(STEPS * usual, PAUSE_S * timed))  # the first, whose step is NaN, does too
+        runs += series["id"].groupby(begins.cumsum()).agg(list).tolist()
     return runs
 
 
@@ -138,17 +129,8 @@ def with_val(splits: Mapping[str, list[str]], fraction: float, longest: int | No
     """Return ``splits`` with a part of train as val, where they have none; ValueError where none can be drawn."""
     if "val" in splits:
         return dict(splits)
-    _refuse_common(splits, "train", "test")
     train, val = hold_out(splits["train"], fraction, longest=longest)
     return {**splits, "train": train, "val": val}
-
-
-def _refuse_common(splits: Mapping[str, list[str]], one: str, other: str, where: str = "") -> None:
-    if common := sorted(set(splits[one]) & set(splits.get(other, ()))):
-        raise ValueError(
-            f"{where}{len(common)} scene(s) are in both {one} and {other}, such as {', '.join(common[:5])}; scores on "
-            "scenes that were trained or selected on mean nothing. Without a list for val, it is taken from train"
-        )
 
 
 def disjoint(splits: Mapping[str, list[str]], root: Path) -> dict[str, list[str]]:
@@ -160,26 +142,31 @@ def disjoint(splits: Mapping[str, list[str]], root: Path) -> dict[str, list[str]
     if empty := [name for name in ("train", "val", "test") if not splits.get(name)]:
         raise ValueError(f"{root}: the split {' and '.join(empty)} has no scene")
     for one, other in combinations(splits, 2):
-        if {one, other} & {"train", "val"}:
-            _refuse_common(splits, one, other, f"{root}: ")
+        common = sorted(set(splits[one]) & set(splits[other]))
+        if common and {one, other} & {"train", "val"}:
+            raise ValueError(
+                f"{root}: {len(common)} scene(s) are in both {one} and {other}, such as {', '.join(common[:5])}; a "
+                "score on what was trained or selected on means nothing. Without a list for val, it is taken from train"
+            )
     return {split: splits[split] for split in dict.fromkeys(("train", "val", "test", *splits))}
 
 
-def complete_scenes(found: Mapping[str, set[str]], root: Path) -> list[str]:
+def complete_scenes(found: Mapping[str, Iterable[str]], root: Path) -> list[str]:
     """Return the ids that every entry of a sample has a file for, sorted; a warning names those that lack one.
 
     Raises:
         LayoutError: there is no picture at all.
         ValueError: no scene is complete.
     """
-    if not any(found.values()):
+    everywhere = Counter(scene_id for ids in found.values() for scene_id in ids)
+    complete = sorted(scene_id for scene_id, count in everywhere.items() if count == len(found))
+    if not everywhere:
         raise LayoutError(f"{root} holds no picture where {', '.join(found)} are expected")
-    complete = sorted(set.intersection(*found.values()))
     if not complete:
         counts = ", ".join(f"{len(ids)} of {name} ({min(ids, default='')})" for name, ids in found.items())
         raise ValueError(f"{root}: no scene has all its files; found {counts}")
     for name, ids in found.items():
-        if lacking := sorted(set.union(*found.values()) - ids):
+        if lacking := sorted(set(everywhere).difference(ids)):
             warn(f"{root}: {len(lacking)} scene(s) are left out, as they have no {name}: {', '.join(lacking[:10])}")
     return complete
 

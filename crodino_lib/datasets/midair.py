@@ -23,10 +23,9 @@ import numpy as np
 from pydantic import Field
 
 from crodino_lib.config import DataConfig
-from crodino_lib.data import image_files
 from crodino_lib.data.decode import decode
 from crodino_lib.data.folder import FolderDataset, FolderSpec
-from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, existing_folder
+from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, existing_folder, read_picture
 from crodino_lib.data.layouts import choose_layout, existing_root, warn
 from crodino_lib.data.sample import Sample, SceneDataset
 from crodino_lib.settings import Strict
@@ -67,7 +66,7 @@ def open_midair(config: DataConfig) -> SceneDataset:
             or the segmentation was converted in place.
     """
     options = MidAirOptions(**config.options)
-    root, _ = choose_layout(existing_root(config), {name: {"": ImageFiles(dir=name)} for name in WORLDS}, "Mid-Air")
+    root, _ = choose_layout(existing_root(config), {world: [world] for world in WORLDS}, "Mid-Air")
     spec = _spec(options)
     files: Files = {}
     for climate in CLIMATES:
@@ -97,7 +96,7 @@ class MidAir(FolderDataset):
         self._listed, self._depth_max = files, depth_max_m
         first = next(iter(files.values()))
         channels = _stored_ids(first["label"]).shape[2]
-        self._shape = (*image_files.read_pixels(first["rgb"], "rgb").shape[1:], channels)
+        self._shape = (*read_picture(first["rgb"], "rgb").pixels.shape[1:], channels)
         super().__init__(spec, root, splits)
         self._refuse_converted()
 

@@ -22,10 +22,11 @@ from typing import Any, Literal
 
 from crodino_lib.config import DataConfig
 from crodino_lib.data.folder import FolderDataset, FolderSpec, splits_of
-from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles
+from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, missing
 from crodino_lib.data.layouts import ARCHIVES, LayoutError, choose_layout, existing_root, expect_counts
-from crodino_lib.data.sample import RGB, DatasetCard, Sample, SceneDataset, Sensor
+from crodino_lib.data.sample import RGB, DatasetCard, Sample, SceneDataset
 from crodino_lib.datasets.nyu_mat import (
+    FULL_SIZE,
     INSIDE,
     TABLES,
     NyuMatDataset,
@@ -35,11 +36,11 @@ from crodino_lib.datasets.nyu_mat import (
     cropped_size,
     official_split,
 )
-from crodino_lib.settings import nearest
 
 MAT_NAME = "nyu_depth_v2_labeled.mat"
 FOCAL_PX = 518.86  # of the camera in colour, from the camera_params.m of the dataset's toolbox
 CLASSES = {count: TABLES["classes"][str(count)] for count in (13, 40)}
+TREE = "tree of 8 bits"
 
 
 def open_nyu13(config: DataConfig) -> SceneDataset:
@@ -72,24 +73,21 @@ def _open(config: DataConfig, count: Literal[13, 40]) -> SceneDataset:
     colours = tuple(CLASSES[count].values())
     if path := find_mat(config):
         palette = tuple(tuple(bytes.fromhex(colour[1:])) for colour in colours)
-        sensors = {"rgb": RGB, "depth": Sensor(1, "m", **_statistics(options.depth), focal=_focal(options))}
+        sensors = {"rgb": RGB, "depth": _depth(options.depth, options, dir="", kind="float").sensor}
         card = DatasetCard(**about, sensors=sensors, palette=palette, splits=(), native_size=(0, 0))
         return NyuMatDataset(path, card, classes_of_894(count), options)
-    about |= {"palette": colours, "splits": {"train": "train.txt", "test": "test.txt"}}
     kinds = ("rgb", "depth_raw" if options.depth == "raw" else "depth", f"semantic_{count}")
-    folders = {
-        "tree of 8 bits": ("rgb", f"label{count}"),
-        "export of nicr-scene-analysis-datasets": [f"{split}/{kind}" for split in ("train", "test") for kind in kinds],
-    }
-    layouts = {name: {folder: ImageFiles(dir=folder) for folder in some} for name, some in folders.items()}
+    export = [f"{split}/{kind}" for split in ("train", "test") for kind in kinds]
+    layouts = {TREE: ("rgb", f"label{count}"), "export of nicr-scene-analysis-datasets": export}
     root = existing_root(config)
     try:
         root, layout = choose_layout(root, layouts, "NYU Depth v2")
     except LayoutError as error:
         raise LayoutError(f"{error}\n{root} does not hold the original {MAT_NAME} either") from None
-    if layout is layouts["tree of 8 bits"]:
+    about |= {"palette": colours, "splits": {"train": "train.txt", "test": "test.txt"}}
+    if layout == TREE:
         return _open_tree(root, about, f"label{count}", options)
-    return _open_export(root, about, *kinds, options)
+    return _open_export(root, about, kinds, options)
 
 
 def find_mat(config: DataConfig) -> Path | None:
@@ -103,11 +101,7 @@ def find_mat(config: DataConfig) -> Path | None:
     if root.is_file() and root.suffix.lower() not in ARCHIVES:
         return root
     if root.suffix.lower() == ".mat" and not root.exists():
-        there = sorted(path.name for path in root.parent.glob("*.mat"))
-        raise FileNotFoundError(
-            f"the file {root} does not exist; beside it: {', '.join(there[:10]) or 'no .mat file'}."
-            f"{nearest(root.name, there)}"
-        )
+        raise missing(root, "file", "*.mat")
     root = existing_root(config)
     paths = [path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*.mat")]
     found = [path for path in paths if path.name.lower() == MAT_NAME]
@@ -116,13 +110,10 @@ def find_mat(config: DataConfig) -> Path | None:
     return found[0] if found else None
 
 
-def _statistics(depth: str) -> dict[str, tuple[float, ...]]:
-    return {name: tuple(values) for name, values in TABLES["depth"][depth].items()}
-
-
-def _focal(options: NyuOptions) -> float:
-    """Return the focal length in widths of the picture; depth is projected onto the picture in colour."""
-    return FOCAL_PX / (INSIDE[1].stop - INSIDE[1].start if options.crop_border else 640)
+def _depth(statistics: str, options: NyuOptions, **files: Any) -> SensorFiles:
+    """Return depth in metres; it is projected onto the picture in colour, so its focal length is that camera's."""
+    width = INSIDE[1].stop - INSIDE[1].start if options.crop_border else FULL_SIZE[0]
+    return SensorFiles(unit="m", invalid=(0,), focal=FOCAL_PX / width, **TABLES["depth"][statistics], **files)
 
 
 def _open_tree(root: Path, about: dict[str, Any], label: str, options: NyuOptions) -> FolderDataset:
@@ -131,28 +122,22 @@ def _open_tree(root: Path, about: dict[str, Any], label: str, options: NyuOption
             f"{root} is a tree of 8 bits: it has no raw depth, and as its pictures may be mirrored no known border; "
             f"options depth and crop_border need {MAT_NAME} or an export"
         )
-    depth = {"kind": "u8", "unit": "m", "invalid": (0,), "scale": 1 / 25.5, "focal": _focal(options)}
     spec = FolderSpec(
         **about | {"notes": TABLES["notes"]["tree"]},
         rgb=ImageFiles(dir="rgb", ext=".jpg"),
-        sensors={"depth": SensorFiles(dir="depth", ext=".png", **depth, **_statistics("tree"))},
+        sensors={"depth": _depth("tree", options, dir="depth", ext=".png", kind="u8", scale=1 / 25.5)},
         label=LabelFiles(dir=label, ext=".png"),
     )
     return FolderDataset(spec, root, splits_of(spec, root))
 
 
-def _open_export(
-    root: Path, about: dict[str, Any], rgb: str, depth: str, label: str, options: NyuOptions
-) -> FolderDataset:
-    def files(folder: str) -> dict[str, str]:
-        return {"dir": ".", "ext": ".png", "pattern": rf"(?:train|test)/{folder}/(\d+)"}
-
-    sensor = {"kind": "u16", "unit": "m", "invalid": (0,), "scale": 0.001, "focal": _focal(options)}
+def _open_export(root: Path, about: dict[str, Any], kinds: tuple[str, ...], options: NyuOptions) -> FolderDataset:
+    rgb, depth, label = ({"dir": ".", "ext": ".png", "pattern": rf"(?:train|test)/{kind}/(\d+)"} for kind in kinds)
     spec = FolderSpec(
         **about,
-        rgb=ImageFiles(**files(rgb)),
-        sensors={"depth": SensorFiles(**files(depth), **sensor, **_statistics(options.depth))},
-        label=LabelFiles(**files(label), offset=-1, ignore=()),
+        rgb=ImageFiles(**rgb),
+        sensors={"depth": _depth(options.depth, options, **depth, kind="u16", scale=0.001)},
+        label=LabelFiles(**label, offset=-1, ignore=()),
     )
     splits = splits_of(spec, root)
     listed = {"train": splits["train"] + splits["val"], "test": splits["test"]}

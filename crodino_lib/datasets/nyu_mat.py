@@ -32,7 +32,7 @@ from crodino_lib.data.decode import needed
 from crodino_lib.data.layouts import warn
 from crodino_lib.data.sample import IGNORE, DatasetCard, Sample, SceneDataset
 from crodino_lib.data.splits import disjoint, with_val
-from crodino_lib.settings import Strict, choose, nearest
+from crodino_lib.settings import Strict, nearest
 
 TABLES = tomllib.loads(Path(__file__).with_name("nyu.toml").read_text(encoding="utf-8"))
 SCENES = TABLES["split"]["scenes"]
@@ -61,17 +61,14 @@ def expand(runs: Iterable[str]) -> list[int]:
 
 
 def official_split(count: int = SCENES, first: int = 1) -> dict[str, list[str]]:
-    """Return the ids, of four digits, of the official ``train`` and ``test``.
+    """Return the ids, of four digits, of the official ``train`` and ``test``, as far as a copy has ``count`` scenes.
 
-    Args:
-        count: how many scenes a copy holds, counted from the first; a whole one has 1449.
-        first: number of the first scene: 1 as in MATLAB, or 0 as in copies made with Python.
+    ``first`` is the number of the first scene: 1 as in MATLAB, or 0 as in copies made with Python.
     """
-    test = set(expand(TABLES["split"]["test"]))
-    split: dict[str, list[str]] = {"train": [], "test": []}
-    for number in range(1, min(count, SCENES) + 1):
-        split["test" if number in test else "train"].append(f"{number - 1 + first:04d}")
-    return split
+    numbers = range(1, min(count, SCENES) + 1)
+    test = set(expand(TABLES["split"]["test"])).intersection(numbers)
+    parts = {"train": sorted(set(numbers) - test), "test": sorted(test)}
+    return {split: [f"{number - 1 + first:04d}" for number in part] for split, part in parts.items()}
 
 
 def forty_of_894() -> np.ndarray:
@@ -93,11 +90,7 @@ def classes_of_894(count: Literal[13, 40]) -> np.ndarray:
 
 
 def cropped_size(size: tuple[int, int], crop_border: bool, where: str) -> tuple[int, int]:
-    """Return (width, height) of pictures of ``size`` after ``crop_border``.
-
-    Raises:
-        ValueError: the border is known for another size only.
-    """
+    """Return (width, height) after ``crop_border``; ValueError where the border of this size is not known."""
     if not crop_border:
         return size
     if size != FULL_SIZE:
@@ -116,12 +109,8 @@ def checked_scene(sample: Sample, crop_border: bool, where: str) -> Sample:
     if low < 0 or high > FARTHEST_M:
         raise ValueError(f"{where}: depth is {low:g} to {high:g} m, expected 0 to 10; the file holds another unit")
     cropped_size(sample["label"].shape[::-1], crop_border, where)
-    if not crop_border:
-        return sample
-    return {
-        name: np.ascontiguousarray(value[..., *INSIDE]) if isinstance(value, np.ndarray) else value
-        for name, value in sample.items()
-    }
+    arrays = {name: value for name, value in sample.items() if name != "id" and crop_border}
+    return sample | {name: np.ascontiguousarray(value[..., *INSIDE]) for name, value in arrays.items()}
 
 
 class NyuMatDataset(SceneDataset):
@@ -152,20 +141,14 @@ class NyuMatDataset(SceneDataset):
                 "and scenes beyond it are not read; results do not compare with published ones"
             )
         self._refuse_mapped_labels(count)
-        self._splits = disjoint(with_val(official, VAL_FRACTION), path)
-        self._scenes = {scene_id for ids in self._splits.values() for scene_id in ids}
+        self.splits = disjoint(with_val(official, VAL_FRACTION), path)
+        self._places = {scene_id: int(scene_id) - 1 for ids in self.splits.values() for scene_id in ids}
         size = cropped_size(size, options.crop_border, str(path))
-        self.card = dataclasses.replace(card, splits=tuple(self._splits), native_size=size)
-
-    def ids(self, split: str) -> list[str]:
-        """Return the scene ids of a split, ascending."""
-        return list(self._splits[choose(split, self._splits, f"split of {self.card.name}")])
+        self.card = dataclasses.replace(card, splits=tuple(self.splits), native_size=size)
 
     def read(self, scene_id: str) -> Sample:
         """Read one scene; see ``SceneDataset.read``."""
-        if scene_id not in self._scenes:
-            raise ValueError(f"{self.card.name} has no scene {scene_id!r}.{nearest(scene_id, self._scenes)}")
-        where, index = f"{self.path}, scene {scene_id}", int(scene_id) - 1
+        index, where = self.entry(self._places, scene_id), f"{self.path}, scene {scene_id}"
         try:  # MATLAB's (H, W, ...) arrives as (..., W, H)
             image, depth, raw = (entry[index].swapaxes(-1, -2) for entry in self._entries.values())
         except (OSError, RuntimeError) as error:
@@ -189,9 +172,8 @@ class NyuMatDataset(SceneDataset):
     @cached_property
     def _fingerprint(self) -> str:
         """Hash 64 kB in each of 1024 places: hashing 2.8 GB takes longer than a run's decoded scenes to open."""
-        total = hashlib.sha256(self._classes.tobytes())
-        size = self.path.stat().st_size
-        total.update(repr((self._splits, self.options, self.card, size)).encode())
+        total, size = hashlib.sha256(self._classes.tobytes()), self.path.stat().st_size
+        total.update(repr((self.splits, self.options, self.card, size)).encode())
         with self.path.open("rb") as file:
             for place in range(0, size, max(DIGEST_BYTES, size // 1024)):
                 file.seek(place)
@@ -215,26 +197,20 @@ class NyuMatDataset(SceneDataset):
                 f"{(SCENES, 3, *FULL_SIZE)}; a file that was saved again often has other axes"
             )
         count, _, width, height = shape
-        plane = (count, width, height)
-        expected = {"images": (np.uint8, shape), self._depth: (np.float32, plane), "labels": (np.uint16, plane)}
-        for key, (dtype, shape) in expected.items():
-            entry = self._entries[key]
-            if entry.dtype != dtype or entry.shape != shape:
-                raise ValueError(
-                    f"{self.path}: {key} is {entry.dtype} {entry.shape}, expected {np.dtype(dtype)} {shape}, as images "
-                    "has that size"
-                )
+        for (key, entry), dtype in zip(self._entries.items(), (np.uint8, np.float32, np.uint16), strict=True):
+            expected = shape if key == "images" else (count, width, height)
+            if entry.dtype != dtype or entry.shape != expected:
+                wanted = f"expected {np.dtype(dtype)} {expected}, as images has that size"
+                raise ValueError(f"{self.path}: {key} is {entry.dtype} {entry.shape}, {wanted}")
         return count, (width, height)
 
     def _refuse_mapped_labels(self, count: int) -> None:
-        """Look at the labels of some scenes for names that only the original has.
+        """Look at some labels for names that only the original has; ValueError where they hold classes 1..40 or 1..13.
 
-        Raises:
-            ValueError: they hold classes 1..40 or 1..13, which would be mapped a second time.
+        These would be mapped a second time.
         """
-        labels = self._entries["labels"]
         try:
-            scenes = [np.unique(labels[index]).tolist() for index in range(0, count, -(-count // LOOKED_AT))]
+            scenes = [np.unique(self._entries["labels"][i]).tolist() for i in range(0, count, -(-count // LOOKED_AT))]
         except (OSError, RuntimeError):  # damaged: reported with the scene when it is read
             return
         largest = max(set().union(*scenes) - {IGNORE}, default=0)
@@ -257,8 +233,7 @@ def open_entries(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     h5py = needed("h5py", "nyu", path)
     try:
         file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
-        entries = {key: file.get(key) for key in keys}
-        there = sorted(file)
+        entries, there = {key: file.get(key) for key in keys}, sorted(file)
     except (OSError, RuntimeError) as error:
         with path.open("rb") as damaged:
             start = damaged.read(19)

@@ -14,6 +14,7 @@ Source: Rottensteiner et al., "The ISPRS Benchmark on Urban Object Classificatio
 
 import hashlib
 import tomllib
+from collections import ChainMap
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -30,7 +31,7 @@ from crodino_lib.data.image_files import ImageFiles, SensorFiles, read_sensor
 from crodino_lib.data.layouts import LayoutError, existing_root, warn
 from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Sample, SceneDataset, Sensor
 from crodino_lib.data.splits import disjoint, with_val
-from crodino_lib.settings import Strict, choose, nearest
+from crodino_lib.settings import Strict, nearest
 
 TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 COLOURS = {name: tuple(colour) for name, colour in TABLES["classes"].items()}
@@ -146,8 +147,9 @@ class PotsdamDataset(SceneDataset):
         self._files = self._find_files()
         self._sizes = self._checked_sizes()
         self._lock, self._tile = Lock(), lru_cache(TILES_KEPT)(self._read_tile)
-        self._crops = {split: self._cut(split) for split in self._tiles}
-        self._scenes = {scene_id: crop for crops in self._crops.values() for scene_id, crop in crops.items()}
+        crops = {split: self._cut(split) for split in self._tiles}
+        self.splits = {split: list(some) for split, some in crops.items()}
+        self._crops = dict(ChainMap(*crops.values()))
         names = [name for name in COLOURS if name != "clutter"]
         if options.clutter == "class":
             names.insert(0 if options.order == "clutter-first" else len(names), "clutter")
@@ -155,25 +157,18 @@ class PotsdamDataset(SceneDataset):
         self._classes[[colour_codes(np.uint8([[COLOURS[name]]])).item() for name in names]] = range(len(names))
         self._height = SensorFiles(**TABLES["heights"][options.height])
         infrared = {"ir": IR} if options.bands == "rgbir" else {}
-        height = Sensor(1, self._height.unit, self._height.mean, self._height.std)
         self.card = DatasetCard(
             **{"name": "potsdam"} | TABLES["about"],
-            sensors={"rgb": RGB} | infrared | {"height": height},
+            sensors={"rgb": RGB} | infrared | {"height": self._height.sensor},
             classes=tuple(names),
             palette=tuple(COLOURS[name] for name in names),
             splits=tuple(self._tiles),
             native_size=(options.tile_px, options.tile_px),
         )
 
-    def ids(self, split: str) -> list[str]:
-        """Return the crops of a split, tile by tile, row by row."""
-        return list(self._crops[choose(split, self._crops, "split of potsdam")])
-
     def read(self, scene_id: str) -> Sample:
         """Read one crop; see ``SceneDataset.read``."""
-        if scene_id not in self._scenes:
-            raise ValueError(f"potsdam has no scene {scene_id!r}.{nearest(scene_id, self._scenes)}")
-        tile, rows, columns = self._scenes[scene_id]
+        tile, rows, columns = self.entry(self._crops, scene_id)
         with self._lock:  # so that one thread decodes the tile that others wait for
             pixels = self._tile(tile)
         sample: Sample = {"id": scene_id} | {name: value[..., rows, columns].copy() for name, value in pixels.items()}

@@ -26,7 +26,7 @@ that of Shin et al., "Complementary Random Masking for RGB-Thermal Semantic Segm
 Thermal is the camera's picture, not a temperature, in all three.
 """
 
-import re
+import itertools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,7 +41,7 @@ from crodino_lib.data.folder import FolderDataset, FolderSpec
 from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, existing_folder
 from crodino_lib.data.layouts import choose_layout, existing_root, expect_counts, warn
 from crodino_lib.data.sample import IGNORE, SceneDataset
-from crodino_lib.data.splits import disjoint, hold_out, read_list, scene_ids, with_val
+from crodino_lib.data.splits import disjoint, read_list, scene_ids, with_val
 from crodino_lib.settings import Strict
 
 TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
@@ -63,9 +63,7 @@ class MFNetOptions(Strict):
 class Pst900Options(Strict):
     """Options of PST900."""
 
-    thermal: Literal["agc", "raw"] = Field(
-        "agc", description="thermal/, 8 bits after the gain, or thermal_raw/, 16 bits"
-    )
+    thermal: Literal["agc", "raw"] = Field("agc", description="thermal/, 8 bits after the gain, or thermal_raw/, 16")
     depth: bool = Field(False, description="read depth/ as a sensor too")
 
 
@@ -75,24 +73,25 @@ def _files(table: Mapping[str, Any], entry: str, **own: Any) -> ImageFiles:
     return kind(**table.get(entry, {}) | own)
 
 
-def _layouts(name: str) -> dict[str, dict[str, ImageFiles]]:
-    """Return the layouts of a dataset: name -> entry of a sample -> its files."""
+def _find(config: DataConfig, name: str) -> tuple[Path, str, dict[str, ImageFiles]]:
+    """Return the folder of a copy, the layout it is in, and entry of a sample -> its files."""
     table = TABLES[name]
-    return {
+    layouts = {
         layout: {entry: _files(table, entry, **own) for entry, own in entries.items()}
         for layout, entries in table["layouts"].items()
     }
+    folders = {layout: [entry.dir for entry in files.values()] for layout, files in layouts.items()}
+    root, layout = choose_layout(existing_root(config), folders, table["title"])
+    return root, layout, layouts[layout]
 
 
 def _spec(name: str, files: Mapping[str, ImageFiles], **own: Any) -> FolderSpec:
     """Return the meaning of the files, from the dataset's table where ``own`` does not say otherwise."""
     table = TABLES[name]
     facts = {key: table[key] for key in ("title", "homepage", "citation", "notes") if key in table}
-    colours = {"classes": list(table["classes"]), "palette": list(table["classes"].values())}
-    others = {entry: value for entry, value in files.items() if entry not in ("rgb", "label")}
-    return FolderSpec(
-        **{"name": name, "rgb": files["rgb"], "label": files["label"], "sensors": others} | facts | colours | own
-    )
+    facts |= {"classes": list(table["classes"]), "palette": list(table["classes"].values())} | own
+    sensors = {entry: value for entry, value in files.items() if entry not in ("rgb", "label")}
+    return FolderSpec(name=name, rgb=files["rgb"], label=files["label"], sensors=sensors, **facts)
 
 
 def open_mfnet(config: DataConfig) -> SceneDataset:
@@ -105,12 +104,12 @@ def open_mfnet(config: DataConfig) -> SceneDataset:
         ValueError: the lists contradict each other.
     """
     options = MFNetOptions(**config.options)
-    root, files = choose_layout(existing_root(config), _layouts("mfnet"), "MFNet")
-    colours = dict(list(TABLES["mfnet"]["classes"].items())[-options.classes :])
+    root, _, files = _find(config, "mfnet")
     label = files["label"].model_copy(update={"offset": options.classes - 9})
+    colours = dict(list(TABLES["mfnet"]["classes"].items())[-options.classes :])
     spec = _spec(
         "mfnet",
-        {**files, "label": label},
+        files | {"label": label},
         title=f"MFNet ({options.classes} classes)",
         classes=list(colours),
         palette=list(colours.values()),
@@ -136,7 +135,7 @@ def _mfnet_splits(root: Path, files: ImageFiles, split: str) -> dict[str, list[s
         warn(f"{root} has no val.txt; val is held out of {lists['train']}")
     flipped = [scene_id for scene_id in splits["train"] if scene_id.endswith(FLIPPED)]
     splits["train"] = [scene_id for scene_id in splits["train"] if not scene_id.endswith(FLIPPED)]
-    expect_counts({"val": [], **splits}, published, "MFNet")
+    expect_counts(splits, published, "MFNet")
     splits = with_val(splits, VAL_FRACTION)
     held = {scene_id + FLIPPED for name in ("val", "test") for scene_id in splits[name]}
     if leaking := [scene_id for scene_id in flipped if scene_id in held]:
@@ -167,6 +166,8 @@ def _by_light(root: Path, files: ImageFiles, test: list[str]) -> dict[str, list[
 def open_pst900(config: DataConfig) -> SceneDataset:
     """Open a copy of PST900, as published or flat; the options are ``Pst900Options``.
 
+    Val is whole recordings of train: frames whose names are equal up to the number.
+
     Raises:
         FileNotFoundError: the root, a folder, a list or a file is missing.
         ValueError: no root is given, a folder holds no picture, train and test share a name, or a list is wrong.
@@ -174,60 +175,39 @@ def open_pst900(config: DataConfig) -> SceneDataset:
     options, table = Pst900Options(**config.options), TABLES["pst900"]
     folders = {"rgb": "rgb", "label": "labels", "thermal": "thermal_raw" if options.thermal == "raw" else "thermal"}
     folders |= {"depth": "depth"} if options.depth else {}
-    layouts = {
-        "published": {"rgb": ImageFiles(dir="train/rgb")},
-        "flat": {"rgb": ImageFiles(dir="rgb"), "label": ImageFiles(dir="labels")},
-        "resized": {"rgb": ImageFiles(dir="rgb_resize"), "label": ImageFiles(dir="labels_resize")},
-    }
-    root, layout = choose_layout(existing_root(config), layouts, "PST900")
-    table = {**table, "thermal": table[options.thermal]}
-    if layout is layouts["published"]:
-        files = {
-            entry: _files(table, entry, dir=".", pattern=rf"(?:train|test)/{folder}/([^/]+)")
-            for entry, folder in folders.items()
-        }
-        splits = _splits_by_folder(root, folders, files)
+    layouts = {"published": ["train/rgb"], "flat": ["rgb", "labels"], "resized": ["rgb_resize", "labels_resize"]}
+    root, layout = choose_layout(existing_root(config), layouts, table["title"])
+    table = table | {"thermal": table[options.thermal]}
+    if layout == "published":
+        own = {entry: {"dir": ".", "pattern": f"(?:train|test)/{folder}/([^/]+)"} for entry, folder in folders.items()}
     else:
-        suffix = layout["rgb"].dir.removeprefix("rgb")
-        files = {entry: _files(table, entry, dir=folder + suffix) for entry, folder in folders.items()}
+        own = {entry: {"dir": folder + "_resize" * (layout == "resized")} for entry, folder in folders.items()}
+    files = {entry: _files(table, entry, **own[entry]) for entry in folders}
+    if layout == "published":
+        splits = _splits_by_folder(root, list(folders.values()), files)
+    else:
         splits = {split: read_list(root / f"{split}.txt", files["rgb"]) for split in ("train", "test")}
     expect_counts(splits, table["published"], "PST900")
-    train, val = _hold_out_bags(splits["train"])
-    return FolderDataset(_spec("pst900", files), root, {"train": train, "val": val, "test": splits["test"]})
+    splits = with_val(splits | {"train": sorted(splits["train"])}, VAL_FRACTION)
+    return FolderDataset(_spec("pst900", files), root, splits)
 
 
-def _splits_by_folder(root: Path, folders: Mapping[str, str], files: Mapping[str, ImageFiles]) -> dict[str, list[str]]:
+def _splits_by_folder(root: Path, folders: list[str], files: Mapping[str, ImageFiles]) -> dict[str, list[str]]:
     """Return the names of all pictures below ``train`` and ``test``, sorted.
 
     Raises:
         FileNotFoundError: a folder is missing.
         ValueError: a folder holds no picture, or a name is in both.
     """
+    for split, folder in itertools.product(("train", "test"), folders):
+        existing_folder(root / split / folder)
     names: dict[str, set[str]] = {"train": set(), "test": set()}
-    for entry, folder in folders.items():
-        for split in names:
-            existing_folder(root / split / folder)
-        for name, path in files[entry].index(root).items():
-            names[path.relative_to(root).parts[0]].add(name)
+    for name, path in (item for entry in files.values() for item in entry.index(root).items()):
+        names[path.relative_to(root).parts[0]].add(name)
     for split, found in names.items():
         if not found:
-            raise ValueError(f"{root / split} holds no picture: expected .png files in {', '.join(folders.values())}")
+            raise ValueError(f"{root / split} holds no picture: expected .png files in {', '.join(folders)}")
     return {split: sorted(found) for split, found in names.items()}
-
-
-def _hold_out_bags(ids: list[str]) -> tuple[list[str], list[str]]:
-    """Split train into train and val by whole recordings: all that names share before the number of the frame.
-
-    Frames of a recording are labelled some twenty apart, so their numbers are not consecutive: they are counted anew.
-    """
-    counted: dict[str, str] = {}
-    ranks: dict[str, int] = {}
-    for scene_id in sorted(ids):
-        bag = re.sub(r"\d+$", "", scene_id)
-        ranks[bag] = ranks.get(bag, 0) + 1
-        counted[f"{bag}{ranks[bag]:06d}"] = scene_id
-    train, val = hold_out(list(counted), VAL_FRACTION)
-    return [counted[rank] for rank in train], [counted[rank] for rank in val]
 
 
 def open_kp(config: DataConfig) -> SceneDataset:
@@ -237,18 +217,16 @@ def open_kp(config: DataConfig) -> SceneDataset:
         FileNotFoundError: the folder or a picture of a label is missing.
         ValueError: there is no label of train, val or test, or two files are of one scene.
     """
-    table, layouts = TABLES["kp"], _layouts("kp")
-    root, files = choose_layout(existing_root(config), layouts, "KP")
+    table = TABLES["kp"]
+    root, layout, files = _find(config, "kp")
     void = len(table["classes"])
-    files = {**files, "label": files["label"].model_copy(update={"ignore": tuple(range(void, IGNORE + 1))})}
+    files["label"] = files["label"].model_copy(update={"ignore": tuple(range(void, IGNORE + 1))})
     labels = files["label"].index(root)
     if not labels:
         raise ValueError(f"{root / 'labels'} holds no label that is named like set00_V000_I00050.png")
-    _warn_of_strange_labels(root, set(labels.values()))
-    pictures = set(files["rgb"].index(root)) if files["rgb"] == layouts["MS-UDA"]["rgb"] else set()
-    _warn_of_missing_labels(root, files["label"], set(labels), pictures)
+    _warn_of_labels(root, files["label"], labels, files["rgb"].index(root) if layout == "MS-UDA" else {})
     splits = {split: [i for i in sorted(labels) if i[:5] in sets] for split, sets in table["sets"].items()}
-    expect_counts(splits, table["published"], "KP")
+    expect_counts(splits, table["published"], table["title"])
     dataset = FolderDataset(_spec("kp", files), root, {split: ids for split, ids in splits.items() if ids})
     train = dataset.ids("train")
     for path in (labels[scene_id] for scene_id in train[:: max(1, len(train) // 8)]):
@@ -257,18 +235,12 @@ def open_kp(config: DataConfig) -> SceneDataset:
     return dataset
 
 
-def _warn_of_strange_labels(root: Path, known: set[Path]) -> None:
-    """Warn of label files with names that are not read."""
-    files = ImageFiles(dir="labels", ext=".png").index(root).values()
-    if strange := sorted(path for path in files if path not in known and "visualize" not in path.parts):
+def _warn_of_labels(root: Path, files: ImageFiles, labels: Mapping[str, Path], pictures: Mapping[str, Path]) -> None:
+    """Warn of label files whose names are not read, and of pictures and scenes of lists without a label."""
+    there = ImageFiles(dir="labels", ext=".png").index(root).values()
+    if strange := sorted(path for path in set(there) - set(labels.values()) if "visualize" not in path.parts):
         warn(f"{len(strange)} label file(s) have other names than labels and are not read: {strange[0]}")
-
-
-def _warn_of_missing_labels(root: Path, files: ImageFiles, labelled: set[str], pictures: set[str]) -> None:
-    """Warn of pictures, and of scenes that lists name, without a label."""
-    wanted = set(pictures)
-    for path in (root / name for name in ("train.txt", "val.txt", "test.txt")):
-        if path.is_file():
-            wanted |= {scene_id.replace("_", "/") for scene_id in scene_ids(path.read_text(), files)}
-    if lacking := sorted(wanted - labelled):
+    lists = [path for name in ("train", "val", "test") if (path := root / f"{name}.txt").is_file()]
+    listed = [scene_id.replace("_", "/") for path in lists for scene_id in scene_ids(path.read_text(), files)]
+    if lacking := sorted({*pictures, *listed} - set(labels)):
         warn(f"{root}: {len(lacking)} scene(s) of pictures or lists have no label: {', '.join(lacking[:5])}")

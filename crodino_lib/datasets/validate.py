@@ -2,11 +2,8 @@
 
 import os
 import textwrap
-import tomllib
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,12 +18,12 @@ from crodino_lib.data.folder_spec import PRESETS
 from crodino_lib.data.layouts import LayoutError
 from crodino_lib.data.registry import DATASETS, check_data, open_dataset
 from crodino_lib.data.sample import IGNORE, Sample, SceneDataset, check_sample
+from crodino_lib.data.scene_cache import read_ahead
 from crodino_lib.io import bar
 
 SPREAD = 8  # scenes of a split, evenly spread over it, that are read unless all are asked for
 SHOWN = 2  # scenes of a split on the contact sheet
 FILE_ROWS = 40
-SCENES_AHEAD = 32  # a whole dataset does not fit in memory
 
 
 @dataclass
@@ -102,7 +99,7 @@ def inspect_folder(
 def _candidates(root: Path) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return printed name -> dataset and options; presets only where no dataset.toml states what the folder holds."""
     datasets = {name: (name, {}) for name, entry in DATASETS.items() if entry.needs_root}
-    presets = {} if (root / "dataset.toml").exists() else tomllib.loads(PRESETS.read_text())
+    presets = {} if (root / "dataset.toml").exists() else PRESETS
     return datasets | {f"folder preset={preset}": ("folder", {"preset": preset}) for preset in presets}
 
 
@@ -143,6 +140,13 @@ def contents(path: Path) -> str:
 def _read_scenes(result: Inspection, everything: bool) -> None:
     """Read scenes of every split and fill in the tables, warnings and problems."""
     dataset, card = result.dataset, result.dataset.card
+
+    def read(scene_id: str) -> tuple[str, Sample | Exception]:
+        try:
+            return scene_id, check_sample(dataset.read(scene_id), card)
+        except (ValueError, OSError) as error:
+            return scene_id, error
+
     done: dict[str, str] = {}  # scene -> its size; splits of test may share scenes
     splits, sensors, classes, occurring = {}, {}, {}, np.zeros(256, bool)
     for split in card.splits:
@@ -151,7 +155,7 @@ def _read_scenes(result: Inspection, everything: bool) -> None:
         statistics = SplitStatistics(card)
         new = [scene_id for scene_id in ids if scene_id not in done]
         shown = len(result.samples) + SHOWN
-        for scene_id, sample in bar(_samples(dataset, new), total=len(new), label=f"reading {split}", unit="scene"):
+        for scene_id, sample in bar(read_ahead(read, new), total=len(new), label=f"reading {split}", unit="scene"):
             if isinstance(sample, Exception):
                 result.problems.append(str(sample))
                 continue
@@ -180,20 +184,6 @@ def _read_scenes(result: Inspection, everything: bool) -> None:
     never = [name for index, name in enumerate(card.classes) if not occurring[index]]
     if everything and never and occurring.any():
         result.warnings.append(f"these classes never occur: {', '.join(never)}; the mean over classes leaves them out")
-
-
-def _samples(dataset: SceneDataset, ids: list[str]) -> Iterator[tuple[str, Sample | Exception]]:
-    def read(scene_id: str) -> tuple[str, Sample | Exception]:
-        try:
-            sample = dataset.read(scene_id)
-            check_sample(sample, dataset.card)
-        except (ValueError, OSError) as error:
-            return scene_id, error
-        return scene_id, sample
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(ids), SCENES_AHEAD):
-            yield from pool.map(read, ids[start : start + SCENES_AHEAD])
 
 
 def describe(result: Inspection) -> str:

@@ -15,7 +15,7 @@ from crodino_lib.data.image_files import (
     SensorFiles,
     digest,
     read_label,
-    read_pixels,
+    read_picture,
     read_sensor,
 )
 from crodino_lib.data.layouts import DataWarning
@@ -85,7 +85,7 @@ def test_a_colour_table_label_gives_its_ids(tmp_path):
 
 def test_sixteen_bits_stay_sixteen_bits(tmp_path, save):
     values = np.array([[0, 255, 256, 65535]], np.uint16)
-    assert read_pixels(save(tmp_path / "d.png", values), "u16")[0].tolist() == values.tolist()
+    assert read_picture(save(tmp_path / "d.png", values), "u16").pixels[0].tolist() == values.tolist()
 
 
 def test_a_thermal_sensor_may_have_an_offset_and_no_invalid_value(tmp_path, save):
@@ -107,7 +107,7 @@ def test_float_pictures_are_valid_where_finite(tmp_path):
 def test_grey_pictures_saved_as_opaque_rgba_are_one_channel(tmp_path, save):
     grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
     rgba = np.stack([grey, grey, grey, np.full_like(grey, 255)], axis=-1)
-    assert read_pixels(save(tmp_path / "d.png", rgba), "u8").tolist() == [grey.tolist()]
+    assert read_picture(save(tmp_path / "d.png", rgba), "u8").pixels.tolist() == [grey.tolist()]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_grey_pictures_saved_as_opaque_rgba_are_one_channel(tmp_path, save):
 def test_a_file_of_another_kind_is_refused_and_named(tmp_path, save, kind, array):
     path = save(tmp_path / "x.png", array)
     with pytest.raises(ValueError, match=rf"x\.png holds {array.dtype}.*expected kind '{kind}'"):
-        read_pixels(path, kind)
+        read_picture(path, kind)
 
 
 # -- where it lies

@@ -1,7 +1,5 @@
 """Layouts in which others hand datasets on, each on a tiny copy of it."""
 
-import tomllib
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ from crodino_lib.datasets.rgbt import TABLES
 HEIGHT, WIDTH = 36, 48
 TRAIN = [f"{number:05d}D" for number in (1, 2, 4, 6, 7, 9, 11, 13, 14, 16, 18, 20)]
 TEST = ["00022D", "00030N", "00031N"]
-KNOWN = tomllib.loads(PRESETS.read_text())
+KNOWN = PRESETS
 
 
 def rgb(index: int) -> np.ndarray:

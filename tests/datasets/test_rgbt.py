@@ -300,7 +300,7 @@ def test_a_test_set_by_day_only_has_no_split_for_the_night(tmp_path):
         ("mfnet", {}, r"train 11 \(published 784\), val 3 \(published 392\), test 5 \(published 393\)"),
         ("mfnet", {"split": "trainval"}, r"train 14 \(published 1176\), test 5 \(published 393\)"),
         ("pst900", {}, r"train 16 \(published 597\), test 4 \(published 288\)"),
-        ("kp", {}, r"KP has other numbers of scenes: train 6 \(published 499\), val 2 \("),
+        ("kp", {}, r"KP day-night has other numbers of scenes: train 6 \(published 499\), val 2 \("),
     ],
 )
 def test_other_numbers_of_scenes_are_told(tmp_path, name, options, message):
@@ -443,7 +443,7 @@ def test_folders_that_changed_places_are_refused(tmp_path, name, one, other, mes
     ("name", "folder", "other", "message"),
     [
         ("mfnet", "images", "Images", r"not MFNet as 'original': it holds Images/.*expected the folders images"),
-        ("kp", "images", "Images", r"not KP as 'KAIST': it holds Images/.*expected the folders images"),
+        ("kp", "images", "Images", r"not KP day-night as 'KAIST': it holds Images/.*expected the folders images"),
         ("pst900", "test/labels", "test/Labels", "test/labels does not exist.*Did you mean 'Labels'"),
         ("pst900", "test/rgb", "elsewhere", "test/rgb does not exist"),
         ("mfnet", "test.txt", "Test.txt", r"test\.txt does not exist.*Did you mean '"),
