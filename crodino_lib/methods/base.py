@@ -2,7 +2,7 @@
 
 import abc
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -12,18 +12,14 @@ from torch import Tensor, nn
 
 from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import Batch, DatasetCard, SensorSet
+from crodino_lib.losses import segmentation_cross_entropy
 from crodino_lib.models.encoder import load_weights
 from crodino_lib.models.segnet import SegNet, SegOutput, single_sensor_net
 from crodino_lib.settings import Strict
 
 
 class Teacher(nn.Module):
-    """A trained network, always in evaluation mode and never with gradients.
-
-    Args:
-        network: the network.
-        sensors: what it sees, in its order.
-    """
+    """A trained network of ``sensors``, in their order; always in evaluation mode and never with gradients."""
 
     def __init__(self, network: nn.Module, sensors: tuple[str, ...]):
         super().__init__()
@@ -72,20 +68,22 @@ class Method(nn.Module, abc.ABC):
         self.num_classes = len(card.classes)
         self.students = nn.ModuleDict(self.build_students())
         self.teacher = Teacher(teacher, config.teacher_sensors) if teacher else None
-        torch.manual_seed(_seed(config.seed, "rest"))  # whatever a subclass adds
+        self.seed_for("rest")  # whatever a subclass adds
 
     def build_students(self) -> dict[str, nn.Module]:
         """Build one network per sensor; methods that serve other sets of sensors build others."""
         return {sensor: self.build_student(sensor) for sensor in self.sensors}
 
-    def build_student(self, sensor: str) -> SegNet:
+    def build_student(self, sensor: str, skip: bool = True) -> SegNet:
         """Build the network of one sensor; equal seeds give every method of a study the same start."""
         self.seed_for(sensor)
-        return single_sensor_net(self.card.sensors[sensor].channels, self.num_classes, self.config.model, self.split)
+        channels = self.card.sensors[sensor].channels
+        return single_sensor_net(channels, self.num_classes, self.config.model, self.split, skip)
 
     def seed_for(self, purpose: str) -> None:
         """Make the next random weights depend on the run's seed and on what they are for, and on nothing else."""
-        torch.manual_seed(_seed(self.config.seed, purpose))
+        told = hashlib.sha256(f"{self.config.seed}/{purpose}".encode())
+        torch.manual_seed(int.from_bytes(told.digest()[:4]))
 
     @property
     def batch_sensors(self) -> tuple[str, ...]:
@@ -105,6 +103,14 @@ class Method(nn.Module, abc.ABC):
         """The training step, under the name that modules are called by."""
         return self.training_step(batch, progress)
 
+    def segmentation(self, outputs: Mapping[str, SegOutput], labels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the cross-entropy of every output, named by its student: a sensor, or else all, in paired geometry."""
+        terms = {}
+        for name, out in outputs.items():
+            student, sensor = (name, name) if name in labels else (self.sensors, self.sensors[0])
+            terms[f"segmentation/{student}"] = segmentation_cross_entropy(out.logits, labels[sensor])
+        return terms
+
     def export(self) -> None:
         """Bring the students up to date, where they are cut from weights that are trained in another form."""
 
@@ -123,17 +129,12 @@ class Method(nn.Module, abc.ABC):
         Raises:
             ValueError: the method does not serve this set.
         """
-        served = self.require_served(images)
-        student = self.students[str(served)]
-        return upsample(student(*[images[sensor] for sensor in served]).logits, images[served[0]])
-
-    def require_served(self, images: Iterable[str]) -> SensorSet:
-        """Return the set of sensors given, if it is served."""
         given = SensorSet(sensor for sensor in self.sensors if sensor in images)
         if given not in self.serves or set(images) - set(given):
             served = " or ".join("{" + ", ".join(subset) + "}" for subset in self.serves)
             raise ValueError(f"this {type(self).__name__} serves {served}, not {{{', '.join(images)}}}")
-        return given
+        student = self.students[str(given)]
+        return upsample(student(*[images[sensor] for sensor in given]).logits, images[given[0]])
 
     def latents(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the blocks ``<student>/shared`` and ``<student>/private`` (B, C, h, w) of every student it can feed.
@@ -145,8 +146,7 @@ class Method(nn.Module, abc.ABC):
             sensors = SensorSet.parse(name)
             if set(sensors) <= set(images):
                 out: SegOutput = student(*[images[sensor] for sensor in sensors])
-                shared, private = out.context.chunk(2, dim=1)
-                blocks |= {f"{name}/shared": shared, f"{name}/private": private}
+                blocks[f"{name}/shared"], blocks[f"{name}/private"] = out.context.chunk(2, dim=1)
         return blocks
 
     def load_students(self, folder: Path) -> None:
@@ -163,7 +163,3 @@ class Method(nn.Module, abc.ABC):
 def upsample(logits: Tensor, like: Tensor) -> Tensor:
     """Return logits enlarged to the height and width of ``like``."""
     return F.interpolate(logits.float(), size=like.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def _seed(seed: int, purpose: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4])

@@ -1,10 +1,14 @@
-"""The single-sensor baseline."""
+"""What is trained with cross-entropy alone: the baseline of one sensor, and fusion teachers, which are given both."""
 
-from torch import Tensor
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
 
 from crodino_lib.data.sample import Batch
-from crodino_lib.losses import segmentation_cross_entropy
 from crodino_lib.methods.base import Method
+from crodino_lib.models.fusion import LateFusion, fusion_net
+from crodino_lib.settings import Strict
 
 
 class Baseline(Method):
@@ -16,5 +20,34 @@ class Baseline(Method):
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the cross-entropy of the one student."""
         (sensor,) = self.sensors
-        logits = self.students[sensor](batch.images[sensor]).logits
-        return {f"segmentation/{sensor}": segmentation_cross_entropy(logits, batch.labels[sensor])}
+        return self.segmentation({sensor: self.students[sensor](batch.images[sensor])}, batch.labels)
+
+
+class FusionSettings(Strict):
+    """Where the sensors are fused."""
+
+    fusion: Literal["early", "middle", "late"] = Field("early", description="before, inside or behind the encoder")
+
+
+class Fusion(Method):
+    """One network of two sensors, cross-entropy."""
+
+    Settings = FusionSettings
+    sensor_count = 2
+    can_teach = True
+
+    def build_students(self) -> dict[str, nn.Module]:
+        """Build the one network, which serves both sensors together."""
+        self.seed_for("fusion")
+        channels = [self.card.sensors[sensor].channels for sensor in self.sensors]
+        return {str(self.sensors): fusion_net(self.settings.fusion, channels, self.num_classes, self.config.model)}
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Return the cross-entropy of the fused logits, and of each sensor's in late fusion."""
+        ((name, network),) = self.students.items()
+        images = [batch.images[sensor] for sensor in self.sensors]
+        if not isinstance(network, LateFusion):
+            return self.segmentation({name: network(*images)}, batch.labels)
+        outputs = network.each(*images)
+        alone = dict(zip(self.sensors, outputs, strict=True))
+        return self.segmentation(alone | {name: network.ensemble(outputs)}, batch.labels)

@@ -15,7 +15,7 @@ from crodino_lib import losses
 from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.methods.base import Method
-from crodino_lib.models import ClassBank, SegNet, SegOutput, single_sensor_net
+from crodino_lib.models import ClassBank, SegNet, SegOutput
 from crodino_lib.models.segnet import conv_block
 from crodino_lib.settings import Strict
 
@@ -73,19 +73,15 @@ class CroDiNoSettings(Strict):
         return self
 
 
-class SharedSegmenter(nn.Module):
-    """The auxiliary decoder that segments: one for both sensors, from the shared half alone (X1) or swapped codes (X2).
+class SharedSegmenter(nn.Sequential):
+    """The auxiliary decoder that segments: logits (B, K, h, w) of a code, one decoder for both sensors.
 
-    It has no skip, which would bypass the split, and GroupNorm, since a BatchNorm would mix two sensors' statistics.
+    The code is the shared half (B, C, h, w) alone (X1), or beside the other sensor's private half, (B, 2C, h, w) (X2).
+    No skip bypasses the split, and GroupNorm stands in for BatchNorm, which would mix two sensors' statistics.
     """
 
     def __init__(self, in_channels: int, channels: int, classes: int):
-        super().__init__()
-        self.decode = nn.Sequential(conv_block(in_channels, channels, 3, groups=8), nn.Conv2d(channels, classes, 1))
-
-    def forward(self, code: Tensor) -> Tensor:
-        """Return the logits (B, K, h, w) of the shared half (B, C, h, w), or of a swapped code (B, 2C, h, w)."""
-        return self.decode(code)
+        super().__init__(conv_block(in_channels, channels, 3, groups=8), nn.Conv2d(channels, classes, 1))
 
 
 class Reconstructor(nn.Module):
@@ -128,17 +124,12 @@ class CroDiNoKD(Method):
 
     def build_student(self, sensor: str) -> SegNet:
         """Build the network of one sensor, which starts as in every other method; without skips if set so."""
-        self.seed_for(sensor)
-        channels = self.card.sensors[sensor].channels
-        return single_sensor_net(channels, self.num_classes, self.config.model, self.split, self.settings.skip)
+        return super().build_student(sensor, self.settings.skip)
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the terms of segmentation, auxiliary decoding, disentanglement and contrast."""
         outputs = {sensor: self.students[sensor](batch.images[sensor]) for sensor in self.sensors}
-        terms = {
-            f"segmentation/{sensor}": losses.segmentation_cross_entropy(out.logits, batch.labels[sensor])
-            for sensor, out in outputs.items()
-        }
+        terms = self.segmentation(outputs, batch.labels)
         terms |= {f"auxiliary/{sensor}": self.auxiliary_loss(outputs, batch, sensor) for sensor in self.sensors}
         overlaps = [self.overlap(out, batch.labels[sensor]) for sensor, out in outputs.items()]
         terms["overlap"] = self.settings.overlap_weight * torch.stack(overlaps).mean()
@@ -148,19 +139,17 @@ class CroDiNoKD(Method):
 
     def auxiliary_loss(self, outputs: dict[str, SegOutput], batch: Batch, sensor: str) -> Tensor:
         """Return the weighed auxiliary loss of one sensor; swapped codes have the shared half's labels."""
-        out = outputs[sensor]
-        if self.settings.auxiliary == "segmentation":
-            loss = losses.segmentation_cross_entropy(self.auxiliary(out.shared), batch.labels[sensor])
-        elif self.settings.auxiliary == "swap":
-            (other,) = (outputs[s] for s in self.sensors if s != sensor)
-            code = torch.cat([out.shared, other.private], dim=1)
-            loss = losses.segmentation_cross_entropy(self.auxiliary(code), batch.labels[sensor])
-        else:
+        out, kind = outputs[sensor], self.settings.auxiliary
+        if kind == "reconstruction":
             size = out.decoded.shape[-2:]
             weight = F.adaptive_avg_pool2d(batch.valid[sensor].float(), size)
             # invalid pixels are 0 in the image, so the mean over valid ones is the pooled image over the pooled weight
             target = F.adaptive_avg_pool2d(batch.images[sensor], size) / weight.clamp(min=1e-6)
             loss = losses.masked_l1(self.auxiliary(out.context, sensor, size), target, weight)
+        else:
+            others = [outputs[s].private for s in self.sensors if s != sensor] if kind == "swap" else []
+            logits = self.auxiliary(torch.cat([out.shared, *others], dim=1))
+            loss = losses.segmentation_cross_entropy(logits, batch.labels[sensor])
         return self.settings.auxiliary_weight * loss
 
     def overlap(self, out: SegOutput, labels: Tensor) -> Tensor:
@@ -169,10 +158,9 @@ class CroDiNoKD(Method):
             return losses.cosine_overlap(out.shared, out.private)
         if self.settings.disentanglement == "frobenius":
             rows = [half.permute(0, 2, 3, 1).flatten(0, 2) for half in (out.shared, out.private)]
-            chosen = _drawn(len(rows[0]), OVERLAP_ROWS, rows[0].device)
             # the mean over C^2 entries is at most 1 / C^2, negligible at weight 1; the sum is at most 1, which equal
             # halves reach that vary along one direction (1 / r along r directions)
-            return out.shared.shape[1] ** 2 * losses.frobenius_overlap(rows[0][chosen], rows[1][chosen])
+            return out.shared.shape[1] ** 2 * losses.frobenius_overlap(*_drawn(rows, OVERLAP_ROWS))
         halves = [losses.region_vectors(half, labels, self.num_classes).vectors for half in (out.shared, out.private)]
         if len(halves[0]) < 4:  # too few regions to tell dependence from chance
             return 0 * (halves[0].sum() + halves[1].sum())
@@ -185,9 +173,20 @@ class CroDiNoKD(Method):
         if self.settings.contrast == "image":
             return losses.info_nce(*(half.mean(dim=(2, 3)) for half in shared), self.settings.temperature)
         if self.settings.contrast == "pixel":
-            warps = [batch.warps[sensor] for sensor in self.sensors]
-            return tracked_contrast(*shared, *warps, self.settings.pixel_points, self.settings.temperature)
+            return self.tracked_contrast(shared, [batch.warps[sensor] for sensor in self.sensors])
         return self.contrast(outputs, batch.labels)
+
+    def tracked_contrast(self, shared: list[Tensor], warps: list[Tensor]) -> Tensor:
+        """Compute InfoNCE of both sensors' shared maps at the same points of the scenes, found through the warps (C3).
+
+        All drawn points are each other's candidates; 0 (with zero gradients) where the views share fewer than two.
+        """
+        *grids, visible = losses.sample_shared_points(*warps, POINTS_PER_IMAGE)
+        points = [
+            F.grid_sample(half.float(), grid, padding_mode="border", align_corners=False).squeeze(-1).mT[visible]
+            for half, grid in zip(shared, grids, strict=True)
+        ]
+        return losses.info_nce(*_drawn(points, self.settings.pixel_points), self.settings.temperature)
 
     def contrast(self, outputs: dict[str, SegOutput], labels: dict[str, Tensor]) -> Tensor:
         """Contrast shared region vectors of both sensors by class, with private ones as negatives only (C1).
@@ -197,16 +196,15 @@ class CroDiNoKD(Method):
         """
         shared = {s: losses.region_vectors(out.shared, labels[s], self.num_classes) for s, out in outputs.items()}
         private = [losses.region_vectors(out.private, labels[s], self.num_classes) for s, out in outputs.items()]
-        vectors = [regions.vectors for regions in shared.values()]
-        classes = [regions.classes for regions in shared.values()]
+        vectors, classes = ([regions[i] for regions in shared.values()] for i in (0, 1))
         negatives = torch.cat([regions.vectors for regions in private])
         if self.settings.contrast != "class":
             vectors, negatives = [*vectors, negatives], None
             classes += [self.private_classes(regions.classes, m) for m, regions in enumerate(private)]
         held = [queue.all() for queue in self.queues.values()]
-        memory, memory_classes = (torch.cat(part) for part in zip(*held, strict=True)) if held else (None, None)
-        temperature, given = self.settings.temperature, (torch.cat(vectors), torch.cat(classes))
-        loss = losses.supervised_contrast(*given, temperature, negatives, memory, memory_classes)
+        memory = [torch.cat(part) for part in zip(*held, strict=True)]  # vectors and classes, or nothing
+        given = (torch.cat(vectors), torch.cat(classes), self.settings.temperature, negatives)
+        loss = losses.supervised_contrast(*given, *memory)
         if self.training:
             for sensor, queue in self.queues.items():
                 queue.push(shared[sensor].vectors, shared[sensor].classes)
@@ -219,29 +217,7 @@ class CroDiNoKD(Method):
         return self.num_classes * (1 + position) + classes
 
 
-def tracked_contrast(
-    shared_a: Tensor, shared_b: Tensor, warp_a: Tensor, warp_b: Tensor, rows: int, temperature: float
-) -> Tensor:
-    """Compute InfoNCE of two sensors' shared maps at the same points of the scenes, found through the warps (C3).
-
-    Args:
-        shared_a, shared_b: (B, C, h, w) float.
-        warp_a, warp_b: (B, 2, 3) float as in ``Batch``.
-        rows: largest number of points of the batch, all of them each other's candidates.
-        temperature: tau.
-
-    Returns:
-        Scalar, at least 0; 0 (with zero gradients) where the views share fewer than two of the drawn points.
-    """
-    grid_a, grid_b, visible = losses.sample_shared_points(warp_a, warp_b, POINTS_PER_IMAGE)
-    at_points = [
-        F.grid_sample(half.float(), grid, padding_mode="border", align_corners=False).squeeze(-1).mT[visible]
-        for half, grid in ((shared_a, grid_a), (shared_b, grid_b))
-    ]
-    chosen = _drawn(len(at_points[0]), rows, shared_a.device)
-    return losses.info_nce(at_points[0][chosen], at_points[1][chosen], temperature)
-
-
-def _drawn(count: int, wanted: int, device: torch.device) -> Tensor:
-    """Draw at most ``wanted`` of ``count`` rows, on the CPU so that every device draws the same."""
-    return torch.randperm(count)[:wanted].to(device)
+def _drawn(rows: list[Tensor], wanted: int) -> list[Tensor]:
+    """Draw the same rows of every tensor, at most ``wanted``, on the CPU so that every device draws the same."""
+    chosen = torch.randperm(len(rows[0]))[:wanted].to(rows[0].device)
+    return [part[chosen] for part in rows]

@@ -40,6 +40,16 @@ class Parts(NamedTuple):
     informative: Tensor  # (B, C, h, w) u, specific to the sensor and used; half as many channels with one encoder
     irrelevant: Tensor  # w, as u: specific to the sensor and, with two encoders, not decoded
 
+    @property
+    def wide(self) -> Tensor:
+        """Return u repeated to the width of s, which h and the cosine need: with one encoder u is half as wide."""
+        return self.informative.repeat(1, self.shared.shape[1] // self.informative.shape[1], 1, 1)
+
+    def overlap(self) -> Tensor:
+        """Return the cosines of u with w and with s; the pair of s and w is absent, as in the official code."""
+        with_shared = losses.cosine_overlap(self.wide, self.shared)
+        return losses.cosine_overlap(self.informative, self.irrelevant) + with_shared
+
 
 class DisCoMKD(Method):
     """One invariant and one specific map per sensor; all networks train together, on scenes that need not be pairs.
@@ -62,9 +72,9 @@ class DisCoMKD(Method):
         part = channels if settings.encoders == "two" else channels // 2
         self.auxiliary = nn.Conv2d(channels, self.num_classes, 1)
         # linear in the mean over positions: the mean of a 1x1 convolution, and the official pooled vector
-        self.tell_shared = nn.Linear(channels, len(self.sensors))
-        self.tell_informative = nn.Linear(part, len(self.sensors))
-        self.tell_irrelevant = nn.Linear(part, len(self.sensors))
+        self.tell_shared, self.tell_informative, self.tell_irrelevant = (
+            nn.Linear(width, len(self.sensors)) for width in (channels, part, part)
+        )
         if settings.encoders == "two":
             # w's half of the specific projection; nothing deployed reads it, so it is kept out of the students
             self.irrelevant = nn.ModuleDict({sensor: conv_block(2 * channels, channels, 1) for sensor in self.sensors})
@@ -80,20 +90,18 @@ class DisCoMKD(Method):
         """Return the terms of segmentation from all and from single parts, domain, its reversal and overlap."""
         settings = self.settings
         parts = {sensor: self.parts(sensor, batch.images[sensor]) for sensor in self.sensors}
-        terms = {
-            f"segmentation/{sensor}": losses.segmentation_cross_entropy(part.logits, batch.labels[sensor])
-            for sensor, part in parts.items()
-        }
+        terms = self.segmentation(parts, batch.labels)
         for sensor, part in parts.items():
-            single = [self.auxiliary(part.shared), self.auxiliary(_as_wide(part.informative, part.shared))]
-            auxiliary = [losses.segmentation_cross_entropy(logits, batch.labels[sensor]) for logits in single]
-            terms[f"auxiliary/{sensor}"] = settings.auxiliary_weight * torch.stack(auxiliary).sum()
-        domain = [self.domain(part, modality) for modality, part in enumerate(parts.values())]
-        terms["domain"] = settings.domain_weight * torch.stack(domain).sum()
-        adversarial = [self.adversarial(part, modality, progress) for modality, part in enumerate(parts.values())]
-        terms["adversarial"] = settings.adversarial_weight * torch.stack(adversarial).sum()
-        terms["overlap"] = settings.overlap_weight * torch.stack([_overlap(part) for part in parts.values()]).sum()
-        return terms
+            logits = [self.auxiliary(features) for features in (part.shared, part.wide)]
+            single = sum(losses.segmentation_cross_entropy(found, batch.labels[sensor]) for found in logits)
+            terms[f"auxiliary/{sensor}"] = settings.auxiliary_weight * single
+        numbered = list(enumerate(parts.values()))
+        hidden = sum(self.adversarial(part, m, progress) for m, part in numbered)
+        return terms | {
+            "domain": settings.domain_weight * sum(self.domain(part, m) for m, part in numbered),
+            "adversarial": settings.adversarial_weight * hidden,
+            "overlap": settings.overlap_weight * sum(part.overlap() for part in parts.values()),
+        }
 
     def parts(self, sensor: str, image: Tensor) -> Parts:
         """Return logits and parts of one sensor's images."""
@@ -106,13 +114,14 @@ class DisCoMKD(Method):
     def domain(self, part: Parts, modality: int) -> Tensor:
         """Return the mean loss of classifying the sensor from its specific parts, which learn to reveal it."""
         released = self.settings.domain_labels == "released"
-        guesses = [self.tell_informative(_mean(part.informative)), self.tell_irrelevant(_mean(part.irrelevant))]
+        heads = ((self.tell_informative, part.informative), (self.tell_irrelevant, part.irrelevant))
+        guesses = [tell(features.mean(dim=(2, 3))) for tell, features in heads]
         return torch.stack([losses.domain_cross_entropy(guess, modality, released) for guess in guesses]).mean()
 
     def adversarial(self, part: Parts, modality: int, progress: float) -> Tensor:
         """Return the loss of classifying the sensor from the shared part, which learns to hide it."""
         strength = reversal_strength(progress) if self.settings.reversal == "ramp" else 1.0
-        guess = self.tell_shared(losses.reverse_gradient(_mean(part.shared), strength))
+        guess = self.tell_shared(losses.reverse_gradient(part.shared.mean(dim=(2, 3)), strength))
         return losses.domain_cross_entropy(guess, modality, self.settings.domain_labels == "released")
 
 
@@ -122,18 +131,3 @@ def reversal_strength(progress: float) -> float:
     Source: Ganin and Lempitsky, ICML 2015, section 4.
     """
     return 2 / (1 + math.exp(-10 * progress)) - 1
-
-
-def _overlap(part: Parts) -> Tensor:
-    """Return the cosines of u with w and with s; the pair of s and w is absent, as in the official code."""
-    with_shared = losses.cosine_overlap(_as_wide(part.informative, part.shared), part.shared)
-    return losses.cosine_overlap(part.informative, part.irrelevant) + with_shared
-
-
-def _as_wide(informative: Tensor, shared: Tensor) -> Tensor:
-    """Repeat u to the width of s, which h and the cosine need: with one encoder u is half as wide."""
-    return informative.repeat(1, shared.shape[1] // informative.shape[1], 1, 1)
-
-
-def _mean(features: Tensor) -> Tensor:
-    return features.mean(dim=(2, 3))

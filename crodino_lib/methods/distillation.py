@@ -5,6 +5,8 @@ the teacher's output means nothing there. Unlabelled pixels inside the scene are
 """
 
 import abc
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -35,16 +37,10 @@ class DistillationSettings(Strict):
     channel_weight: float = Field(0.0, ge=0, description="weight of loss channels beside the main loss")
     memory_weight: float = Field(0.0, ge=0, description="weight of loss memory, each of its two terms")
     max_cells: int = Field(256, ge=1, description="relations: largest number of positions of a map, which is pooled")
-    pixel_keys: int = Field(
-        2000, ge=1, description="memory: pixels kept per class; published 20000, for runs of 40000 steps"
-    )
+    pixel_keys: int = Field(2000, ge=1, description="memory: pixels kept per class; published 20000, for 40000 steps")
     region_keys: int = Field(500, ge=1, description="memory: regions kept per class; published 2000")
-    mask_stage: float = Field(
-        0.25, ge=0, lt=1, description="masks: first fraction of the run, in which tokens learn and nothing is distilled"
-    )
-    centre_logits: bool = Field(
-        True, description="masks: subtract each position's mean logit, which changes no probability; published: not"
-    )
+    mask_stage: float = Field(0.25, ge=0, lt=1, description="masks: first part of the run, in which tokens learn")
+    centre_logits: bool = Field(True, description="masks: subtract each position's mean logit; published: not")
 
     def weights(self) -> dict[str, float]:
         """Return the losses of the method and their weights."""
@@ -69,22 +65,25 @@ class Term(nn.Module, abc.ABC):
         """Return the unweighted terms; the teacher's maps have the sizes of the student's."""
 
 
-class Pixels(Term):
-    """Hinton's distillation at every position."""
+class Softened(Term):
+    """Distillation of a softmax over ``temperature``: of the logits, or of another map of the network's output.
+
+    Args:
+        name: of the term.
+        loss: ``losses.pixel_distillation``, Hinton's, or ``losses.channel_distillation``, CWD.
+        of: attribute of ``SegOutput`` that is distilled; the student's is adapted where the widths differ.
+    """
+
+    def __init__(self, name: str, loss: Callable[..., Tensor], of: str, *given):
+        super().__init__(*given)
+        self.name, self.loss, self.of = name, loss, of
+        self.adapt = adapter(*(getattr(out, of).shape[1] for out in given[2:]))
 
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """Return the distillation term on the logits."""
-        valid = losses.cover(labels, student.logits.shape[-2:])
-        return {"pixels": losses.pixel_distillation(student.logits, teacher.logits, self.settings.temperature, valid)}
-
-
-class Channels(Term):
-    """Channel-wise distillation (CWD) of the logits: where each class is located."""
-
-    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """Return the distillation term on the logits."""
-        valid, temperature = losses.cover(labels, student.logits.shape[-2:]), self.settings.temperature
-        return {"channels": losses.channel_distillation(student.logits, teacher.logits, temperature, valid)}
+        """Return the distillation term of the map."""
+        mine, theirs = self.adapt(getattr(student, self.of)), getattr(teacher, self.of)
+        valid = losses.cover(labels, theirs.shape[-2:])
+        return {self.name: self.loss(mine, theirs, self.settings.temperature, valid)}
 
 
 class Decoupled(Term):
@@ -97,19 +96,6 @@ class Decoupled(Term):
         small = losses.nearest_labels(labels, student.logits.shape[-2:])
         loss = losses.decoupled_distillation(student.logits, teacher.logits, small, self.settings.temperature)
         return {"decoupled": min(progress / self.warmup, 1.0) * loss}
-
-
-class Features(Term):
-    """Channel-wise distillation (CWD) of the classifier's input."""
-
-    def __init__(self, settings: DistillationSettings, num_classes: int, student: SegOutput, teacher: SegOutput):
-        super().__init__(settings, num_classes, student, teacher)
-        self.adapt = adapter(student.decoded.shape[1], teacher.decoded.shape[1])
-
-    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
-        """Return the distillation term on ``decoded``."""
-        adapted, valid = self.adapt(student.decoded), losses.cover(labels, student.decoded.shape[-2:])
-        return {"features": losses.channel_distillation(adapted, teacher.decoded, self.settings.temperature, valid)}
 
 
 class Relations(Term):
@@ -143,20 +129,14 @@ class Memory(Term):
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
         """Return the terms of every labelled position against the memories of pixels and of regions."""
         directions = F.normalize(teacher.context, dim=1)  # so that no position dominates a region's mean
-        vectors, classes, _ = losses.sample_pixels(directions, labels, self.per_image)
-        self.pixels.push(vectors, classes)
-        vectors, classes, _ = losses.region_vectors(directions, labels, self.num_classes)
-        self.regions.push(vectors, classes)
-
+        self.pixels.push(*losses.sample_pixels(directions, labels, self.per_image)[:2])
+        self.regions.push(*losses.region_vectors(directions, labels, self.num_classes)[:2])
         both = torch.cat([self.project(student.context), teacher.context], dim=1)  # concatenated: one choice of rows
         rows, _, _ = losses.sample_pixels(both, labels, per_class=both[0, 0].numel())
         anchors, targets = rows.chunk(2, dim=1)
-        pixel_keys, _ = self.pixels.sample(self.pixels_used // self.num_classes + 1)
-        region_keys, _ = self.regions.sample(self.regions_used // self.num_classes + 1)
-        return {
-            "pixel_memory": losses.memory_similarity(anchors, targets, pixel_keys),
-            "region_memory": losses.memory_similarity(anchors, targets, region_keys),
-        }
+        banks = {"pixel_memory": (self.pixels, self.pixels_used), "region_memory": (self.regions, self.regions_used)}
+        keys = {name: bank.sample(used // self.num_classes + 1)[0] for name, (bank, used) in banks.items()}
+        return {name: losses.memory_similarity(anchors, targets, drawn) for name, drawn in keys.items()}
 
 
 class Prototypes(Term):
@@ -219,10 +199,10 @@ class Generation(Term):
         return {"generation": losses.masked_generation(generated, theirs, alpha, valid)}
 
 
-LOSSES: dict[str, type[Term]] = {
-    "pixels": Pixels,
-    "channels": Channels,
-    "features": Features,
+LOSSES: dict[str, Callable[..., Term]] = {
+    "pixels": partial(Softened, "pixels", losses.pixel_distillation, "logits"),
+    "channels": partial(Softened, "channels", losses.channel_distillation, "logits"),  # where each class is located
+    "features": partial(Softened, "features", losses.channel_distillation, "decoded"),  # the classifier's input
     "decoupled": Decoupled,
     "relations": Relations,
     "memory": Memory,
@@ -248,19 +228,16 @@ class Distillation(Method):
         super().__init__(card, config, settings, teacher)
         student, taught = self.outputs_on_zeros()
         self.weights = settings.weights()
-        self.losses = nn.ModuleDict(
-            {name: LOSSES[name](settings, self.num_classes, student, taught) for name in self.weights}
-        )
+        given = (settings, self.num_classes, student, taught)
+        self.losses = nn.ModuleDict({name: LOSSES[name](*given) for name in self.weights})
 
     @torch.no_grad()
     def outputs_on_zeros(self) -> tuple[SegOutput, SegOutput]:
         """Return the outputs of student and teacher for one image of zeros, in evaluation mode: no statistic moves."""
         (sensor,) = self.sensors
         images = {name: torch.zeros(1, self.card.sensors[name].channels, 64, 64) for name in self.batch_sensors}
-        student = self.students[sensor]
-        training = student.training
-        outputs = student.eval()(images[sensor]), self.teacher(images)
-        student.train(training)
+        outputs = self.students[sensor].eval()(images[sensor]), self.teacher(images)
+        self.students.train()
         return outputs
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:

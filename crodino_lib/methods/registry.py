@@ -18,17 +18,11 @@ if TYPE_CHECKING:  # torch is imported when a method is built, not when its name
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """An entry of ``methods.toml``.
+    """An entry of ``methods.toml``."""
 
-    Attributes:
-        path: module and class of the method below ``crodino_lib.methods``.
-        description: the method in one sentence.
-        settings: settings that differ from the defaults of the class.
-    """
-
-    path: str
+    path: str  # module and class of the method below ``crodino_lib.methods``
     description: str
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)  # those that differ from the defaults of the class
 
     @property
     def build(self) -> type[Method]:
@@ -77,8 +71,7 @@ def teacher_of(method: str, sensors: tuple[str, ...], both: tuple[str, ...], cho
     """Return the method of a run's teacher and the sensors it sees; empty where the method has none.
 
     Args:
-        method: method of the run.
-        sensors: sensors of the run.
+        method, sensors: of the run.
         both: the two sensors of the study.
         chosen: method of the study's teachers; one of a single sensor sees the sensor that the student lacks.
     """
@@ -91,11 +84,7 @@ def teacher_of(method: str, sensors: tuple[str, ...], both: tuple[str, ...], cho
 
 
 def check_methods(names: Iterable[str], teacher: str) -> None:
-    """Check the names of a study's methods, variants and teacher, without importing torch.
-
-    Raises:
-        ValueError: an unknown name; proposes the nearest.
-    """
+    """Raise ValueError for an unknown method, variant or teacher of a study, without importing torch."""
     for name in names:
         parse_method(name)
     choose(teacher, METHODS, "teacher")
@@ -111,25 +100,23 @@ def check_run(config: RunConfig, card: DatasetCard) -> None:
     choose(config.method, METHODS, "method")
     for sensor in (*config.sensors, *config.teacher_sensors):
         choose(sensor, card.sensors, f"sensor of {card.name}")
-    _check_count(config.method, config.sensors, "trains with")
+    counted = [(config.method, config.sensors, "trains with")]
+    if config.teacher:
+        choose(config.teacher, teachers(), "teacher")
+        counted.append((config.teacher, config.teacher_sensors, "as a teacher sees"))
+    for method, sensors, does in counted:
+        needed = METHODS[method].build.sensor_count
+        if not len(set(sensors)) == len(sensors) == needed:
+            raise ValueError(f"method {method!r} {does} {needed} sensor{'s' * (needed > 1)}, given {list(sensors)}")
     taught_by = METHODS[config.method].build.taught_by
     if bool(config.teacher) != bool(taught_by):
         needs = "learns from a teacher: name one" if taught_by else f"has no teacher, given {config.teacher!r}"
         raise ValueError(f"method {config.method!r} {needs}")
-    if config.teacher:
-        choose(config.teacher, teachers(), "teacher")
-        _check_count(config.teacher, config.teacher_sensors, "as a teacher sees")
     if taught_by == "first" and (config.teacher, config.teacher_sensors) != ("baseline", config.sensors[:1]):
         raise ValueError(
             f"method {config.method!r} learns from the baseline of its first sensor, {config.sensors[0]!r}, not from "
             f"{config.teacher!r} of {list(config.teacher_sensors)}"
         )
-
-
-def _check_count(method: str, sensors: tuple[str, ...], does: str) -> None:
-    needed = METHODS[method].build.sensor_count
-    if len(set(sensors)) != needed or len(sensors) != needed:
-        raise ValueError(f"method {method!r} {does} {needed} sensor{'s' * (needed > 1)}, given {list(sensors)}")
 
 
 def build_method(config: RunConfig, card: DatasetCard) -> Method:
@@ -138,12 +125,8 @@ def build_method(config: RunConfig, card: DatasetCard) -> Method:
     Raises:
         ValueError: settings the method does not have, or sensors that do not suit it.
     """
-    from crodino_lib.data.sample import SensorSet
-
     check_run(config, card)
     entry = METHODS[config.method]
     settings = entry.build.Settings.parse({**entry.settings, **config.settings}, where=config.method)
-    teacher = None
-    if config.parent:
-        teacher = build_method(config.parent, card).students[str(SensorSet(config.teacher_sensors))]
+    teacher = build_method(config.parent, card).students["+".join(config.teacher_sensors)] if config.parent else None
     return entry.build(card, config, settings, teacher)

@@ -5,8 +5,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from crodino_lib.config import RunConfig
-from crodino_lib.data.sample import Batch, DatasetCard
-from crodino_lib.losses import modality_cross_entropy, segmentation_cross_entropy, shared_distance
+from crodino_lib.data.sample import Batch, DatasetCard, SensorSet
+from crodino_lib.losses import modality_cross_entropy, shared_distance
 from crodino_lib.methods.base import Method
 from crodino_lib.models import SharedSpecificNet
 from crodino_lib.settings import Strict
@@ -17,9 +17,7 @@ class ShaSpecSettings(Strict):
 
     shared_weight: float = Field(0.1, ge=0, description="weight of the distance of the sensors' shared maps")
     specific_weight: float = Field(0.02, ge=0, description="weight of classifying the sensor from its specific maps")
-    complete_stage: float = Field(
-        0.31, ge=0, le=1, description="fraction of the run before sensors go missing: 80k/260k"
-    )
+    complete_stage: float = Field(0.31, ge=0, le=1, description="fraction of the run with all sensors: 80k/260k")
 
 
 class ShaSpec(Method):
@@ -39,28 +37,24 @@ class ShaSpec(Method):
         self.tell_sensor = nn.Linear(encoder.feature_info.channels()[-1], len(self.sensors))
 
     def build_students(self) -> dict[str, nn.Module]:
-        """Build the network of both sensors, and for each sensor alone the part that it uses."""
+        """Build the part of the network that each sensor alone uses, and the network of both sensors."""
         channels = {sensor: self.card.sensors[sensor].channels for sensor in self.sensors}
-
-        def network(*available: str) -> SharedSpecificNet:
+        students = {}
+        for available in (*(SensorSet([sensor]) for sensor in self.sensors), self.sensors):
             self.seed_for("shaspec")
-            return SharedSpecificNet(channels, available, self.num_classes, self.config.model)
-
-        alone = {sensor: network(sensor).requires_grad_(False) for sensor in self.sensors}
-        return alone | {str(self.sensors): network(*self.sensors)}
+            network = SharedSpecificNet(channels, available, self.num_classes, self.config.model)
+            students[str(available)] = network.requires_grad_(available == self.sensors)
+        return students
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the segmentation loss of the sensors that are present, and the two terms on their maps."""
-        both = str(self.sensors)
+        network = self.students[str(self.sensors)]
         present = self.sensors if progress < self.settings.complete_stage else self.draw_present()
-        features = self.students[both].features({sensor: batch.images[sensor] for sensor in present})
-        logits = self.students[both].decode(features).logits
+        features = network.features({sensor: batch.images[sensor] for sensor in present})
         guesses = [self.tell_sensor(features.pooled[sensor]) for sensor in present]
         told = modality_cross_entropy(guesses, [self.sensors.index(sensor) for sensor in present])
-        distance = shared_distance(list(features.shared.values()))
-        return {
-            f"segmentation/{both}": segmentation_cross_entropy(logits, batch.labels[present[0]]),
-            "shared": self.settings.shared_weight * distance,
+        return self.segmentation({str(self.sensors): network.decode(features)}, batch.labels) | {
+            "shared": self.settings.shared_weight * shared_distance(list(features.shared.values())),
             "specific": self.settings.specific_weight * told,
         }
 
