@@ -6,6 +6,7 @@ the teacher's output means nothing there. Unlabelled pixels inside the scene are
 
 import abc
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -19,7 +20,6 @@ from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.methods.base import Method
 from crodino_lib.models import ClassBank, SegOutput
-from crodino_lib.models.feature_adapter import adapter, at_size_of
 from crodino_lib.models.segnet import conv_block
 from crodino_lib.settings import Strict
 
@@ -47,6 +47,32 @@ class DistillationSettings(Strict):
         weights = {"pixels": self.pixel_weight, "channels": self.channel_weight, "memory": self.memory_weight}
         weights[self.loss] = weights.get(self.loss, 0.0) + self.weight
         return {name: weight for name, weight in weights.items() if weight}
+
+
+def adapter(student_channels: int, teacher_channels: int, bias: bool = False) -> nn.Module:
+    """Create the 1x1 convolution from the student's channels to the teacher's; the identity where they agree.
+
+    Source: CIRKD losses/cwd.py, without bias; MGD's has one.
+    """
+    if student_channels == teacher_channels:
+        return nn.Identity()
+    return nn.Conv2d(student_channels, teacher_channels, 1, bias=bias)
+
+
+def at_size_of(teacher: SegOutput, student: SegOutput) -> SegOutput:
+    """Return the teacher's output at the sizes of the student's, so that all losses compare on the student's grid.
+
+    Maps are interpolated only where sizes differ; the channels may differ, the number of maps not.
+    """
+
+    def resized(features: Tensor, like: Tensor) -> Tensor:
+        if features.shape[-2:] == like.shape[-2:]:
+            return features
+        return F.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+    levels = zip(teacher.pyramid, student.pyramid, strict=True)
+    maps = {name: resized(getattr(teacher, name), getattr(student, name)) for name in ("logits", "context", "decoded")}
+    return replace(teacher, pyramid=[resized(level, like) for level, like in levels], **maps)
 
 
 class Term(nn.Module, abc.ABC):

@@ -100,6 +100,10 @@ def check_run(config: RunConfig, card: DatasetCard) -> None:
     choose(config.method, METHODS, "method")
     for sensor in (*config.sensors, *config.teacher_sensors):
         choose(sensor, card.sensors, f"sensor of {card.name}")
+    taught_by = METHODS[config.method].build.taught_by
+    if bool(config.teacher) != bool(taught_by):
+        needs = "learns from a teacher: name one" if taught_by else f"has no teacher, given {config.teacher!r}"
+        raise ValueError(f"method {config.method!r} {needs}")
     counted = [(config.method, config.sensors, "trains with")]
     if config.teacher:
         choose(config.teacher, teachers(), "teacher")
@@ -108,10 +112,6 @@ def check_run(config: RunConfig, card: DatasetCard) -> None:
         needed = METHODS[method].build.sensor_count
         if not len(set(sensors)) == len(sensors) == needed:
             raise ValueError(f"method {method!r} {does} {needed} sensor{'s' * (needed > 1)}, given {list(sensors)}")
-    taught_by = METHODS[config.method].build.taught_by
-    if bool(config.teacher) != bool(taught_by):
-        needs = "learns from a teacher: name one" if taught_by else f"has no teacher, given {config.teacher!r}"
-        raise ValueError(f"method {config.method!r} {needs}")
     if taught_by == "first" and (config.teacher, config.teacher_sensors) != ("baseline", config.sensors[:1]):
         raise ValueError(
             f"method {config.method!r} learns from the baseline of its first sensor, {config.sensors[0]!r}, not from "

@@ -10,24 +10,14 @@ class ClassBank(nn.Module):
     All state is in buffers, so that a resumed run has the same keys. Only pushed vectors are returned (CIRKD's queues
     start with random ones), and class 0 is a class like any other (ContrastiveSeg's bank skips it).
 
-    Args:
-        num_classes: K.
-        size: vectors kept per class.
-        channels: C.
-
-    Attributes:
-        vectors: (K, size, C) float.
-        filled: (K,) int64, vectors held of each class.
-        position: (K,) int64, slot that the next vector of each class is written to.
-
     Source: Wang et al., Exploring Cross-Image Pixel Contrast, ICCV 2021; CIRKD losses/cirkd_memory.py.
     """
 
     def __init__(self, num_classes: int, size: int, channels: int):
         super().__init__()
         self.register_buffer("vectors", torch.zeros(num_classes, size, channels))
-        self.register_buffer("filled", torch.zeros(num_classes, dtype=torch.int64))
-        self.register_buffer("position", torch.zeros(num_classes, dtype=torch.int64))
+        self.register_buffer("filled", torch.zeros(num_classes, dtype=torch.int64))  # how many are held of each class
+        self.register_buffer("position", torch.zeros(num_classes, dtype=torch.int64))  # slots to write to next
 
     @torch.no_grad()
     def push(self, vectors: Tensor, classes: Tensor) -> None:
@@ -54,10 +44,9 @@ class ClassBank(nn.Module):
         return self.vectors[classes, held], classes
 
     def sample(self, per_class: int) -> tuple[Tensor, Tensor]:
-        """Draw at most ``per_class`` vectors of every class, without replacement, from torch's global generator.
+        """Draw at most ``per_class`` vectors of every class, without replacement: (N, C), and their classes, (N,).
 
-        Returns:
-            (N, C) float vectors and their (N,) int64 classes, ordered by class.
+        They are ordered by class; torch's global generator draws.
         """
         drawn = [torch.randperm(filled)[:per_class] for filled in self.filled.tolist()]  # on the CPU: any device alike
         classes = torch.cat([torch.full_like(slots, k) for k, slots in enumerate(drawn)]).to(self.vectors.device)

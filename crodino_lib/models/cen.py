@@ -1,6 +1,6 @@
 """Channel exchange (CEN): one trunk for two sensors, with shared convolutions and a BatchNorm per stream."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,9 +66,7 @@ def exchange(features: list[Tensor], scales: list[Tensor], rule: ExchangeRule) -
 class StreamNorm(nn.Module):
     """Normalise a batch that holds several streams one after the other, with one BatchNorm per stream.
 
-    Args:
-        norm: the BatchNorm to replace, with its activation where timm fuses one; every stream starts from it.
-        streams: names of the streams.
+    Every stream starts from ``norm``, the BatchNorm to replace; with its activation, where timm fuses one.
     """
 
     def __init__(self, norm: nn.BatchNorm2d, streams: Sequence[str]):
@@ -82,9 +80,10 @@ class StreamNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each stream by its own statistics, exchange channels, activate."""
-        parts = [self.norms[stream](part) for stream, part in zip(self.active, x.chunk(len(self.active)), strict=True)]
+        norms = [self.norms[stream] for stream in self.active]
+        parts = [norm(part) for norm, part in zip(norms, x.chunk(len(norms)), strict=True)]
         if self.rule:
-            parts = exchange(parts, [self.norms[stream].weight for stream in self.active], self.rule)
+            parts = exchange(parts, [norm.weight for norm in norms], self.rule)
         return self.act(torch.cat(parts))
 
 
@@ -95,16 +94,40 @@ def give_streams(network: nn.Module, streams: Sequence[str]) -> None:
         ValueError: ``network`` has none, or normalises in another way.
     """
     norms = {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
-    others = [module for module in network.modules() if isinstance(module, nn.LayerNorm | nn.GroupNorm)]
+    others = [type(m).__name__ for m in network.modules() if isinstance(m, nn.LayerNorm | nn.GroupNorm)]
     if others or not norms:
-        found = type(others[0]).__name__ if others else "no normalisation"
         raise ValueError(
-            f"one BatchNorm per sensor needs an encoder with BatchNorm, found {found}; choose {DEFAULT_ENCODER} or "
-            "resnet18"
+            f"one BatchNorm per sensor needs an encoder with BatchNorm, found {[*others, 'no normalisation'][0]}; "
+            f"choose {DEFAULT_ENCODER} or resnet18"
         )
     for name, norm in norms.items():
-        parent, _, child = name.rpartition(".")
-        setattr(network.get_submodule(parent), child, StreamNorm(norm, streams))
+        network.set_submodule(name, StreamNorm(norm, streams))
+
+
+def activate(network: nn.Module, streams: Iterable[str]) -> None:
+    """Set which streams the next batch holds, in their order."""
+    for module in network.modules():
+        if isinstance(module, StreamNorm):
+            module.active = tuple(streams)
+
+
+def stacked(images: Iterable[Tensor]) -> Tensor:
+    """Return all sensors' images in one batch for a stem that is shared with RGB: one channel is repeated three times.
+
+    Raises:
+        ValueError: neither one nor three channels.
+    """
+    for image in images:
+        if image.shape[1] not in (1, 3):
+            raise ValueError(f"a shared stem takes sensors of 1 or 3 channels, this one has {image.shape[1]}")
+    return torch.cat([image.expand(-1, 3, -1, -1) for image in images])
+
+
+def unstacked(maps: Iterable[Tensor], streams: Iterable[str]) -> dict[str, list[Tensor]]:
+    """Return each stream's part of every map of a batch that holds the streams one after the other."""
+    streams = list(streams)
+    parts = zip(*(level.chunk(len(streams)) for level in maps), strict=True)
+    return {stream: list(part) for stream, part in zip(streams, parts, strict=True)}
 
 
 class StreamedNet(nn.Module):
@@ -137,23 +160,21 @@ class StreamedNet(nn.Module):
 
     def encode(self, images: dict[str, Tensor], exchanging: bool = True) -> dict[str, list[Tensor]]:
         """Return the pyramid of every sensor given; channels are exchanged only if both sensors are given."""
-        activate(self.net.encoder, tuple(images))
+        activate(self.net.encoder, images)
         for norm in self.exchanging.values():
             norm.rule = self.rule if exchanging and len(images) == 2 else None
-        levels = self.net.encoder(torch.cat([as_three_channels(image) for image in images.values()]))
-        parts = [level.chunk(len(images)) for level in levels]
-        return {sensor: [part[i] for part in parts] for i, sensor in enumerate(images)}
+        return unstacked(self.net.encoder(stacked(images.values())), images)
 
     def decode(self, pyramids: dict[str, list[Tensor]]) -> dict[str, SegOutput]:
         """Return the output of every stream given."""
         for part in (self.net.context, self.net.projection, self.net.decoder):
-            activate(part, tuple(pyramids))
+            activate(part, pyramids)
         out = self.net.decode([torch.cat(levels) for levels in zip(*pyramids.values(), strict=True)])
-        count = len(pyramids)
-        parts = zip(out.logits.chunk(count), out.context.chunk(count), out.decoded.chunk(count), strict=True)
         return {
             stream: SegOutput(logits, pyramids[stream], context, None, None, decoded)
-            for stream, (logits, context, decoded) in zip(pyramids, parts, strict=True)
+            for stream, (logits, context, decoded) in unstacked(
+                [out.logits, out.context, out.decoded], pyramids
+            ).items()
         }
 
     def sparsity(self) -> Tensor:
@@ -174,10 +195,8 @@ class StreamedNet(nn.Module):
 
     def exchanged_shares(self) -> dict[str, float]:
         """Return the share of each layer's channels that is replaced, per sensor."""
-        return {
-            f"exchanged/{sensor}/{layer}": chosen.float().mean().item()
-            for (sensor, layer), chosen in self.exchanged().items()
-        }
+        found = self.exchanged().items()
+        return {f"exchanged/{sensor}/{layer}": chosen.float().mean().item() for (sensor, layer), chosen in found}
 
     def exchanged_scales(self) -> dict[str, float]:
         """Return the mean absolute scale of replaced channels, relative to their layer's."""
@@ -208,31 +227,12 @@ def middle_norms(stage: nn.Module) -> list[tuple[str, StreamNorm]]:
     """Return the last BatchNorm but one of every residual block, where CEN exchanges channels."""
     found = []
     for name, block in stage.named_modules():
-        norms = [
-            getattr(block, f"bn{i}", None) or getattr(getattr(block, f"conv{i}", None), "bn", None) for i in (1, 2, 3)
-        ]
+        convs = [getattr(block, f"conv{i}", None) for i in (1, 2, 3)]
+        norms = [getattr(block, f"bn{i}", None) or getattr(conv, "bn", None) for i, conv in enumerate(convs, start=1)]
         norms = [norm for norm in norms if isinstance(norm, StreamNorm)]
         if len(norms) > 1:
             found.append((name, norms[-2]))
     return found
-
-
-def as_three_channels(image: Tensor) -> Tensor:
-    """Return an image with three channels, one repeated three times, for a stem that is shared with RGB.
-
-    Raises:
-        ValueError: neither one nor three channels.
-    """
-    if image.shape[1] not in (1, 3):
-        raise ValueError(f"a shared stem takes sensors of 1 or 3 channels, this one has {image.shape[1]}")
-    return image.expand(-1, 3, -1, -1)
-
-
-def activate(network: nn.Module, streams: tuple[str, ...]) -> None:
-    """Set which streams the next batch holds, in their order."""
-    for module in network.modules():
-        if isinstance(module, StreamNorm):
-            module.active = streams
 
 
 class ExchangeFusion(nn.Module):

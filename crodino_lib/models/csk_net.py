@@ -28,18 +28,21 @@ class GatedSpectralUnit(nn.Module):
             self.view_a, self.view_b = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
         if form == "channel":
             narrow = max(8, channels // 4)
-            self.weigh = nn.Sequential(
-                nn.Conv2d(2 * channels, narrow, 1), nn.ReLU(inplace=True), nn.Conv2d(narrow, channels, 1)
-            )
+            first, second = nn.Conv2d(2 * channels, narrow, 1), nn.Conv2d(narrow, channels, 1)
+            self.weigh = nn.Sequential(first, nn.ReLU(inplace=True), second)
         if form in ("unit", "fourier"):
             self.weigh = nn.Conv2d(2 * channels, channels, 1)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the fused map (B, C, h, w) of two maps."""
-        if self.form == "fourier":
-            with torch.autocast(a.device.type, enabled=False):  # there is no Fourier transform in bf16
-                return self._mix_amplitudes(a.float(), b.float())
-        return sum(self.contributions(a, b))
+        if self.form != "fourier":
+            return sum(self.contributions(a, b))
+        with torch.autocast(a.device.type, enabled=False):  # there is no Fourier transform in bf16
+            spectra = [torch.fft.rfft2(x.float(), norm="ortho") for x in (a, b)]
+            first, second = (_amplitude(spectrum) for spectrum in spectra)
+            gate = self._open(first, second)
+            mixed = gate * first + (1 - gate) * second
+            return torch.fft.irfft2(mixed * spectra[1] / second, s=a.shape[-2:], norm="ortho")
 
     def contributions(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Return each sensor's summand of the fused map; not defined for ``fourier``, which mixes amplitudes."""
@@ -59,13 +62,6 @@ class GatedSpectralUnit(nn.Module):
     def _open(self, a: Tensor, b: Tensor) -> Tensor:
         stacked = torch.cat([a, b], dim=1)
         return self.weigh(stacked.mean(dim=(2, 3), keepdim=True) if self.form == "channel" else stacked).sigmoid()
-
-    def _mix_amplitudes(self, a: Tensor, b: Tensor) -> Tensor:
-        spectra = [torch.fft.rfft2(x, norm="ortho") for x in (a, b)]
-        first, second = (_amplitude(spectrum) for spectrum in spectra)
-        gate = self._open(first, second)
-        mixed = gate * first + (1 - gate) * second
-        return torch.fft.irfft2(mixed * spectra[1] / second, s=a.shape[-2:], norm="ortho")
 
 
 def _amplitude(spectrum: Tensor) -> Tensor:

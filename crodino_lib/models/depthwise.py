@@ -23,14 +23,10 @@ def hasten_depthwise(network: nn.Module) -> None:
 def _forward(conv: nn.Conv2d, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return forward(x)
-    with torch.autocast("cpu", enabled=False):
-        return dilated_by_phases(conv, x.float()) if _has_phases(conv, x) else forward(x.float())
-
-
-def _has_phases(conv: nn.Conv2d, x: Tensor) -> bool:
     centred = conv.padding == tuple(kernel // 2 * 2 for kernel in conv.kernel_size)
-    even = x.shape[-2] % 2 == x.shape[-1] % 2 == 0
-    return conv.dilation == (2, 2) and conv.stride == (1, 1) and centred and even
+    phased = conv.dilation == (2, 2) and conv.stride == (1, 1) and centred and x.shape[-2] % 2 == x.shape[-1] % 2 == 0
+    with torch.autocast("cpu", enabled=False):
+        return dilated_by_phases(conv, x.float()) if phased else forward(x.float())
 
 
 def dilated_by_phases(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -39,10 +35,10 @@ def dilated_by_phases(conv: nn.Conv2d, x: Tensor) -> Tensor:
     ``conv`` has stride 1 and is padded to keep the size of ``x`` (B, C, H, W), float32, H and W even.
     """
     batch, channels, height, width = x.shape
-    phases = x.view(batch, channels, height // 2, 2, width // 2, 2).permute(3, 5, 0, 1, 2, 4)
-    phases = phases.reshape(4 * batch, channels, height // 2, width // 2)
+    half = (height // 2, width // 2)
+    phases = x.view(batch, channels, half[0], 2, half[1], 2).permute(3, 5, 0, 1, 2, 4)
+    phases = phases.reshape(4 * batch, channels, *half).contiguous(memory_format=torch.channels_last)
     padding = tuple(kernel // 2 for kernel in conv.kernel_size)
-    phases = phases.contiguous(memory_format=torch.channels_last)
     out = F.conv2d(phases, conv.weight, conv.bias, padding=padding, groups=conv.groups)
-    out = out.view(2, 2, batch, channels, height // 2, width // 2).permute(2, 3, 4, 0, 5, 1)
+    out = out.view(2, 2, batch, channels, *half).permute(2, 3, 4, 0, 5, 1)
     return out.reshape(batch, channels, height, width).contiguous(memory_format=torch.channels_last)

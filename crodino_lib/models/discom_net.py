@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from crodino_lib.config import ModelConfig
-from crodino_lib.models.encoder import create_encoder
-from crodino_lib.models.segnet import Bottleneck, Decoder, SegOutput, conv_block
+from crodino_lib.models.segnet import Decoder, SegOutput, bottleneck, conv_block
 
 
 class TwoEncoderNet(nn.Module):
@@ -24,14 +23,10 @@ class TwoEncoderNet(nn.Module):
 
     def __init__(self, in_channels: int, classes: int, config: ModelConfig):
         super().__init__()
-
-        def bottleneck() -> Bottleneck:
-            return Bottleneck(create_encoder(config.encoder, config.weights, in_channels, config.output_stride), config)
-
         channels = config.block_channels
-        self.invariant = bottleneck()
+        self.invariant = bottleneck(in_channels, config)
         self.decoder = Decoder(2 * channels, self.invariant.skip_channels, config.decoder_channels, classes)
-        self.specific = bottleneck()
+        self.specific = bottleneck(in_channels, config)
         for branch in (self.invariant, self.specific):
             branch.projection = _first_channels(branch.projection, channels)
 

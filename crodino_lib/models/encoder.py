@@ -33,12 +33,19 @@ def create_encoder(name: str, weights: str, in_channels: int, output_stride: int
     if name not in timm.list_models():
         raise ValueError(f"encoder {name!r} is not a timm model.{nearest(name, timm.list_models())}")
     encoder = _pyramid(name, output_stride, pretrained=weights == "hub")
-    if weights == "packaged":
-        _load(encoder, _packaged_weights(name), "the packaged weights", name)
-    elif weights not in ("hub", "none"):
-        _load(encoder, _weights_file(weights), weights, name)
+    if weights not in ("hub", "none"):
+        state = _packaged_weights(name) if weights == "packaged" else _weights_file(weights)
+        own = {key: value for key, value in encoder.state_dict().items() if "num_batches_tracked" not in key}
+        wrong = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
+        if wrong:
+            found = f"{len(wrong)} of {len(own)} tensors of {name!r} are missing or misshapen, first {wrong[0]!r}"
+            raise ValueError(f"weights {weights!r}: {found}")
+        encoder.load_state_dict({key: state[key] for key in own}, strict=False)  # without a classification head
     if in_channels != 3:
-        _adapt_stem(encoder, in_channels)
+        stem = first_convolution(encoder)
+        weight = stem.weight.detach().sum(dim=1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels
+        # timm pads some stems in its own subclass, so the layer is kept and only its weight replaced
+        stem.weight, stem.in_channels = nn.Parameter(weight), in_channels
     return encoder
 
 
@@ -60,9 +67,7 @@ def _pyramid(name: str, output_stride: int, pretrained: bool) -> nn.Module:
         ) from error
     strides = encoder.feature_info.reduction()
     if 4 not in strides or strides[-1] != output_stride:
-        raise ValueError(
-            f"encoder {name!r} has strides {strides}; needed: 4 for the skip and {output_stride} at the end"
-        )
+        raise ValueError(f"encoder {name!r} has strides {strides}; needed: 4 for the skip, {output_stride} at the end")
     return encoder
 
 
@@ -103,25 +108,6 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no readable .safetensors file: {error}") from error
 
 
-def _load(encoder: nn.Module, state: dict[str, Tensor], source: str, name: str) -> None:
-    """Load every tensor of the encoder; tensors of a classification head are ignored."""
-    own = {key: value for key, value in encoder.state_dict().items() if "num_batches_tracked" not in key}
-    wrong = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
-    if wrong:
-        raise ValueError(
-            f"{source}: {len(wrong)} of {len(own)} tensors of {name!r} are missing or misshapen, first {wrong[0]!r}"
-        )
-    encoder.load_state_dict({key: state[key] for key in own}, strict=False)
-
-
-def _adapt_stem(encoder: nn.Module, in_channels: int) -> None:
-    """Replace the first convolution by one for ``in_channels``, keeping its response to equal channels."""
-    stem = first_convolution(encoder)
-    weight = stem.weight.detach().sum(dim=1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels
-    # timm pads some stems in its own subclass, so the layer is kept and only its weight replaced
-    stem.weight, stem.in_channels = nn.Parameter(weight), in_channels
-
-
 def first_convolution(encoder: nn.Module) -> nn.Conv2d:
     """Return the stem of an encoder."""
     return next(module for module in encoder.modules() if isinstance(module, nn.Conv2d))
@@ -135,23 +121,15 @@ def stages(encoder: nn.Module) -> nn.ModuleList:
     """
     cuts = [name.replace("_", ".") for name in encoder.feature_info.module_name()]
     found, current = nn.ModuleList(), []
-    for name, layer in _layers(encoder):
-        current.append(layer)
-        if name.replace("_", ".") in cuts:
-            found.append(nn.Sequential(*current))
-            current = []
+    for name, child in encoder.named_children():  # in the order of execution
+        for part, layer in child.named_children() if name == "blocks" else [("", child)]:
+            current.append(layer)
+            if f"{name}.{part}".rstrip(".").replace("_", ".") in cuts:
+                found.append(nn.Sequential(*current))
+                current = []
     if len(found) != len(cuts):
         raise ValueError(
             f"{type(encoder).__name__} cannot be cut behind {', '.join(cuts)}; choose an encoder such as "
             f"{DEFAULT_ENCODER} or resnet18"
         )
     return found
-
-
-def _layers(encoder: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return names and modules of an encoder's layers, in the order of execution."""
-    layers = []
-    for name, child in encoder.named_children():
-        parts = child.named_children() if name == "blocks" else [("", child)]
-        layers += [(f"{name}.{part}".rstrip("."), module) for part, module in parts]
-    return layers

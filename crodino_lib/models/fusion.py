@@ -62,21 +62,17 @@ class MiddleFusion(nn.Module):
         self.feature_info = encoders[0].feature_info
         self.branches = nn.ModuleList(encoders[:-1])
         self.merge = stages(encoders[-1])[1:]  # it begins where the first maps are added, so it needs no stem
-        widths = self.feature_info.channels()
         self.attention = nn.ModuleList(
-            nn.ModuleList(AttentionComplementaryModule(width) for width in widths) for _ in channels
+            nn.ModuleList(map(AttentionComplementaryModule, self.feature_info.channels())) for _ in channels
         )
 
     def forward(self, *images: Tensor) -> list[Tensor]:
         """Return the merged pyramid."""
-        weighed = [
-            [attend(level) for attend, level in zip(attention, branch(image), strict=True)]
-            for attention, branch, image in zip(self.attention, self.branches, images, strict=True)
-        ]
-        incoming = [sum(levels[1:], start=levels[0]) for levels in zip(*weighed, strict=True)]
-        merged = incoming[:1]
-        for stage, level in zip(self.merge, incoming[1:], strict=True):
-            merged.append(stage(merged[-1]) + level)
+        pyramids = [branch(image) for branch, image in zip(self.branches, images, strict=True)]
+        merged = []
+        for i, levels in enumerate(zip(*pyramids, strict=True)):
+            level = sum(attention[i](own) for attention, own in zip(self.attention, levels, strict=True))
+            merged.append(self.merge[i - 1](merged[-1]) + level if merged else level)
         return merged
 
 
@@ -115,14 +111,9 @@ class Ensemble(nn.Module):
         super().__init__()
         self.learned = nn.Parameter(torch.zeros(members))
 
-    @property
-    def alpha(self) -> Tensor:
-        """Return the (M,) weights before the softmax."""
-        return self.rate * self.learned
-
     def forward(self, outputs: list[SegOutput]) -> SegOutput:
         """Return one output; maps are concatenated, since separate networks have no common basis."""
-        weights = self.alpha.softmax(dim=0)
+        weights = (self.rate * self.learned).softmax(dim=0)
         return SegOutput(
             logits=sum(weight * out.logits.detach() for weight, out in zip(weights, outputs, strict=True)),
             pyramid=[torch.cat(levels, dim=1) for levels in zip(*(out.pyramid for out in outputs), strict=True)],
@@ -137,5 +128,5 @@ def fusion_net(fusion: str, channels: list[int], classes: int, config: ModelConf
     """Create the network of ``early``, ``middle`` or ``late`` fusion."""
     if fusion == "late":
         return LateFusion(channels, classes, config)
-    encoder = {"early": EarlyFusion, "middle": MiddleFusion}[fusion](channels, config)
-    return SegNet(encoder, classes, config)
+    encoder = EarlyFusion if fusion == "early" else MiddleFusion
+    return SegNet(encoder(channels, config), classes, config)

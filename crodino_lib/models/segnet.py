@@ -55,9 +55,7 @@ class Decoder(nn.Module):
 class Bottleneck(nn.Module):
     """The part before the decoder: encoder, context, projection.
 
-    Args:
-        encoder: images to pyramid, with timm's ``feature_info``: a timm encoder, or one of ``models/fusion.py``.
-        config: widths and context.
+    ``encoder`` makes a pyramid of images and has timm's ``feature_info``: timm's, or one of ``models/fusion.py``.
     """
 
     def __init__(self, encoder: nn.Module, config: ModelConfig):
@@ -77,13 +75,17 @@ class Bottleneck(nn.Module):
         return pyramid, self.projection(self.context(pyramid[-1]))
 
 
+def bottleneck(in_channels: int, config: ModelConfig) -> Bottleneck:
+    """Create a bottleneck of one sensor, or of sensors with as many channels."""
+    return Bottleneck(create_encoder(config.encoder, config.weights, in_channels, config.output_stride), config)
+
+
 class SegNet(Bottleneck):
     """Segment images. Every network of a study is this one around an encoder, so that costs compare exactly.
 
     Args:
-        encoder: as for ``Bottleneck``.
+        encoder, config: as for ``Bottleneck``.
         classes: number of classes K.
-        config: widths and context.
         split: whether the bottleneck is read as a shared and a private half. The split names channels; it adds none.
         skip: whether the decoder reads the fine map; without it, zeros take its place.
     """
@@ -91,7 +93,6 @@ class SegNet(Bottleneck):
     def __init__(self, encoder: nn.Module, classes: int, config: ModelConfig, split: bool = False, skip: bool = True):
         super().__init__(encoder, config)
         self.split, self.skip = split, skip
-        self.block_channels = config.block_channels
         self.decoder = Decoder(2 * config.block_channels, self.skip_channels, config.decoder_channels, classes)
 
     def forward(self, *images: Tensor) -> SegOutput:
@@ -103,7 +104,7 @@ class SegNet(Bottleneck):
         context = self.projection(self.context(pyramid[-1]))
         fine = pyramid[self.skip_index]
         logits, decoded = self.decoder(context, fine if self.skip else torch.zeros_like(fine))
-        shared, private = context.split(self.block_channels, dim=1) if self.split else (None, None)
+        shared, private = context.chunk(2, dim=1) if self.split else (None, None)
         return SegOutput(logits, pyramid, context, shared, private, decoded)
 
 

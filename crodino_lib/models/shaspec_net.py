@@ -1,15 +1,15 @@
 """ShaSpec's network: one shared bottleneck, one specific bottleneck per sensor, a decoder for any set of sensors."""
 
 import itertools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from crodino_lib.config import ModelConfig
-from crodino_lib.models.cen import activate, as_three_channels, give_streams
-from crodino_lib.models.encoder import create_encoder
-from crodino_lib.models.segnet import Bottleneck, Decoder, SegOutput
+from crodino_lib.models.cen import activate, give_streams, stacked, unstacked
+from crodino_lib.models.segnet import Decoder, SegOutput, bottleneck
 
 
 class Features(NamedTuple):
@@ -18,7 +18,6 @@ class Features(NamedTuple):
     shared: dict[str, Tensor]  # (B, 2C, h, w) of the shared bottleneck
     specific: dict[str, Tensor]  # (B, 2C, h, w) of each sensor's own bottleneck
     pooled: dict[str, Tensor]  # (B, C') means of each specific encoder's last map, for the sensor classifier
-    fine: dict[str, Tensor]  # the shared encoder's maps at the skip
     pyramid: dict[str, list[Tensor]]  # the shared encoder's maps
 
 
@@ -38,13 +37,9 @@ class SharedSpecificNet(nn.Module):
     def __init__(self, channels: dict[str, int], available: tuple[str, ...], classes: int, config: ModelConfig):
         super().__init__()
         self.sensors, self.available = tuple(channels), available
-
-        def bottleneck(count: int) -> Bottleneck:
-            return Bottleneck(create_encoder(config.encoder, config.weights, count, config.output_stride), config)
-
-        self.shared = bottleneck(3)
+        self.shared = bottleneck(3, config)
         give_streams(self.shared, available)
-        self.specific = nn.ModuleDict({sensor: bottleneck(channels[sensor]) for sensor in available})
+        self.specific = nn.ModuleDict({sensor: bottleneck(channels[sensor], config) for sensor in available})
         width = 2 * config.block_channels
         self.compose = nn.Conv2d(2 * width, width, 3, padding=1, bias=False)
         self.decoder = Decoder(len(channels) * width, self.shared.skip_channels, config.decoder_channels, classes)
@@ -57,17 +52,15 @@ class SharedSpecificNet(nn.Module):
 
     def features(self, images: dict[str, Tensor]) -> Features:
         """Return shared and specific maps of the sensors given."""
-        activate(self.shared, tuple(images))
-        pyramid, shared = self.shared(torch.cat([as_three_channels(image) for image in images.values()]))
-        levels = [level.chunk(len(images)) for level in pyramid]
-        pyramids = {sensor: [level[i] for level in levels] for i, sensor in enumerate(images)}
+        activate(self.shared, images)
+        pyramid, shared = self.shared(stacked(images.values()))
+        parts = unstacked([*pyramid, shared], images)
         own = {sensor: self.specific[sensor](image) for sensor, image in images.items()}
         return Features(
-            shared=dict(zip(images, shared.chunk(len(images)), strict=True)),
+            shared={sensor: maps[-1] for sensor, maps in parts.items()},
             specific={sensor: context for sensor, (_, context) in own.items()},
             pooled={sensor: maps[-1].mean(dim=(2, 3)) for sensor, (maps, _) in own.items()},
-            fine={sensor: maps[self.shared.skip_index] for sensor, maps in pyramids.items()},
-            pyramid=pyramids,
+            pyramid={sensor: maps[:-1] for sensor, maps in parts.items()},
         )
 
     def decode(self, features: Features) -> SegOutput:
@@ -77,13 +70,13 @@ class SharedSpecificNet(nn.Module):
             for sensor, shared in features.shared.items()
         }
         substitute = next(iter(features.shared.values()))
-        activate(self.decoder, ("+".join(composed),))
-        bottleneck = torch.cat([composed.get(sensor, substitute) for sensor in self.sensors], dim=1)
-        logits, decoded = self.decoder(bottleneck, _mean(features.fine))
-        shared, private = _mean(features.shared), _mean(features.specific)
-        pyramid = next(iter(features.pyramid.values()))
-        return SegOutput(logits, pyramid, torch.cat([shared, private], dim=1), shared, private, decoded)
+        activate(self.decoder, ["+".join(composed)])
+        stack = torch.cat([composed.get(sensor, substitute) for sensor in self.sensors], dim=1)
+        pyramids = list(features.pyramid.values())
+        logits, decoded = self.decoder(stack, _mean(pyramid[self.shared.skip_index] for pyramid in pyramids))
+        shared, private = _mean(features.shared.values()), _mean(features.specific.values())
+        return SegOutput(logits, pyramids[0], torch.cat([shared, private], dim=1), shared, private, decoded)
 
 
-def _mean(maps: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(maps.values())).mean(dim=0)
+def _mean(maps: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(maps)).mean(dim=0)

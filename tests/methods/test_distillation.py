@@ -15,9 +15,8 @@ from crodino_lib.losses import (
     prototype_map_distance,
     segmentation_cross_entropy,
 )
-from crodino_lib.methods.distillation import Distillation
+from crodino_lib.methods.distillation import Distillation, adapter, at_size_of
 from crodino_lib.methods.registry import METHODS, build_method
-from crodino_lib.models.feature_adapter import adapter, at_size_of
 from crodino_lib.models.segnet import SegOutput
 from crodino_lib.train import seeded
 from tests.methods.conftest import SMALL
