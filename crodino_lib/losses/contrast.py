@@ -26,7 +26,6 @@ def supervised_contrast(
 
     Args:
         vectors, classes: (M, C) float, normalised here, and (M,) int64.
-        temperature: tau.
         negatives: (N, C) float vectors that stand in every denominator and are never anchors nor positives.
         memory, memory_classes: (Q, C) float vectors and (Q,) int64 classes: positives, candidates and never anchors.
 
@@ -57,15 +56,12 @@ def supervised_contrast(
 def info_nce(queries: Tensor, keys: Tensor, temperature: float = 0.1) -> Tensor:
     """Compute the mean negative log-probability that a row picks its partner on the other side, both ways.
 
-    Args:
-        queries, keys: (N, C) float; rows of one number are partners; normalised here.
-        temperature: tau.
+    ``queries`` and ``keys`` are (N, C) float, normalised here; rows of one number are partners. Source: van den Oord et
+    al., Contrastive Predictive Coding, 2018, in the symmetric form of CLIP.
 
     Returns:
         Scalar, at least 0, equal when the sides are exchanged; log N where all rows are equal; 0 (with zero gradients)
         for fewer than two rows.
-
-    Source: van den Oord et al., Contrastive Predictive Coding, 2018, in the symmetric form of CLIP.
     """
     similarity = F.normalize(queries, dim=1) @ F.normalize(keys, dim=1).T / temperature
     either_way = (similarity.logsumexp(dim=1) + similarity.logsumexp(dim=0)) / 2
@@ -76,11 +72,10 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float = 0.1) -> Tensor:
 def sample_shared_points(
     warp_a: Tensor, warp_b: Tensor, points: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw random points of view a and return them with the same scene points in view b.
+    """Draw P random points of view a, evenly, and return them with the same scene points in view b.
 
     Args:
         warp_a, warp_b: (B, 2, 3) float, from a view's normalised coordinates to the scene's, as in ``Batch.warps``.
-        points: P, drawn evenly over view a.
         generator: on the CPU; None takes torch's own.
 
     Returns:
@@ -159,10 +154,8 @@ def sample_pixels(
         generator: on the CPU, so that every device draws the same positions; None takes torch's own.
 
     Returns:
-        Vectors (M, C), their classes (M,) int64 and their images (M,) int64, ordered by image, then class. No position
-        is drawn twice, none is labelled 255, and class 0 is a class like any other.
-
-    Source: our reconstruction; ContrastiveSeg draws anchors by their prediction, and leaves class 0 out of its memory.
+        Vectors (M, C), classes (M,) int64 and images (M,) int64, ordered by image, then class. No position is drawn
+        twice, none is labelled 255, and class 0 is a class like any other (ContrastiveSeg leaves it out of its memory).
     """
     small = nearest_labels(labels, features.shape[-2:]).flatten()
     image = torch.arange(len(labels), device=labels.device).repeat_interleave(features[0, 0].numel())

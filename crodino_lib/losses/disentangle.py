@@ -12,13 +12,10 @@ from crodino_lib.losses.segmentation import in_float32
 
 @in_float32
 def cosine_overlap(shared: Tensor, private: Tensor) -> Tensor:
-    """Compute the mean cosine, over positions, between the two halves of a feature map.
+    """Compute the mean cosine, over positions, between the two halves (B, C, h, w) of a feature map.
 
     For features that are not negative it lies in [0, 1] and reaches 0 only where the halves use disjoint channels;
     orthogonal halves can still determine each other (notebook 07). Source: earlier code of CroDiNo-KD's authors.
-
-    Args:
-        shared, private: (B, C, h, w) float, not negative.
     """
     return F.cosine_similarity(shared, private, dim=1).mean()
 
@@ -27,12 +24,9 @@ def cosine_overlap(shared: Tensor, private: Tensor) -> Tensor:
 def frobenius_overlap(shared: Tensor, private: Tensor) -> Tensor:
     """Compute the mean squared entry of ``S^T P / N``, the rows of S and P centred over samples, then normalised.
 
-    Unlike ``cosine_overlap`` it is above 0 where the halves determine each other linearly, whatever channels they use.
-    Source: Bousmalis et al., Domain Separation Networks, NeurIPS 2016, as in MISA's DiffLoss; the division by N^2 is
-    ours, for theirs grows with N.
-
-    Args:
-        shared, private: (N, C) and (N, D) float, a row per sample.
+    S and P are (N, C) and (N, D) float, a row per sample. Unlike ``cosine_overlap`` the result is above 0 where the
+    halves determine each other linearly, whatever channels they use. Source: Bousmalis et al., Domain Separation
+    Networks, NeurIPS 2016, as in MISA's DiffLoss; the division by N^2 is ours, for theirs grows with N.
 
     Returns:
         Scalar in [0, 1 / (C D)]: below 6.2e-5 with C = D = 128, so its weight must be large. Near 1 / (N C D) for
@@ -86,14 +80,9 @@ def _cross_covariance(x: Tensor, y: Tensor) -> Tensor:
 
 @in_float32
 def masked_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Compute the mean absolute error over valid pixels and channels.
+    """Compute the mean absolute error of (B, C, H, W) over valid pixels and channels.
 
-    Args:
-        prediction, target: (B, C, H, W) float.
-        valid: (B, 1, H, W) bool, or float weights in [0, 1].
-
-    Returns:
-        Scalar; 0 (with zero gradients) where nothing is valid.
+    ``valid`` is (B, 1, H, W) bool, or float weights in [0, 1]; the error is 0 (with zero gradients) where nothing is.
     """
     weight = valid.to(prediction.dtype)
     return ((prediction - target).abs() * weight).sum() / (weight.sum() * prediction.shape[1]).clamp(min=1e-6)
@@ -102,14 +91,9 @@ def masked_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 def shared_distance(features: Sequence[Tensor]) -> Tensor:
     """Compute the mean absolute difference of consecutive modalities' shared features, summed over the cycle.
 
-    Pass only the modalities that are present; the official code also includes the features of blank inputs. Source:
-    Wang et al., ShaSpec, CVPR 2023; loss_Dual.py, written for four modalities.
-
-    Args:
-        features: one (B, C, h, w) float per modality.
-
-    Returns:
-        Scalar, at least 0; the one pair counts once for two modalities, and a single one gives 0 (with zero gradients).
+    Pass (B, C, h, w) float of each modality that is present; the official code also includes features of blank inputs.
+    The one pair of two modalities counts once; a single modality gives 0 (with zero gradients). Source: Wang et al.,
+    ShaSpec, CVPR 2023; loss_Dual.py, written for four modalities.
     """
     pairs = list(zip(features, [*features[1:], features[0]], strict=True))
     if len(features) == 2:  # the cycle there and back would count it twice
@@ -120,12 +104,8 @@ def shared_distance(features: Sequence[Tensor]) -> Tensor:
 def modality_cross_entropy(logits: Sequence[Tensor], modalities: Sequence[int] | None = None) -> Tensor:
     """Compute the mean cross-entropy of one modality classifier on the specific features of every modality.
 
-    Args:
-        logits: (B, M) float for each modality that is present.
-        modalities: which modality each entry is, in [0, M). None: entry i is modality i.
-
-    Returns:
-        Scalar, the mean over entries; log M for a uniform prediction. Source: Wang et al., ShaSpec, CVPR 2023.
+    ``logits`` are (B, M) float for each modality that is present, ``modalities`` their numbers in [0, M), by default
+    0, 1, ... The result is log M for a uniform prediction. Source: Wang et al., ShaSpec, CVPR 2023.
     """
     modalities = range(len(logits)) if modalities is None else modalities
     return torch.stack([domain_cross_entropy(entry, m) for entry, m in zip(logits, modalities, strict=True)]).mean()

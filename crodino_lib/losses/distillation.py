@@ -30,7 +30,6 @@ def pixel_distillation(
 
     Args:
         student, teacher: (B, K, h, w) float logits; the teacher's are detached here.
-        temperature: T.
         valid: (B, h, w) bool, or float weights in [0, 1]; None for every position.
 
     Returns:
@@ -54,7 +53,6 @@ def channel_distillation(
 
     Args:
         student, teacher: (B, C, h, w) float logits or features; the teacher's are detached here.
-        temperature: T.
         valid: (B, h, w) bool, or float weights of which those above 0 are valid; None for every position.
 
     Returns:
@@ -81,7 +79,6 @@ def decoupled_distillation(
     Args:
         student, teacher: (B, K, h, w) float logits; the teacher's are detached here.
         labels: (B, h, w) int64 in [0, K) or 255, at the logits' resolution.
-        temperature: T.
         target, others: weights of the right class against all others, and of the ranking among the others.
 
     Returns:
@@ -110,14 +107,14 @@ def _right_or_not(log_p: Tensor, right: Tensor) -> Tensor:
 def feature_imitation(student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
     """Compute the mean squared distance, over positions, of features normalised over channels: ``2 - 2 cos``.
 
+    Our reconstruction of CSK-Net's distillation of shallow features.
+
     Args:
         student, teacher: (B, C, h, w) float; the teacher's are detached here.
         valid: (B, h, w) bool, or float weights in [0, 1]; None for every position.
 
     Returns:
         Scalar in [0, 4]; 0 where the directions agree, whatever the lengths, and where nothing is valid.
-
-    Source: our reconstruction of CSK-Net's distillation of shallow features.
     """
     difference = F.normalize(teacher.detach(), dim=1) - F.normalize(student, dim=1)
     distance = difference.square().sum(dim=1)
@@ -129,39 +126,32 @@ def feature_imitation(student: Tensor, teacher: Tensor, valid: Tensor | None = N
 def masked_generation(generated: Tensor, teacher: Tensor, alpha: float = 2e-5, valid: Tensor | None = None) -> Tensor:
     """Compute the squared error of a generated map: ``alpha / B`` times its sum over channels and positions.
 
+    It is 0 (with zero gradients) where nothing is valid. Source: Yang et al., Masked Generative Distillation, ECCV
+    2022; MGD seg/mmseg/distillation/losses/mgd.py.
+
     Args:
         generated, teacher: (B, C, h, w) float, the first made from the student's masked map; the second detached here.
         alpha: weight of a sum, so that it belongs to a size of map; see ``alpha_for``.
         valid: (B, h, w) bool, or float weights in [0, 1]; None for every position.
-
-    Returns:
-        Scalar, at least 0; 0 (with zero gradients) where nothing is valid.
-
-    Source: Yang et al., Masked Generative Distillation, ECCV 2022; MGD seg/mmseg/distillation/losses/mgd.py.
     """
     squares = (generated - teacher.detach()).square() * (1 if valid is None else valid.unsqueeze(1))
     return alpha * squares.sum() / len(generated)
 
 
 def alpha_for(channels: int, height: int, width: int, alpha: float = 2e-5) -> float:
-    """Return the weight of a map of this size that corresponds to ``alpha`` on the published 2048 x 64 x 64 map.
+    """Return the weight that counts the mean squared error as ``alpha`` does on the published 2048 x 64 x 64 map.
 
-    Both weigh the mean squared error alike: 2e-5 on the published map is 167.77 times the mean squared error.
+    There 2e-5 is 167.77 times the mean squared error.
     """
     return alpha * (2048 * 64 * 64) / (channels * height * width)
 
 
 @in_float32
 def receptive_masks(features: Tensor, tokens: Tensor) -> Tensor:
-    """Return one soft mask per token: how well each position's feature matches the token.
+    """Return one soft mask per token: how well each position's feature matches it, ``sigmoid(token . feature)``.
 
-    Args:
-        features, tokens: (B, C, h, w) float of the teacher, and (T, C) float, learned.
-
-    Returns:
-        (B, T, h, w) float in [0, 1], ``sigmoid(token . feature)``.
-
-    Source: Huang et al., Masked Distillation with Receptive Tokens, ICLR 2023; MasKD segmentation/losses/maskd.py.
+    From the teacher's features (B, C, h, w) and learned tokens (T, C) to masks (B, T, h, w) in [0, 1]. Source: Huang et
+    al., Masked Distillation with Receptive Tokens, ICLR 2023; MasKD segmentation/losses/maskd.py.
     """
     return torch.einsum("bchw,tc->bthw", features, tokens).sigmoid()
 
@@ -170,13 +160,8 @@ def receptive_masks(features: Tensor, tokens: Tensor) -> Tensor:
 def mask_overlap(masks: Tensor) -> Tensor:
     """Compute the mean soft Dice, over images, between the masks of different tokens.
 
-    ``2 sum_u a b / (sum_u a^2 + sum_u b^2)``: lower where tokens attend to different positions. Source: MasKD.
-
-    Args:
-        masks: (B, T, h, w) float in [0, 1].
-
-    Returns:
-        Scalar in [0, 1]: 1 for equal masks, 0 for disjoint ones; 0 for a single token (nan in the official code).
+    ``2 sum_u a b / (sum_u a^2 + sum_u b^2)`` of masks (B, T, h, w) in [0, 1]: 1 for equal ones, 0 where tokens attend
+    to different positions, and for a single token (nan in the official code). Source: MasKD.
     """
     flat = masks.flatten(2)
     products = flat @ flat.mT
@@ -220,7 +205,6 @@ def cross_image_similarity(
 
     Args:
         student, teacher: (B, C, h, w) and (B, C', h, w) float; normalised per position, the teacher's detached here.
-        temperature: tau.
         max_cells: both maps are average-pooled by the smallest whole factor that leaves at most so many positions
             (at least 1), since time and memory grow as (B h w)^2; None for the maps as they are.
 
@@ -245,16 +229,12 @@ def _unit_positions(features: Tensor, max_cells: int | None) -> Tensor:
 def memory_similarity(student: Tensor, teacher: Tensor, keys: Tensor, temperature: float = 0.1) -> Tensor:
     """Compute the mean divergence, over rows, of the student's similarities to a memory of the teacher's vectors.
 
+    It is 0 (with zero gradients) without rows or without keys. Source: Yang et al., Cross-Image Relational Knowledge
+    Distillation, CVPR 2022; CIRKD losses/cirkd_memory.py, which is nan without rows.
+
     Args:
         student, teacher: (M, C) float, a row per position or region; normalised, the teacher's detached here.
         keys: (Q, C) float vectors of the teacher; normalised and detached here.
-        temperature: tau.
-
-    Returns:
-        Scalar, at least 0; 0 (with zero gradients) without rows or without keys.
-
-    Source: Yang et al., Cross-Image Relational Knowledge Distillation, CVPR 2022; CIRKD losses/cirkd_memory.py, which
-    is nan without rows.
     """
     keys = F.normalize(keys.detach(), dim=1)
     similarities = (F.normalize(rows, dim=1) @ keys.T / temperature for rows in (student, teacher.detach()))
@@ -273,7 +253,6 @@ def prototype_map_distance(student: Tensor, teacher: Tensor, labels: Tensor, num
     Args:
         student, teacher: (B, C, h, w) and (B, C', h, w) float; the teacher's are detached here.
         labels: (B, H, W) int64 in [0, K) or 255.
-        num_classes: K.
 
     Returns:
         Scalar in [0, 4]; the mean runs over the classes present in each image and over positions weighted by their

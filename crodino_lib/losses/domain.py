@@ -20,9 +20,6 @@ def domain_cross_entropy(logits: Tensor, modality: int, as_released: bool = Fals
         logits: (B, M) float, a column per modality.
         modality: the modality of all B samples, in [0, M).
         as_released: the released code's targets: ones for modality 0, zeros for any other.
-
-    Returns:
-        Scalar, the mean over the samples.
     """
     if as_released:
         return F.cross_entropy(logits, torch.full_like(logits, float(modality == 0)))

@@ -21,15 +21,8 @@ class RegionVectors(NamedTuple):
 def region_weights(labels: Tensor, num_classes: int, size: tuple[int, int]) -> Tensor:
     """Return the share of each feature cell that each class covers: area-averaged one-hot labels.
 
-    Nearest labels would lose most small classes on a bottleneck of a few dozen cells.
-
-    Args:
-        labels: (B, H, W) int64 in [0, K) or 255.
-        num_classes: K.
-        size: (h, w) of the feature map.
-
-    Returns:
-        (B, K, h, w) float in [0, 1]; sums over classes to the labelled share of each cell.
+    From labels (B, H, W) int64 in [0, K) or 255 to (B, K, h, w) float in [0, 1], which sums over classes to a cell's
+    labelled share. Nearest labels would lose most small classes on a bottleneck of a few dozen cells.
     """
     one_hot = F.one_hot(labels.clamp(max=num_classes), num_classes + 1)[..., :num_classes]
     return F.adaptive_avg_pool2d(one_hot.permute(0, 3, 1, 2).float(), size)
@@ -55,7 +48,6 @@ def region_vectors(features: Tensor, labels: Tensor, num_classes: int, min_cells
     Args:
         features: (B, C, h, w) float.
         labels: (B, H, W) int64 in [0, K) or 255.
-        num_classes: K.
         min_cells: smallest region kept, in feature cells' worth of area.
 
     Returns:

@@ -32,12 +32,8 @@ def in_float32(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def segmentation_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Compute the mean cross-entropy over the labelled pixels of a batch, the logits enlarged to the label's size.
 
-    Args:
-        logits: (B, K, h, w) float, at any resolution.
-        labels: (B, H, W) int64 in [0, K) or 255.
-
-    Returns:
-        Scalar; 0 (with zero gradients) where no pixel is labelled.
+    From (B, K, h, w) float at any resolution and (B, H, W) int64 in [0, K) or 255; 0 (with zero gradients) where no
+    pixel is labelled.
     """
     up = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
     total = F.cross_entropy(up, labels, ignore_index=IGNORE, reduction="sum")

@@ -170,11 +170,10 @@ class StreamedNet(nn.Module):
         for part in (self.net.context, self.net.projection, self.net.decoder):
             activate(part, pyramids)
         out = self.net.decode([torch.cat(levels) for levels in zip(*pyramids.values(), strict=True)])
+        parts = unstacked([out.logits, out.context, out.decoded], pyramids).items()
         return {
             stream: SegOutput(logits, pyramids[stream], context, None, None, decoded)
-            for stream, (logits, context, decoded) in unstacked(
-                [out.logits, out.context, out.decoded], pyramids
-            ).items()
+            for stream, (logits, context, decoded) in parts
         }
 
     def sparsity(self) -> Tensor:
