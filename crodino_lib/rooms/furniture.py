@@ -22,30 +22,18 @@ class Paint:
 
 @dataclass(frozen=True)
 class Part:
-    """One primitive of a scene, with the properties of its surface that each sensor measures.
+    """One primitive of a scene, with the properties of its surface that each sensor measures; metres, z points up."""
 
-    Attributes:
-        kind: ``box`` (centre, half sizes), ``ball`` (centre), ``capsule`` and ``drum`` (two ends; round or flat).
-        a: centre, or first end, metres; z points up.
-        b: half sizes of a box, or second end.
-        radius: of everything but a box, metres.
-        celsius: temperature of the surface.
-        yaw: of a box about the vertical, radians.
-        label: class name.
-        site: number of the pair object it belongs to; 0 for none.
-        glow: emitted radiance, linear RGB.
-    """
-
-    kind: Literal["box", "ball", "capsule", "drum"]
-    a: Vector
-    b: Vector
+    kind: Literal["box", "ball", "capsule", "drum"]  # a capsule has round ends, a drum flat ones
+    a: Vector  # centre, or first end
+    b: Vector  # half sizes of a box, or second end
     paint: Paint
     celsius: float
-    radius: float = 0.0
-    yaw: float = 0.0
+    radius: float = 0.0  # of everything but a box
+    yaw: float = 0.0  # of a box about the vertical, radians
     label: str = ""
-    site: int = 0
-    glow: Vector = (0.0, 0.0, 0.0)
+    site: int = 0  # number of the pair object it belongs to; 0 for none
+    glow: Vector = (0.0, 0.0, 0.0)  # emitted radiance, linear RGB
 
 
 @dataclass(frozen=True)

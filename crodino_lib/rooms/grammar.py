@@ -1,5 +1,6 @@
 """Compose scenes: from a seed to a room, everything in it, its camera and its factors."""
 
+import itertools
 import math
 
 import numpy as np
@@ -25,8 +26,7 @@ class _Composer:
 
     def __init__(self, rng: np.random.Generator, night: bool):
         self.rng = rng
-        self.factors = self._draw_factors(night)
-        f = self.factors
+        self.factors = f = self._draw_factors(night)
         self.size = (f["room_width_m"], f["room_depth_m"], rng.uniform(2.4, 2.9))
         hue = math.atan2(f["palette_hue_y"], f["palette_hue_x"]) / math.tau
         self.palette = Palette.draw(rng, hue, f["palette_chroma"])
@@ -35,7 +35,7 @@ class _Composer:
         at = (self.size[0] * rng.uniform(0.4, 0.6), 0.3, f["camera_height_m"])
         self.yaw = math.radians(f["camera_yaw_deg"])
         self.camera = Camera.aimed(at, self.yaw, math.radians(rng.uniform(-12, -5)))
-        self.sites = 0
+        self.sites = itertools.count(1)
         self.scene = Scene(self.size, self.camera, [], f, self.light)
         self.taken: list[tuple[float, float, float, float]] = []  # x, y, radius, height of what stands
         self.hung: dict[str, list[tuple[float, float]]] = {"back": [], "left": [], "right": []}
@@ -81,10 +81,6 @@ class _Composer:
     def _near_ambient(self) -> float:
         return self.ambient + self.rng.normal(0, 0.9)
 
-    def _next_site(self) -> int:
-        self.sites += 1
-        return self.sites
-
     def _light_paint(self) -> Paint:
         """Return a pale palette colour: rooms are painted lighter than things, in the same hues."""
         colour = np.array(self.palette.paint(self.rng).colour)
@@ -92,23 +88,27 @@ class _Composer:
 
     def _shell(self) -> None:
         width, depth, height = self.size
-        wall, self.wall_c = self._light_paint(), self.ambient + self.rng.normal(0, 0.4)
-        floor, self.floor_c = self._light_paint(), self.ambient + self.rng.normal(-0.7, 0.5)
+        self.wall, self.wall_c = self._light_paint(), self.ambient + self.rng.normal(0, 0.4)
+        self.floor, self.floor_c = self._light_paint(), self.ambient + self.rng.normal(-0.7, 0.5)
         if self.rng.random() < 0.4:
-            shade = tuple(np.array(floor.colour) * self.rng.uniform(0.8, 0.95))
-            floor = Paint(floor.colour, shade, (round(width * 1.2), round(depth * 1.2)))
-        self.wall, self.floor = wall, floor
+            shade = tuple(np.array(self.floor.colour) * self.rng.uniform(0.8, 0.95))
+            self.floor = Paint(self.floor.colour, shade, (round(width * 1.2), round(depth * 1.2)))
         slab, x, y, z = 0.05, width / 2, depth / 2, height / 2
         lid = (x, y, slab)
-        for label, at, half, paint, celsius in (
-            ("floor", (x, y, -slab), lid, floor, self.floor_c),
-            ("ceiling", (x, y, height + slab), lid, self._light_paint(), self._near_ambient()),
-            ("wall", (x, depth + slab, z), (x + slab, slab, z), wall, self.wall_c),
-            ("wall", (x, -slab, z), (x + slab, slab, z), wall, self.wall_c),
-            ("wall", (-slab, y, z), (slab, y, z), wall, self.wall_c),
-            ("wall", (width + slab, y, z), (slab, y, z), wall, self.wall_c),
-        ):
-            self.scene.parts.append(Part("box", at, half, paint, celsius, label=label))
+        ceiling = (self._light_paint(), self._near_ambient())
+        self.scene.parts = [
+            Part("box", (x, y, -slab), lid, self.floor, self.floor_c, label="floor"),
+            Part("box", (x, y, height + slab), lid, *ceiling, label="ceiling"),
+        ]
+        long, side = (x + slab, slab, z), (slab, y, z)
+        ends = (
+            ((x, depth + slab, z), long),
+            ((x, -slab, z), long),
+            ((-slab, y, z), side),
+            ((width + slab, y, z), side),
+        )
+        for at, half in ends:
+            self.scene.parts.append(Part("box", at, half, self.wall, self.wall_c, label="wall"))
 
     def _on_wall(self, width: float) -> tuple[float, float, float] | None:
         """Return (x, y, yaw) of a free stretch of a visible wall; None where ten draws find none."""
@@ -188,7 +188,7 @@ class _Composer:
 
     def _flat(self, label, ground, centre, half, at, paint: Paint, celsius: float) -> None:
         """Put a flat thing at the temperature of its ground, or leave its place blank, with even odds."""
-        site = self._next_site()
+        site = next(self.sites)
         if self.rng.random() < 0.5:
             self.scene.parts += furniture.place([Part("box", centre, half, paint, celsius)], *at, label, site)
         else:
@@ -236,15 +236,13 @@ class _Composer:
     def _furnish(self, kind: str) -> tuple[str, list[Part], int]:
         """Return label, parts and pair site of one standing thing; figures and boxes are warm with even odds."""
         rng, palette, near = self.rng, self.palette, self._near_ambient()
-        if kind == "table":
-            return "table", furniture.table(rng, palette, near), 0
-        if kind == "seat":
-            return "seat", furniture.seat(rng, palette, near), 0
+        if kind in ("table", "seat"):
+            return kind, (furniture.table if kind == "table" else furniture.seat)(rng, palette, near), 0
         if kind == "lamp":
             shade_c, shines = rng.uniform(32, 55), rng.random() < 0.5  # heat is independent of light
             glow = tuple(self.light * 1.5) if shines else (0.0, 0.0, 0.0)
             return "lamp", furniture.lamp(rng, palette, near, shade_c, glow), 0
-        warm, site = rng.random() < 0.5, self._next_site()
+        warm, site = rng.random() < 0.5, next(self.sites)
         if kind == "figure":
             clothes = self.ambient + rng.uniform(0.35, 0.6) * (SKIN_C - self.ambient)
             heat = (SKIN_C + rng.normal(0, 0.5), clothes) if warm else (near, near)
@@ -267,7 +265,7 @@ class _Composer:
         small = bool(rng.random() < 0.5)
         distance, label = (near, "small ball") if small else (far, "large ball")
         centre = self.camera.position + distance * ray
-        self.scene.balls.append(Ball(centre, distance * angle, paint, celsius, label, self._next_site()))
+        self.scene.balls.append(Ball(centre, distance * angle, paint, celsius, label, next(self.sites)))
 
     def _hangs_clear(self, centre: np.ndarray, radius: float, angle: float) -> bool:
         margin = radius + 0.3

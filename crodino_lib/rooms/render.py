@@ -7,8 +7,8 @@ from types import ModuleType
 
 import numpy as np
 
-from crodino_lib.rooms.furniture import Paint, Part, Vector
-from crodino_lib.rooms.scene import CLASSES, FIELD_OF_VIEW, Ball, Scene
+from crodino_lib.rooms.furniture import Part, Vector
+from crodino_lib.rooms.scene import CLASSES, FIELD_OF_VIEW, Ball, Blank, Scene
 
 SAMPLES_PER_PIXEL = 8
 BALL_SUBPIXELS = 4
@@ -17,21 +17,13 @@ AMBIENT = 0.35  # radiance a white surface gets from all others: 8 traced bounce
 
 @dataclass
 class View:
-    """The scene from the camera before any sensor adds noise; arrays are (H, W) unless said.
+    """The scene from the camera before any sensor adds noise."""
 
-    Attributes:
-        radiance: (H, W, 3) linear RGB.
-        depth: metres along the viewing axis.
-        celsius: surface temperature.
-        label: class index, uint8.
-        site: number of the pair object, uint8; 0 for none.
-    """
-
-    radiance: np.ndarray
-    depth: np.ndarray
-    celsius: np.ndarray
-    label: np.ndarray
-    site: np.ndarray
+    radiance: np.ndarray  # (H, W, 3) linear RGB
+    depth: np.ndarray  # (H, W) metres along the viewing axis
+    celsius: np.ndarray  # (H, W) surface temperature
+    label: np.ndarray  # (H, W) uint8, class index
+    site: np.ndarray  # (H, W) uint8, number of the pair object; 0 for none
 
 
 def render(scene: Scene, width: int, height: int, seed: int) -> View:
@@ -59,8 +51,7 @@ def _assemble(scene: Scene, radiance: np.ndarray, distance: np.ndarray, part: np
     label = np.array([CLASSES.index(p.label) for p in scene.parts], np.uint8)[part]
     site = np.array([p.site for p in scene.parts], np.uint8)[part]
     for blank in scene.blanks:
-        inside = _inside(points, blank.centre, blank.half, blank.yaw) & (label == CLASSES.index(blank.label))
-        site[inside] = blank.site
+        site[_inside(points, blank) & (label == CLASSES.index(blank.label))] = blank.site
     celsius = np.array([p.celsius for p in scene.parts])[part] + 0.6 * (points[..., 2] - 1.2)  # warm air rises
     view = View(radiance, depth, celsius, label, site)
     for ball in sorted(scene.balls, key=lambda ball: -ball.radius):
@@ -72,12 +63,11 @@ def _pixel_centres(width: int, height: int, times: int = 1) -> tuple[np.ndarray,
     return tuple(np.meshgrid(*((np.arange(n * times) + 0.5) / (n * times) * 2 - 1 for n in (width, height))))
 
 
-def _inside(points: np.ndarray, centre, half, yaw: float) -> np.ndarray:
-    """Return where world points lie in a turned box, thickened to 5 cm."""
-    away = points - np.array(centre)
-    along = away[..., 0] * math.cos(yaw) + away[..., 1] * math.sin(yaw)
-    across = away[..., 1] * math.cos(yaw) - away[..., 0] * math.sin(yaw)
-    reach = np.maximum(half, 0.05)
+def _inside(points: np.ndarray, blank: Blank) -> np.ndarray:
+    """Return where world points lie in a blank place, thickened to 5 cm."""
+    away, cos, sin = points - np.array(blank.centre), math.cos(blank.yaw), math.sin(blank.yaw)
+    along, across = away[..., 0] * cos + away[..., 1] * sin, away[..., 1] * cos - away[..., 0] * sin
+    reach = np.maximum(blank.half, 0.05)
     return (abs(along) < reach[0]) & (abs(across) < reach[1]) & (abs(away[..., 2]) < reach[2])
 
 
@@ -124,10 +114,8 @@ def _pooled(fine: np.ndarray) -> np.ndarray:
 
 
 def _description(mi: ModuleType, scene: Scene, width: int, height: int) -> dict:
-    to_world = mi.ScalarTransform4f
-    camera, light = scene.camera, scene.light
-    width_m, depth_m, height_m = scene.size
-    target = camera.position + camera.forward
+    to_world, (width_m, depth_m, height_m) = mi.ScalarTransform4f, scene.size
+    start, target = scene.camera.position, scene.camera.position + scene.camera.forward
     above = to_world().translate([width_m / 2, depth_m * 0.45, height_m - 0.01]).rotate([1, 0, 0], 180).scale(0.7)
     behind = to_world().translate([width_m / 2, 0.01, height_m / 2]).rotate([1, 0, 0], -90)
     behind = behind.scale([width_m / 2, height_m / 2, 1])
@@ -138,18 +126,17 @@ def _description(mi: ModuleType, scene: Scene, width: int, height: int) -> dict:
             "type": "perspective",
             "fov": math.degrees(FIELD_OF_VIEW),
             "fov_axis": "x",
-            "to_world": to_world().look_at(origin=list(camera.position), target=list(target), up=[0, 0, 1]),
+            "to_world": to_world().look_at(origin=list(start), target=list(target), up=[0, 0, 1]),
             "film": {"type": "hdrfilm", "width": width, "height": height, "rfilter": {"type": "box"}},
             "sampler": {"type": "multijitter"},
         },
     }
     # the panel is seen as ceiling; daylight comes from behind the camera: shadows hide behind what casts them
-    for name, to_world, radiance in (("part_1_panel", above, light * 4), ("part_3_daylight", behind, light * 0.8)):
-        emitter = {"type": "area", "radiance": _rgb(radiance)}
-        described[name] = {"type": "rectangle", "to_world": to_world, "emitter": emitter}
+    for name, place, strength in (("part_1_panel", above, 4), ("part_3_daylight", behind, 0.8)):
+        emitter = {"type": "area", "radiance": _rgb(scene.light * strength)}
+        described[name] = {"type": "rectangle", "to_world": place, "emitter": emitter}
     for i, part in enumerate(scene.parts):
-        for j, shape in enumerate(_shapes(mi, part)):
-            described[f"part_{i}_{j}"] = {**shape, **_surface(mi, part)}
+        described |= {f"part_{i}_{j}": shape | _surface(mi, part) for j, shape in enumerate(_shapes(mi, part))}
     return described
 
 
@@ -179,15 +166,11 @@ def _lid(mi: ModuleType, end: Vector, other: Vector, radius: float) -> dict:
 
 
 def _surface(mi: ModuleType, part: Part) -> dict:
-    surface = {"bsdf": {"type": "diffuse", "reflectance": _texture(mi, part.paint)}}
-    if any(part.glow):
-        sampling = {"sampling_weight": 0.0}  # small lights only add noise
-        surface["emitter"] = {"type": "area", "radiance": _rgb(part.glow), **sampling}
+    paint, texture = part.paint, _rgb(part.paint.colour)
+    if paint.second:
+        scale = mi.ScalarTransform3f().scale([float(n) for n in paint.tiles])
+        texture = {"type": "checkerboard", "color0": texture, "color1": _rgb(paint.second), "to_uv": scale}
+    surface = {"bsdf": {"type": "diffuse", "reflectance": texture}}
+    if any(part.glow):  # small lights only add noise, so none is sampled
+        surface["emitter"] = {"type": "area", "radiance": _rgb(part.glow), "sampling_weight": 0.0}
     return surface
-
-
-def _texture(mi: ModuleType, paint: Paint) -> dict:
-    if paint.second is None:
-        return _rgb(paint.colour)
-    scale = mi.ScalarTransform3f().scale([float(n) for n in paint.tiles])
-    return {"type": "checkerboard", "color0": _rgb(paint.colour), "color1": _rgb(paint.second), "to_uv": scale}
