@@ -94,21 +94,16 @@ class _Composer:
             shade = tuple(np.array(self.floor.colour) * self.rng.uniform(0.8, 0.95))
             self.floor = Paint(self.floor.colour, shade, (round(width * 1.2), round(depth * 1.2)))
         slab, x, y, z = 0.05, width / 2, depth / 2, height / 2
-        lid = (x, y, slab)
-        ceiling = (self._light_paint(), self._near_ambient())
-        self.scene.parts = [
-            Part("box", (x, y, -slab), lid, self.floor, self.floor_c, label="floor"),
-            Part("box", (x, y, height + slab), lid, *ceiling, label="ceiling"),
-        ]
-        long, side = (x + slab, slab, z), (slab, y, z)
-        ends = (
-            ((x, depth + slab, z), long),
-            ((x, -slab, z), long),
-            ((-slab, y, z), side),
-            ((width + slab, y, z), side),
-        )
-        for at, half in ends:
-            self.scene.parts.append(Part("box", at, half, self.wall, self.wall_c, label="wall"))
+        lid, long, side, wall = (x, y, slab), (x + slab, slab, z), (slab, y, z), (self.wall, self.wall_c)
+        for label, at, half, surface in (
+            ("floor", (x, y, -slab), lid, (self.floor, self.floor_c)),
+            ("ceiling", (x, y, height + slab), lid, (self._light_paint(), self._near_ambient())),
+            ("wall", (x, depth + slab, z), long, wall),
+            ("wall", (x, -slab, z), long, wall),
+            ("wall", (-slab, y, z), side, wall),
+            ("wall", (width + slab, y, z), side, wall),
+        ):
+            self.scene.parts.append(Part("box", at, half, *surface, label=label))
 
     def _on_wall(self, width: float) -> tuple[float, float, float] | None:
         """Return (x, y, yaw) of a free stretch of a visible wall; None where ten draws find none."""
