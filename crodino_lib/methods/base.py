@@ -41,23 +41,18 @@ class Method(nn.Module, abc.ABC):
     """A method: deployable students, and whatever trains them.
 
     Attributes:
-        Settings: the method's own settings; each departure from its paper is one of them.
-        sensor_count: how many sensors its students are of.
         taught_by: ``fusion``: a network that sees both sensors of the study; ``first``: the baseline of the first
             sensor; None: no teacher.
-        can_teach: whether it may be the teacher of other methods.
-        augmentation: ``paired`` draws geometry once per scene, ``decoupled`` once per sensor.
-        split: whether its students' bottleneck is read as a shared and a private half.
         students: name of a ``SensorSet`` -> network. What is in no student is dropped at export and never counted.
         teacher: the trained network it learns from, or None.
     """
 
-    Settings: ClassVar[type[Strict]] = Strict
-    sensor_count: ClassVar[int]
+    Settings: ClassVar[type[Strict]] = Strict  # its own; each departure from its paper is one of them
+    sensor_count: ClassVar[int]  # how many sensors its students are of
     taught_by: ClassVar[Literal["fusion", "first"] | None] = None
-    can_teach: ClassVar[bool] = False
-    augmentation: Literal["paired", "decoupled"] = "paired"
-    split: ClassVar[bool] = False
+    can_teach: ClassVar[bool] = False  # whether it may be the teacher of other methods
+    augmentation: Literal["paired", "decoupled"] = "paired"  # geometry is drawn once per scene, or once per sensor
+    split: ClassVar[bool] = False  # whether its students' bottleneck is read as a shared and a private half
 
     def __init__(self, card: DatasetCard, config: RunConfig, settings: Strict, teacher: nn.Module | None = None):
         super().__init__()
@@ -156,8 +151,8 @@ class Method(nn.Module, abc.ABC):
 
     def load_teacher(self, folder: Path) -> None:
         """Load the teacher from the folder of its finished run."""
-        name = SensorSet(self.teacher.sensors)
-        self.teacher.network.load_state_dict(load_weights(folder / f"student-{name}.safetensors"))
+        path = folder / f"student-{SensorSet(self.teacher.sensors)}.safetensors"
+        self.teacher.network.load_state_dict(load_weights(path))
 
 
 def upsample(logits: Tensor, like: Tensor) -> Tensor:

@@ -35,14 +35,11 @@ class CroDiNoSettings(Strict):
 
     auxiliary: Literal["segmentation", "reconstruction", "swap"] = Field(
         "segmentation",
-        description="task of the auxiliary decoder: segment from the shared half (X1), rebuild the input (X3), or "
-        "segment from the shared half and the other sensor's private half (X2; needs augmentation paired)",
+        description="segment the shared half (X1), rebuild the input (X3), segment swapped halves (X2)",
     )
     auxiliary_weight: float = Field(1.0, ge=0, description="weight of the auxiliary decoder's loss")
     disentanglement: Literal["cosine", "frobenius", "cka"] = Field(
-        "cosine",
-        description="overlap of shared and private: cosine per position (D1), correlation over positions of the batch "
-        "(D2), debiased CKA of region vectors (D3)",
+        "cosine", description="cosine per position (D1), correlation over positions (D2), debiased CKA of regions (D3)"
     )
     overlap_weight: float = Field(1.0, ge=0, description="weight of the disentanglement")
     contrast: Literal["class", "class-pseudo", "class-private", "image", "pixel"] = Field(
@@ -51,9 +48,7 @@ class CroDiNoSettings(Strict):
     contrast_weight: float = Field(0.1, ge=0, description="weight of the contrast")
     contrast_warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the run over which the contrast fades in")
     temperature: float = Field(0.1, gt=0, description="temperature of the contrast")
-    queue: int = Field(
-        0, ge=0, description="shared region vectors of earlier batches kept as keys, per class and sensor; class only"
-    )
+    queue: int = Field(0, ge=0, description="class: region vectors of earlier batches kept, per class and sensor")
     pixel_points: int = Field(256, ge=2, description="pixel: points of a batch that are each other's candidates")
     augmentation: Literal["decoupled", "paired"] = Field("decoupled", description="geometry per sensor, or per scene")
     skip: bool = Field(True, description="whether the students' decoders read fine maps, which bypass the split")
@@ -62,8 +57,8 @@ class CroDiNoSettings(Strict):
     def _suit_each_other(self) -> Self:
         if self.auxiliary == "swap" and self.augmentation != "paired":
             raise ValueError(
-                f"auxiliary 'swap' puts halves of two sensors side by side, so it needs augmentation 'paired', "
-                f"given augmentation {self.augmentation!r}"
+                "auxiliary 'swap' joins halves of two sensors, so it needs augmentation 'paired', given augmentation "
+                f"{self.augmentation!r}"
             )
         if self.queue and not self.contrast.startswith("class"):
             raise ValueError(

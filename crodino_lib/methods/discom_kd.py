@@ -20,12 +20,8 @@ class DisCoMSettings(Strict):
     """Settings of DisCoM-KD; published weights are 1, the reversal is constant."""
 
     encoders: Literal["two", "one"] = Field("two", description="encoders per sensor: published, or one that is split")
-    domain_labels: Literal["fixed", "released"] = Field(
-        "fixed", description="targets of the domain classifiers: the sensor's number, or those of the released code"
-    )
-    reversal: Literal["ramp", "constant"] = Field(
-        "ramp", description="strength of the reversed gradient: rising from 0 to 1 over the run, or 1"
-    )
+    domain_labels: Literal["fixed", "released"] = Field("fixed", description="targets: sensors, or those released")
+    reversal: Literal["ramp", "constant"] = Field("ramp", description="reversed gradient: 0 to 1 in the run, or 1")
     auxiliary_weight: float = Field(1.0, ge=0, description="weight of segmenting from the single parts")
     domain_weight: float = Field(1.0, ge=0, description="weight of classifying the sensor from its specific parts")
     adversarial_weight: float = Field(0.1, ge=0, description="weight of hiding the sensor; 1 can destabilise networks")

@@ -92,13 +92,7 @@ class Term(nn.Module, abc.ABC):
 
 
 class Softened(Term):
-    """Distillation of a softmax over ``temperature``: of the logits, or of another map of the network's output.
-
-    Args:
-        name: of the term.
-        loss: ``losses.pixel_distillation``, Hinton's, or ``losses.channel_distillation``, CWD.
-        of: attribute of ``SegOutput`` that is distilled; the student's is adapted where the widths differ.
-    """
+    """Hinton's distillation of every position, or CWD of every channel, of a map that ``SegOutput`` calls ``of``."""
 
     def __init__(self, name: str, loss: Callable[..., Tensor], of: str, *given):
         super().__init__(*given)
@@ -138,7 +132,6 @@ class Memory(Term):
 
     Pixel keys are up to 16 random positions of a class in an image, where the official code takes the image's first
     ones, of whatever class. The banks are filled before they are used, as published: an anchor may be its own key.
-
     Source: CIRKD losses/cirkd_memory.py::StudentSegContrast, without the cross-entropy of its auxiliary head.
     """
 

@@ -68,12 +68,9 @@ def teachers() -> list[str]:
 
 
 def teacher_of(method: str, sensors: tuple[str, ...], both: tuple[str, ...], chosen: str) -> tuple[str, tuple]:
-    """Return the method of a run's teacher and the sensors it sees; empty where the method has none.
+    """Return the method of a run's teacher and the sensors it sees; empty where the run's method has none.
 
-    Args:
-        method, sensors: of the run.
-        both: the two sensors of the study.
-        chosen: method of the study's teachers; one of a single sensor sees the sensor that the student lacks.
+    ``chosen`` is the study's teacher, of ``both`` its sensors, or of the one that the run's students lack.
     """
     taught_by = METHODS[method].build.taught_by
     if taught_by != "fusion":

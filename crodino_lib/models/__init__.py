@@ -8,8 +8,7 @@ import_torchvision()  # before timm and torchvision's ASPP: with a CPU build of 
 from crodino_lib.models.bank import ClassBank
 from crodino_lib.models.cen import ExchangeFusion, ExchangeRule, StreamedNet, StreamNorm
 from crodino_lib.models.csk_net import GatedFusion, GatedSpectralUnit
-from crodino_lib.models.discom_net import TwoEncoderNet
 from crodino_lib.models.encoder import create_encoder
 from crodino_lib.models.fusion import EarlyFusion, LateFusion, MiddleFusion, fusion_net
 from crodino_lib.models.segnet import SegNet, SegOutput, single_sensor_net
-from crodino_lib.models.shaspec_net import SharedSpecificNet
+from crodino_lib.models.shared_specific import SharedSpecificNet, TwoEncoderNet

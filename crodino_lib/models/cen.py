@@ -19,16 +19,13 @@ ExchangeForm = Literal["hard", "mixed", "none"]
 class ExchangeRule:
     """Which channels of a stream are replaced by the other stream's, and how.
 
-    Attributes:
-        form: ``hard`` takes the other stream's channel (CEN), ``mixed`` the mean of both, ``none`` exchanges nothing.
-        share: share of each layer that is replaced: the channels with the smallest BatchNorm scales of the stream's own
-            half. Both streams start from the same scales, so over all channels they would lose the same ones.
-        threshold: where given, every channel with a scale below it is replaced instead (CEN: 0.02).
+    A ``share`` of each layer is replaced: the channels with the smallest BatchNorm scales of the stream's own half.
+    Both streams start from the same scales, so over all channels they would lose the same ones.
     """
 
-    form: ExchangeForm = "mixed"
+    form: ExchangeForm = "mixed"  # hard: the other stream's channel (CEN); mixed: the mean of both; none: no exchange
     share: float = 0.2
-    threshold: float | None = None
+    threshold: float | None = None  # where given, every channel with a scale below it is replaced instead (CEN: 0.02)
 
     def gives_way(self, scale: Tensor, stream: int) -> Tensor:
         """Return which channels are replaced, (C,) bool, from the (C,) scales of the first (0) or second (1) stream."""
@@ -135,10 +132,9 @@ class StreamedNet(nn.Module):
 
     Args:
         net: an RGB network, which is modified; a one-channel sensor is repeated to three equal channels.
-        sensors: the two sensors' streams.
+        sensors, fused: the two sensors' streams, and whether the decoder has a third one.
         rule: which channels are exchanged at each residual block's middle BatchNorm.
         where: ``deep`` exchanges in the last two stages, ``all`` in every one.
-        fused: whether the decoder has a third stream.
     """
 
     def __init__(

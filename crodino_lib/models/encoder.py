@@ -34,7 +34,7 @@ def create_encoder(name: str, weights: str, in_channels: int, output_stride: int
         raise ValueError(f"encoder {name!r} is not a timm model.{nearest(name, timm.list_models())}")
     encoder = _pyramid(name, output_stride, pretrained=weights == "hub")
     if weights not in ("hub", "none"):
-        state = _packaged_weights(name) if weights == "packaged" else _weights_file(weights)
+        state = _packaged_weights(name) if weights == "packaged" else load_weights(Path(weights))
         own = {key: value for key, value in encoder.state_dict().items() if "num_batches_tracked" not in key}
         wrong = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
         if wrong:
@@ -88,20 +88,17 @@ def _packaged_weights(name: str) -> dict[str, Tensor]:
     return dict(zip(names, tensors, strict=True))  # same layers in the same order under other names
 
 
-def _weights_file(path: str) -> dict[str, Tensor]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"weights {path!r}: no such file; expected packaged, hub, none or a .safetensors file")
-    if Path(path).suffix != ".safetensors":
-        raise ValueError(f"weights {path!r}: only .safetensors files are read; other formats can run code when opened")
-    return load_weights(Path(path))
-
-
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a ``.safetensors`` file.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: the file is damaged or has another format.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights {str(path)!r}; encoders have packaged, hub, none or a .safetensors file")
+    if path.suffix != ".safetensors":
+        raise ValueError(f"weights {str(path)!r}: only .safetensors files are read; other formats can run code")
     try:
         return load_file(path)
     except SafetensorError as error:

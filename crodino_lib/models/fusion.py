@@ -51,7 +51,6 @@ class MiddleFusion(nn.Module):
     """ACNet's encoder: one branch per sensor and a merged branch that their weighed maps are added to, stage by stage.
 
     The sensors' branches receive nothing from the merged branch, and only the merged pyramid is decoded.
-
     Source: Hu et al., ACNet, ICIP 2019. Ours: the study's encoder and decoder in place of ResNet-50, transposed
     residual blocks and five supervised scales, so that it compares with every other method.
     """
@@ -77,12 +76,10 @@ class MiddleFusion(nn.Module):
 
 
 class LateFusion(nn.Module):
-    """One network per sensor and a learned weight for each one's logits.
+    """One network per sensor, a learned weight for each one's logits: the ensemble of CEN (Wang et al., NeurIPS 2020).
 
     The weights are the only fusion parameters, and the logits reach them detached: the networks train independently,
     except that their gradients are clipped together.
-
-    Source: the ensemble of CEN, Wang et al., NeurIPS 2020.
     """
 
     def __init__(self, channels: list[int], classes: int, config: ModelConfig):

@@ -36,19 +36,14 @@ class Part:
     glow: Vector = (0.0, 0.0, 0.0)  # emitted radiance, linear RGB
 
 
-@dataclass(frozen=True)
 class Palette:
-    """The colours of one scene; every object, whatever its class, is painted from it."""
+    """The colours of one scene, six around ``hue`` (in turns): every object, whatever its class, is painted from it."""
 
-    colours: tuple[Vector, ...]
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, hue: float, chroma: float) -> "Palette":
-        """Draw six colours around ``hue`` (in turns), of saturation up to ``chroma``."""
+    def __init__(self, rng: np.random.Generator, hue: float, chroma: float):
         hues = hue + rng.normal(0, 0.07, 6) + rng.choice([0, 0.5], 6, p=[0.85, 0.15])
         saturations = chroma * rng.uniform(0.5, 1, 6)
         values = rng.permutation(np.linspace(0.08, 0.8, 6))
-        return cls(tuple(_hsv(*hsv) for hsv in zip(hues, saturations, values, strict=True)))
+        self.colours = [_hsv(*hsv) for hsv in zip(hues, saturations, values, strict=True)]
 
     def paint(self, rng: np.random.Generator) -> Paint:
         """Draw one of the colours, slightly lighter or darker."""
@@ -105,11 +100,9 @@ def seat(rng: np.random.Generator, palette: Palette, celsius: float) -> list[Par
     cover, frame = palette.paint(rng), palette.paint(rng)
     if rng.random() < 0.5:
         width, height, back = rng.uniform(0.42, 0.55), rng.uniform(0.42, 0.5), rng.uniform(0.45, 0.6)
-        return [
-            *_legs(width, width, height, 0.05, frame, celsius),
-            _box(0, 0, height, width, width, 0.06, cover, celsius),
-            _box(0, width / 2 - 0.03, height, width, 0.05, back, cover, celsius),
-        ]
+        bottom = _box(0, 0, height, width, width, 0.06, cover, celsius)
+        behind = _box(0, width / 2 - 0.03, height, width, 0.05, back, cover, celsius)
+        return [*_legs(width, width, height, 0.05, frame, celsius), bottom, behind]
     width, depth, height = rng.uniform(1.3, 1.9), rng.uniform(0.75, 0.9), rng.uniform(0.36, 0.45)
     arm = rng.uniform(0.14, 0.22)
     return [

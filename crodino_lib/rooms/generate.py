@@ -47,16 +47,10 @@ def open_rooms(config: DataConfig) -> RoomsDataset:
 
 
 def render_rooms(config: DataConfig, parent: Path | None = None) -> Path:
-    """Render the scenes of ``config`` that are missing or damaged, on all cores.
+    """Render the scenes of ``config`` that are missing or damaged, on all cores, and return the dataset's folder.
 
-    An interrupted call keeps finished scenes; larger counts extend smaller ones.
-
-    Args:
-        config: seed, size and counts; the all-night test has half as many scenes as the test.
-        parent: folder to make the dataset's folder in; ``rooms`` in the cache by default.
-
-    Returns:
-        The dataset's folder: a PNG per scene and sensor, split lists, ``dataset.toml`` and ``factors.csv``.
+    It lies in ``parent`` or the cache's ``rooms`` and has a PNG per scene and sensor, split lists, ``dataset.toml`` and
+    ``factors.csv``. An interrupted call keeps finished scenes; larger counts extend smaller ones.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; names ``CRODINO_CACHE``.
@@ -79,6 +73,7 @@ def render_rooms(config: DataConfig, parent: Path | None = None) -> Path:
 
 
 def _ids(config: DataConfig) -> dict[str, list[str]]:
+    """Return each split's ids; the all-night test has half as many scenes as the test."""
     counts = (*config.scenes, max(config.scenes[2] // 2, 1))
     return {split: [f"{split}-{i:05d}" for i in range(n)] for split, n in zip(SPLITS, counts, strict=True)}
 

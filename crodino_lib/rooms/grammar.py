@@ -29,7 +29,7 @@ class _Composer:
         self.factors = f = self._draw_factors(night)
         self.size = (f["room_width_m"], f["room_depth_m"], rng.uniform(2.4, 2.9))
         hue = math.atan2(f["palette_hue_y"], f["palette_hue_x"]) / math.tau
-        self.palette = Palette.draw(rng, hue, f["palette_chroma"])
+        self.palette = Palette(rng, hue, f["palette_chroma"])
         self.ambient = f["ambient_c"]
         self.light = f["light_level"] * np.array([1 + 0.3 * f["light_warmth"], 1, 1 - 0.3 * f["light_warmth"]])
         at = (self.size[0] * rng.uniform(0.4, 0.6), 0.3, f["camera_height_m"])
@@ -78,9 +78,6 @@ class _Composer:
             "thermal_drift_c": rng.uniform(-3, 3),
         }
 
-    def _near_ambient(self) -> float:
-        return self.ambient + self.rng.normal(0, 0.9)
-
     def _light_paint(self) -> Paint:
         """Return a pale palette colour: rooms are painted lighter than things, in the same hues."""
         colour = np.array(self.palette.paint(self.rng).colour)
@@ -97,7 +94,7 @@ class _Composer:
         lid, long, side, wall = (x, y, slab), (x + slab, slab, z), (slab, y, z), (self.wall, self.wall_c)
         for label, at, half, surface in (
             ("floor", (x, y, -slab), lid, (self.floor, self.floor_c)),
-            ("ceiling", (x, y, height + slab), lid, (self._light_paint(), self._near_ambient())),
+            ("ceiling", (x, y, height + slab), lid, (self._light_paint(), self.ambient + self.rng.normal(0, 0.9))),
             ("wall", (x, depth + slab, z), long, wall),
             ("wall", (x, -slab, z), long, wall),
             ("wall", (-slab, y, z), side, wall),
@@ -210,7 +207,9 @@ class _Composer:
         radius = RADIUS_M[kind]
         for _ in range(40):
             if kind == "box" or (kind == "seat" and self.rng.random() < 0.5):
-                x, y, yaw = self._against_wall(0.36 if kind == "box" else 0.5)
+                wall = self.rng.choice(["back", "left", "right"], p=[0.5, 0.25, 0.25])
+                low, high = (0.6, self.size[0] - 0.6) if wall == "back" else (2.4, self.size[1] - 0.6)
+                x, y, yaw = self._at_wall(wall, self.rng.uniform(low, high), 0.36 if kind == "box" else 0.5)
             else:
                 (x, y), yaw = self._in_view(2.2, self.size[1] - 0.7, math.radians(29)), self.rng.uniform(-0.9, 0.9)
             if self._bearing(x, y) < math.radians(30) and self._clear(x, y, radius):
@@ -223,14 +222,9 @@ class _Composer:
         self.taken.append((x, y, radius, top))
         self.factors["object_count"] += 1
 
-    def _against_wall(self, gap: float) -> tuple[float, float, float]:
-        name = self.rng.choice(["back", "left", "right"], p=[0.5, 0.25, 0.25])
-        low, high = (0.6, self.size[0] - 0.6) if name == "back" else (2.4, self.size[1] - 0.6)
-        return self._at_wall(name, self.rng.uniform(low, high), gap)
-
     def _furnish(self, kind: str) -> tuple[str, list[Part], int]:
         """Return label, parts and pair site of one standing thing; figures and boxes are warm with even odds."""
-        rng, palette, near = self.rng, self.palette, self._near_ambient()
+        rng, palette, near = self.rng, self.palette, self.ambient + self.rng.normal(0, 0.9)
         if kind in ("table", "seat"):
             return kind, (furniture.table if kind == "table" else furniture.seat)(rng, palette, near), 0
         if kind == "lamp":

@@ -57,9 +57,8 @@ class Camera:
 
     def rays(self, across: np.ndarray, down: np.ndarray, aspect: float) -> np.ndarray:
         """Directions (..., 3) of depth 1 through image positions in -1..1; ``aspect`` is height over width."""
-        wide = math.tan(FIELD_OF_VIEW / 2)
-        sideways = np.multiply.outer(across * wide, self.right)
-        return self.forward + sideways + np.multiply.outer(down * wide * aspect, self.down)
+        wide, outer = math.tan(FIELD_OF_VIEW / 2), np.multiply.outer
+        return self.forward + outer(across * wide, self.right) + outer(down * wide * aspect, self.down)
 
 
 @dataclass(frozen=True)

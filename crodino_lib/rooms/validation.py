@@ -27,10 +27,8 @@ def truth_table(dataset: RoomsDataset, sensors: Iterable[str], seed: int = 0) ->
     A high R^2 proves that the sensor carries the factor; a low one only that this regressor, which sees small pictures
     and statistics, did not find it. The table describes sensors, not what the blocks of a model must hold.
 
-    Returns:
-        One row per factor and sensor: ``factor``, ``built`` (shared, or the sensor it is private to), ``sensor``,
-        ``r2`` (1 is perfect, 0 is the mean), ``chance`` (95th percentile of R^2 with the scenes shuffled) and
-        ``carries`` (R^2 is above both chance and 0.05).
+    Columns: ``factor``, ``built`` (shared, or the sensor it is private to), ``sensor``, ``r2`` (1 is perfect, 0 is the
+    mean), ``chance`` (95th percentile of R^2 with the scenes shuffled), ``carries`` (R^2 above both chance and 0.05).
     """
     old_truth, new_truth = dataset.factors("train"), dataset.factors("test")
     splits = dataset.ids("train"), dataset.ids("test")
@@ -51,9 +49,8 @@ def truth_table(dataset: RoomsDataset, sensors: Iterable[str], seed: int = 0) ->
 def pair_separability(dataset: RoomsDataset, seed: int = 0) -> pd.DataFrame:
     """Measure which sensor tells a pair apart: one classifier per pair and sensor, tested on held-out scenes.
 
-    Returns:
-        One row per pair and sensor: ``pair``, ``sensor``, ``decisive`` (this sensor should tell the pair apart),
-        ``balanced_accuracy`` (0.5 is chance), ``n_train`` and ``n_test`` objects.
+    Columns: ``pair``, ``sensor``, ``decisive`` (this sensor should tell the pair apart), ``balanced_accuracy`` (0.5 is
+    chance), ``n_train`` and ``n_test`` objects.
 
     Raises:
         ValueError: a split has no object of one of a pair's classes; names it and asks for more scenes.

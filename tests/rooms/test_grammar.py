@@ -60,7 +60,7 @@ def test_flat_things_have_the_temperature_of_their_ground_and_no_height(scenes, 
 
 @pytest.mark.parametrize("build", [furniture.figure, furniture.box_furniture])
 def test_warm_and_cold_twins_differ_in_temperature_only(build):
-    palette = furniture.Palette.draw(np.random.default_rng(1), 0.3, 0.8)
+    palette = furniture.Palette(np.random.default_rng(1), 0.3, 0.8)
     warm, cold = (build(np.random.default_rng(2), palette, *heat) for heat in ((34.0, 29.0), (20.0, 20.0)))
     assert [dataclasses.replace(part, celsius=20.0) for part in warm] == cold
     assert warm != cold

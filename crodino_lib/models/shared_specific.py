@@ -1,4 +1,4 @@
-"""ShaSpec's network: one shared bottleneck, one specific bottleneck per sensor, a decoder for any set of sensors."""
+"""Networks with shared and specific bottlenecks: ShaSpec's, for any set of sensors, and DisCoM-KD's, for one."""
 
 import itertools
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from crodino_lib.config import ModelConfig
 from crodino_lib.models.cen import activate, give_streams, stacked, unstacked
-from crodino_lib.models.segnet import Decoder, SegOutput, bottleneck
+from crodino_lib.models.segnet import Decoder, SegOutput, bottleneck, conv_block
 
 
 class Features(NamedTuple):
@@ -27,8 +27,6 @@ class SharedSpecificNet(nn.Module):
     Args:
         channels: sensor -> channels, of every sensor the decoder has a place for.
         available: the sensors that the network can be given.
-        classes: number of classes K.
-        config: encoder and widths.
 
     Source: Wang et al., ShaSpec, CVPR 2023. Ours: the study's network; the mean of the shared maps as skip; where the
     official code has instance norms, a BatchNorm per sensor in the shared part and per set of sensors in the decoder.
@@ -80,3 +78,47 @@ class SharedSpecificNet(nn.Module):
 
 def _mean(maps: Iterable[Tensor]) -> Tensor:
     return torch.stack(list(maps)).mean(dim=0)
+
+
+class TwoEncoderNet(nn.Module):
+    """Segment by an invariant and a specific branch, each with encoder, context and projection, and one decoder.
+
+    This is the baseline plus a second encoder and context: both projections together are as large as the baseline's.
+    The invariant branch and the decoder are initialised first, in the baseline's order, so their weights start equal.
+
+    Source: DisCoM-KD, BMVC 2024, whose vectors are per-position maps here, and whose classifier is the decoder.
+    """
+
+    def __init__(self, in_channels: int, classes: int, config: ModelConfig):
+        super().__init__()
+        channels = config.block_channels
+        self.invariant = bottleneck(in_channels, config)
+        self.decoder = Decoder(2 * channels, self.invariant.skip_channels, config.decoder_channels, classes)
+        self.specific = bottleneck(in_channels, config)
+        for branch in (self.invariant, self.specific):
+            branch.projection = _first_channels(branch.projection, channels)
+
+    def forward(self, image: Tensor) -> SegOutput:
+        """Segment images (B, channels, H, W), normalised; H and W multiples of 16."""
+        return self.branches(image)[0]
+
+    def branches(self, image: Tensor) -> tuple[SegOutput, Tensor]:
+        """Return the output, and the specific map (B, 2C, h, w) before its projection, which only training uses.
+
+        In the output ``shared`` is the invariant map, ``private`` the informative part of the specific one, and
+        ``context`` both: the decoder's input beside the invariant encoder's fine map.
+        """
+        pyramid, shared = self.invariant(image)
+        specific = self.specific.context(self.specific.encoder(image)[-1])
+        private = self.specific.projection(specific)
+        context = torch.cat([shared, private], dim=1)
+        logits, decoded = self.decoder(context, pyramid[self.invariant.skip_index])
+        return SegOutput(logits, pyramid, context, shared, private, decoded), specific
+
+
+def _first_channels(projection: nn.Sequential, count: int) -> nn.Sequential:
+    """Return the projection to the first ``count`` channels, whose values do not change."""
+    narrow = conv_block(projection[0].in_channels, count, 1)
+    state = projection.state_dict()
+    narrow.load_state_dict({name: value[:count] if value.ndim else value for name, value in state.items()})
+    return narrow
