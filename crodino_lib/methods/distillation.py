@@ -25,7 +25,7 @@ from crodino_lib.settings import Strict
 
 
 class DistillationSettings(Strict):
-    """Settings of all distillation methods; ``methods/registry.py`` lists which method has which."""
+    """Settings of all distillation methods; ``methods.toml`` lists which method has which."""
 
     loss: Literal[
         "pixels", "channels", "features", "decoupled", "relations", "memory", "prototypes", "masks", "generation"
@@ -222,12 +222,7 @@ LOSSES: dict[str, Callable[..., Term]] = {
     "pixels": partial(Softened, "pixels", losses.pixel_distillation, "logits"),
     "channels": partial(Softened, "channels", losses.channel_distillation, "logits"),  # where each class is located
     "features": partial(Softened, "features", losses.channel_distillation, "decoded"),  # the classifier's input
-    "decoupled": Decoupled,
-    "relations": Relations,
-    "memory": Memory,
-    "prototypes": Prototypes,
-    "masks": Masks,
-    "generation": Generation,
+    **{term.__name__.lower(): term for term in (Decoupled, Relations, Memory, Prototypes, Masks, Generation)},
 }
 
 
@@ -245,19 +240,13 @@ class Distillation(Method):
 
     def __init__(self, card: DatasetCard, config: RunConfig, settings: DistillationSettings, teacher: nn.Module):
         super().__init__(card, config, settings, teacher)
-        student, taught = self.outputs_on_zeros()
-        self.weights = settings.weights()
-        given = (settings, self.num_classes, student, taught)
-        self.losses = nn.ModuleDict({name: LOSSES[name](*given) for name in self.weights})
-
-    @torch.no_grad()
-    def outputs_on_zeros(self) -> tuple[SegOutput, SegOutput]:
-        """Return the outputs of student and teacher for one image of zeros, in evaluation mode: no statistic moves."""
         (sensor,) = self.sensors
-        images = {name: torch.zeros(1, self.card.sensors[name].channels, 64, 64) for name in self.batch_sensors}
-        outputs = self.students[sensor].eval()(images[sensor]), self.teacher(images)
+        images = {name: torch.zeros(1, card.sensors[name].channels, 64, 64) for name in self.batch_sensors}
+        with torch.no_grad():  # and in evaluation mode: no statistic moves
+            outputs = self.students[sensor].eval()(images[sensor]), self.teacher(images)
         self.students.train()
-        return outputs
+        self.weights = settings.weights()
+        self.losses = nn.ModuleDict({name: LOSSES[name](settings, self.num_classes, *outputs) for name in self.weights})
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the weighed cross-entropy and distillation terms."""

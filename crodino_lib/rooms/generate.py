@@ -15,10 +15,9 @@ from crodino_lib.data.folder import FolderDataset
 from crodino_lib.data.folder_spec import read_spec
 from crodino_lib.io import atomic_write, bar, file_lock, headless, say
 from crodino_lib.rooms import grammar, render, sensors
-from crodino_lib.rooms.scene import FACTORS, SPLITS
+from crodino_lib.rooms.scene import FACTORS, SPEC, SPLITS
 
 RENDERER_VERSION = 1  # raise it when other pixels or factors are computed: all scenes are then rendered again
-SPEC = Path(__file__).with_name("dataset.toml")
 PICTURES = ("rgb", "depth", "thermal", "label", "site")
 COLUMNS = [*FACTORS, "bytes"]  # bytes last, so that a row cut short is noticed
 SCENES_PER_PROCESS = 16  # starting a process takes as long as a few scenes

@@ -7,7 +7,7 @@ import numpy as np
 
 from crodino_lib.rooms import furniture
 from crodino_lib.rooms.furniture import Paint, Palette, Part
-from crodino_lib.rooms.scene import SPLITS, Ball, Blank, Camera, Scene
+from crodino_lib.rooms.scene import FACTORS, SPLITS, Ball, Blank, Camera, Scene
 
 NIGHT_SHARE = 0.2
 SKIN_C = 34.0
@@ -60,23 +60,10 @@ class _Composer:
         rng = self.rng
         hue = rng.uniform(0, math.tau)
         level = rng.uniform(0.02, 0.08) if night else math.exp(rng.uniform(math.log(0.4), math.log(1.6)))
-        return {
-            "room_width_m": rng.uniform(3.8, 6.2),
-            "room_depth_m": rng.uniform(4.2, 7.0),
-            "camera_height_m": rng.uniform(1.1, 1.8),
-            "camera_yaw_deg": rng.uniform(-15, 15),
-            "object_count": 0.0,
-            "night": float(night),
-            "light_level": level,
-            "light_warmth": rng.uniform(-1, 1),
-            "palette_hue_x": math.cos(hue),
-            "palette_hue_y": math.sin(hue),
-            "palette_chroma": rng.uniform(0.2, 0.95),
-            "depth_noise": math.exp(rng.uniform(math.log(0.0008), math.log(0.004))),
-            "depth_holes": rng.uniform(0, 0.15),
-            "ambient_c": rng.uniform(14, 29),
-            "thermal_drift_c": rng.uniform(-3, 3),
-        }
+        told = {"object_count": 0.0, "night": float(night), "light_level": level}
+        told |= {"palette_hue_x": math.cos(hue), "palette_hue_y": math.sin(hue)}
+        factors = {name: rng.uniform(*span) if span else told[name] for name, (*_, span) in FACTORS.items()}
+        return factors | {"depth_noise": math.exp(factors["depth_noise"])}
 
     def _light_paint(self) -> Paint:
         """Return a pale palette colour: rooms are painted lighter than things, in the same hues."""

@@ -1,17 +1,17 @@
 """Define classes, pairs, factors and the description of a scene that renderer and sensors work from."""
 
 import math
+import tomllib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from crodino_lib.rooms.furniture import Paint, Part, Vector
 
-CLASSES = (
-    *("wall", "floor", "ceiling", "window", "door", "picture", "rug", "table", "seat", "cabinet", "appliance"),
-    *("lamp", "person", "statue", "small ball", "large ball"),
-)
-SPLITS = ("train", "val", "test", "test_night")
+SPEC = Path(__file__).with_name("dataset.toml")
+_TABLE = tomllib.loads(SPEC.read_text())
+CLASSES, SPLITS = tuple(_TABLE["classes"]), tuple(_TABLE["splits"])
 PAIRS = {  # the one sensor that tells two classes apart, and the two classes
     "picture or wall": ("rgb", "picture", "wall"),
     "rug or floor": ("rgb", "rug", "floor"),
@@ -19,22 +19,22 @@ PAIRS = {  # the one sensor that tells two classes apart, and the two classes
     "appliance or cabinet": ("thermal", "appliance", "cabinet"),
     "near small or far large ball": ("depth", "small ball", "large ball"),
 }
-FACTORS = {  # recorded per scene: `shared` or the sensor it is private to, and its meaning
-    "room_width_m": ("shared", "width of the room, metres"),
-    "room_depth_m": ("shared", "depth of the room, metres"),
-    "camera_height_m": ("shared", "height of the camera above the floor, metres"),
-    "camera_yaw_deg": ("shared", "heading of the camera, degrees to the left of the back wall's middle"),
-    "object_count": ("shared", "things standing on the floor"),
-    "night": ("rgb", "1 at night"),
-    "light_level": ("rgb", "radiance of the light, relative"),
-    "light_warmth": ("rgb", "colour of the light, -1 blue to 1 red"),
-    "palette_hue_x": ("rgb", "cosine of the palette's hue"),
-    "palette_hue_y": ("rgb", "sine of the palette's hue"),
-    "palette_chroma": ("rgb", "saturation of the palette"),
-    "depth_noise": ("depth", "noise at 1 m, metres"),
-    "depth_holes": ("depth", "share of pixels lost to blobs"),
-    "ambient_c": ("thermal", "temperature of the room, degrees C"),
-    "thermal_drift_c": ("thermal", "drift of the thermal sensor at the corners, degrees C"),
+FACTORS = {  # recorded per scene: `shared` or the sensor it is private to, its meaning, and where it is uniform: range
+    "room_width_m": ("shared", "width of the room, metres", (3.8, 6.2)),
+    "room_depth_m": ("shared", "depth of the room, metres", (4.2, 7.0)),
+    "camera_height_m": ("shared", "height of the camera above the floor, metres", (1.1, 1.8)),
+    "camera_yaw_deg": ("shared", "heading of the camera, degrees to the left of the back wall's middle", (-15, 15)),
+    "object_count": ("shared", "things standing on the floor", None),
+    "night": ("rgb", "1 at night", None),
+    "light_level": ("rgb", "radiance of the light, relative", None),
+    "light_warmth": ("rgb", "colour of the light, -1 blue to 1 red", (-1, 1)),
+    "palette_hue_x": ("rgb", "cosine of the palette's hue", None),
+    "palette_hue_y": ("rgb", "sine of the palette's hue", None),
+    "palette_chroma": ("rgb", "saturation of the palette", (0.2, 0.95)),
+    "depth_noise": ("depth", "noise at 1 m, metres; uniform in its logarithm", (math.log(0.0008), math.log(0.004))),
+    "depth_holes": ("depth", "share of pixels lost to blobs", (0, 0.15)),
+    "ambient_c": ("thermal", "temperature of the room, degrees C", (14, 29)),
+    "thermal_drift_c": ("thermal", "drift of the thermal sensor at the corners, degrees C", (-3, 3)),
 }
 FIELD_OF_VIEW = math.radians(72)  # horizontal
 

@@ -35,7 +35,7 @@ def truth_table(dataset: RoomsDataset, sensors: Iterable[str], seed: int = 0) ->
     rng, rows = np.random.default_rng(seed), []
     for sensor in sensors:
         old, new = (np.stack([_scene_features(dataset.read(i), sensor) for i in ids]) for ids in splits)
-        for factor, (carried, _) in FACTORS.items():
+        for factor, (carried, *_) in FACTORS.items():
             forest = ExtraTreesRegressor(TREES, max_features=0.33, random_state=seed, **FOREST)
             predicted = forest.fit(old, old_truth[factor]).predict(new)
             r2 = r2_score(new_truth[factor], predicted)
