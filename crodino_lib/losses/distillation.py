@@ -79,7 +79,6 @@ def decoupled_distillation(
     Args:
         student, teacher: (B, K, h, w) float logits; the teacher's are detached here.
         labels: (B, h, w) int64 in [0, K) or 255, at the logits' resolution.
-        target, others: weights of the right class against all others, and of the ranking among the others.
 
     Returns:
         Scalar, at least 0; 0 (with zero gradients) where nothing is labelled.

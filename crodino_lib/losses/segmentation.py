@@ -17,8 +17,7 @@ def in_float32(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """
 
     def full(value):
-        half = isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)
-        return value.float() if half else value
+        return value.float() if isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16) else value
 
     @functools.wraps(loss)
     def wrapped(*args, **kwargs) -> Tensor:

@@ -34,8 +34,7 @@ class CroDiNoSettings(Strict):
     """
 
     auxiliary: Literal["segmentation", "reconstruction", "swap"] = Field(
-        "segmentation",
-        description="segment the shared half (X1), rebuild the input (X3), segment swapped halves (X2)",
+        "segmentation", description="segment the shared half (X1), rebuild the input (X3), swapped halves (X2; paired)"
     )
     auxiliary_weight: float = Field(1.0, ge=0, description="weight of the auxiliary decoder's loss")
     disentanglement: Literal["cosine", "frobenius", "cka"] = Field(
@@ -61,10 +60,8 @@ class CroDiNoSettings(Strict):
                 f"{self.augmentation!r}"
             )
         if self.queue and not self.contrast.startswith("class"):
-            raise ValueError(
-                f"queue {self.queue} keeps vectors by class, which contrast {self.contrast!r} does not use; set queue "
-                "to 0 or contrast to 'class', 'class-pseudo' or 'class-private'"
-            )
+            needs = "keeps vectors by class: set it to 0, or contrast to 'class', 'class-pseudo' or 'class-private'"
+            raise ValueError(f"queue {self.queue} {needs}, given contrast {self.contrast!r}")
         return self
 
 

@@ -1,6 +1,6 @@
 """Channel exchange (CEN): one trunk for two sensors, with shared convolutions and a BatchNorm per stream."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,10 +46,9 @@ def own_half(channels: int, stream: int) -> slice:
 def exchange(features: list[Tensor], scales: list[Tensor], rule: ExchangeRule) -> list[Tensor]:
     """Replace the least important channels of two normalised maps (B, C, h, w) by those of the other map.
 
-    ``scales`` are the scales of both BatchNorms, (C,) each; the choice of channels has no gradient.
-
-    Source: Wang et al., Deep Multimodal Fusion by Channel Exchanging, NeurIPS 2020; ``mixed`` is our reading of
-    CSK-Net's "mixed". Explained in notebook 05.
+    ``scales`` are those of both BatchNorms, (C,) each; the choice of channels has no gradient. Source: Wang et al.,
+    Deep Multimodal Fusion by Channel Exchanging, NeurIPS 2020; ``mixed`` is our reading of CSK-Net's "mixed". Explained
+    in notebook 05.
     """
     if rule.form == "none":
         return features
@@ -101,14 +100,14 @@ def give_streams(network: nn.Module, streams: Sequence[str]) -> None:
         network.set_submodule(name, StreamNorm(norm, streams))
 
 
-def activate(network: nn.Module, streams: Iterable[str]) -> None:
+def activate(network: nn.Module, streams: Collection[str]) -> None:
     """Set which streams the next batch holds, in their order."""
     for module in network.modules():
         if isinstance(module, StreamNorm):
             module.active = tuple(streams)
 
 
-def stacked(images: Iterable[Tensor]) -> Tensor:
+def stacked(images: Collection[Tensor]) -> Tensor:
     """Return all sensors' images in one batch for a stem that is shared with RGB: one channel is repeated three times.
 
     Raises:
@@ -120,9 +119,8 @@ def stacked(images: Iterable[Tensor]) -> Tensor:
     return torch.cat([image.expand(-1, 3, -1, -1) for image in images])
 
 
-def unstacked(maps: Iterable[Tensor], streams: Iterable[str]) -> dict[str, list[Tensor]]:
+def unstacked(maps: Iterable[Tensor], streams: Collection[str]) -> dict[str, list[Tensor]]:
     """Return each stream's part of every map of a batch that holds the streams one after the other."""
-    streams = list(streams)
     parts = zip(*(level.chunk(len(streams)) for level in maps), strict=True)
     return {stream: list(part) for stream, part in zip(streams, parts, strict=True)}
 

@@ -16,9 +16,8 @@ class GatedSpectralUnit(nn.Module):
 
     ``unit`` is a gated multimodal unit, ``g tanh(W_a a) + (1 - g) tanh(W_b b)`` with a gate per position and channel;
     ``channel`` a gate per channel; ``fourier`` mixes amplitudes and keeps b's phase, the other meaning of "spectral";
-    ``none`` is the mean. A reconstruction: no source gives CSK-Net's equations.
-
-    Source: the unit is Arevalo et al., Gated Multimodal Units, ICLR 2017 workshop. Explained in notebook 05.
+    ``none`` is the mean. A reconstruction: no source gives CSK-Net's equations. The unit is from Arevalo et al., Gated
+    Multimodal Units, ICLR 2017 workshop. Explained in notebook 05.
     """
 
     def __init__(self, channels: int, form: GateForm = "unit"):

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import numpy as np
 
-from crodino_lib.rooms.furniture import Part, Vector
+from crodino_lib.rooms.furniture import Part
 from crodino_lib.rooms.scene import CLASSES, FIELD_OF_VIEW, Ball, Blank, Scene
 
 SAMPLES_PER_PIXEL = 8
@@ -154,15 +154,13 @@ def _shapes(mi: ModuleType, part: Part) -> list[dict]:
     tube = {"type": "cylinder", "p0": list(part.a), "p1": list(part.b), "radius": part.radius}
     if part.kind == "capsule":
         return [tube, *ends]
-    return [tube, *(_lid(mi, end, other, part.radius) for end, other in ((part.a, part.b), (part.b, part.a)))]
-
-
-def _lid(mi: ModuleType, end: Vector, other: Vector, radius: float) -> dict:
-    """Return a disk that closes a drum at ``end``, facing away from ``other``."""
-    away = np.array(end) - np.array(other)
-    up = [1, 0, 0] if abs(away[2]) > abs(away[0]) else [0, 0, 1]
-    looking = mi.ScalarTransform4f().look_at(origin=list(end), target=list(np.array(end) + away), up=up)
-    return {"type": "disk", "to_world": looking.scale([radius, radius, 1])}
+    lids = []
+    for end, other in ((part.a, part.b), (part.b, part.a)):  # disks that close a drum, facing outwards
+        away = np.array(end) - np.array(other)
+        up = [1, 0, 0] if abs(away[2]) > abs(away[0]) else [0, 0, 1]
+        looking = mi.ScalarTransform4f().look_at(origin=list(end), target=list(np.array(end) + away), up=up)
+        lids.append({"type": "disk", "to_world": looking.scale([part.radius, part.radius, 1])})
+    return [tube, *lids]
 
 
 def _surface(mi: ModuleType, part: Part) -> dict:
