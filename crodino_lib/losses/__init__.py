@@ -15,9 +15,11 @@ from crodino_lib.losses.contrast import (
 from crodino_lib.losses.disentangle import (
     cosine_overlap,
     debiased_cka,
+    domain_cross_entropy,
     frobenius_overlap,
     masked_l1,
     modality_cross_entropy,
+    reverse_gradient,
     shared_distance,
 )
 from crodino_lib.losses.distillation import (
@@ -34,6 +36,5 @@ from crodino_lib.losses.distillation import (
     prototype_map_distance,
     receptive_masks,
 )
-from crodino_lib.losses.domain import domain_cross_entropy, reverse_gradient
 from crodino_lib.losses.regions import RegionVectors, cover, nearest_labels, region_vectors, region_weights
 from crodino_lib.losses.segmentation import in_float32, segmentation_cross_entropy

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from crodino_lib.config import ModelConfig
-from crodino_lib.models.depthwise import hasten_depthwise
-from crodino_lib.models.encoder import create_encoder
+from crodino_lib.models.encoder import create_encoder, hasten_depthwise
 
 
 @dataclass

@@ -4,8 +4,7 @@ import torch
 from torch import nn
 
 from crodino_lib.config import ModelConfig
-from crodino_lib.models.depthwise import dilated_by_phases
-from crodino_lib.models.encoder import DEFAULT_ENCODER, create_encoder
+from crodino_lib.models.encoder import DEFAULT_ENCODER, create_encoder, dilated_by_phases
 from crodino_lib.models.segnet import single_sensor_net
 
 SMALL = ModelConfig(block_channels=16, decoder_channels=16)
