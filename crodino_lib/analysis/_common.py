@@ -1,4 +1,4 @@
-"""Define what all metrics share: the form of a result, and the pairs of blocks that are compared."""
+"""Define what all metrics share: the form of a result, and which blocks can be compared."""
 
 from typing import NamedTuple
 
@@ -22,29 +22,10 @@ class Result(NamedTuple):
     target: str = ""
 
 
-def check_two_sensors(latents: Latents) -> Latents:
-    """Return latents unchanged.
-
-    Raises:
-        ValueError: not exactly two sensors, or a half is missing.
-    """
-    if len(latents.sensors) != 2:
-        raise ValueError(f"latents must have blocks of exactly two sensors, found {', '.join(latents.sensors)}")
-    for name in ((sensor, half) for sensor in latents.sensors for half in ("shared", "private")):
-        if name not in latents.blocks:
-            raise ValueError(f"latents have no block {'/'.join(name)}, only {', '.join(map(str, latents.blocks))}")
-    return latents
-
-
 def across(latents: Latents) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return half -> the blocks of the first and of the second sensor."""
     one, other = latents.sensors
     return {half: (latents.blocks[one, half], latents.blocks[other, half]) for half in latents.halves}
-
-
-def same_width(u: np.ndarray, v: np.ndarray) -> bool:
-    """Return whether two blocks (n, d) have equally many channels, so that their rows can be compared."""
-    return u.shape[1] == v.shape[1]
 
 
 def directions(x: np.ndarray) -> np.ndarray:
@@ -52,7 +33,20 @@ def directions(x: np.ndarray) -> np.ndarray:
     return normalize(np.asarray(x, float))
 
 
+def spread(x: np.ndarray) -> float:
+    """Compute ``sqrt(sum_i |x_i - mean|^2 / sum_i |x_i|^2)``: 0 for equal rows, 1 around a mean of 0, NaN for zeros.
+
+    A rank does not see a block that shrinks to a point, because what is left of its variance may point everywhere.
+    """
+    x = np.asarray(x, float)
+    return float(np.linalg.norm(x - x.mean(axis=0)) / np.linalg.norm(x)) if x.any() else np.nan
+
+
 def is_constant(x: np.ndarray) -> bool:
     """Return whether all rows (n, d) are equal, up to float32 rounding; always true for a single row."""
-    x = np.asarray(x, float)
-    return bool(np.linalg.norm(x - x.mean(axis=0)) <= 1e-6 * np.linalg.norm(x))
+    return not spread(x) > 1e-6
+
+
+def comparable(u: np.ndarray, v: np.ndarray) -> bool:
+    """Return whether rows of two blocks (n, d) can be compared: equally wide, and neither of them constant."""
+    return u.shape[1] == v.shape[1] and not (is_constant(u) or is_constant(v))

@@ -1,8 +1,9 @@
 """Measure whether a block has died, or has shrunk to few directions or to a point."""
 
 import numpy as np
+from scipy.stats import entropy
 
-from crodino_lib.analysis._common import Result, is_constant
+from crodino_lib.analysis._common import Result, is_constant, spread
 from crodino_lib.analysis.extraction import Latents
 
 
@@ -17,18 +18,7 @@ def effective_rank(x: np.ndarray) -> float:
     if is_constant(x):
         return np.nan
     x = np.asarray(x, float)
-    squared = np.linalg.svd(x - x.mean(axis=0), compute_uv=False) ** 2
-    shares = squared / squared.sum()
-    return float(np.exp(-(shares * np.log(np.where(shares == 0, 1.0, shares))).sum()))  # 0 log 0 is 0
-
-
-def spread(x: np.ndarray) -> float:
-    """Compute ``sqrt(sum_i |x_i - mean|^2 / sum_i |x_i|^2)``: 0 for equal rows, 1 around a mean of 0, NaN for zeros.
-
-    A rank does not see a block that shrinks to a point, because what is left of its variance may point everywhere.
-    """
-    x = np.asarray(x, float)
-    return float(np.linalg.norm(x - x.mean(axis=0)) / np.linalg.norm(x)) if x.any() else np.nan
+    return float(np.exp(entropy(np.linalg.svd(x - x.mean(axis=0), compute_uv=False) ** 2)))
 
 
 def dead_channels(x: np.ndarray) -> float:
@@ -36,7 +26,7 @@ def dead_channels(x: np.ndarray) -> float:
     return float((np.ptp(x, axis=0) <= 1e-6 * np.abs(x).max(axis=0)).mean())
 
 
-def compute(latents: Latents, generator: np.random.Generator) -> list[Result]:
+def collapse(latents: Latents, generator: np.random.Generator) -> list[Result]:
     """Compute ``effective_rank``, ``rank_fraction`` (of d), ``spread`` and ``dead_channels`` of every block."""
     results = []
     for block, x in latents.blocks.items():

@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from crodino_lib.analysis.null_comparison import add_flags
-from crodino_lib.analysis.null_models import NULL_MODELS
+from crodino_lib.analysis.null_models import NULL_MODELS, add_flags
 
 COLLAPSED_RANK = 0.05  # effective rank of a private half, as a share of its channels
 COLLAPSED_SPREAD = 0.05  # share of a private half's length that varies

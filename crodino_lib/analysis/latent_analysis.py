@@ -17,8 +17,7 @@ from crodino_lib.analysis.ablation import ablation_table
 from crodino_lib.analysis.diagnosis import diagnose, summary_table
 from crodino_lib.analysis.extraction import UNITS, Latents, Unit, extract, single_sensors
 from crodino_lib.analysis.image_statistics import image_statistics
-from crodino_lib.analysis.null_comparison import compare_to_nulls
-from crodino_lib.analysis.null_models import independent_baselines, shuffled
+from crodino_lib.analysis.null_models import compare_to_nulls, independent_baselines, shuffled
 from crodino_lib.analysis.suite import COLUMNS, KEYS, run_paired, run_suite
 from crodino_lib.analysis.trained_models import TrainedModel, find_models
 from crodino_lib.analysis.umap_embedding import Embeddings, fit_embeddings

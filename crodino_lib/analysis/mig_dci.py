@@ -20,9 +20,8 @@ def block_mig(skills: np.ndarray) -> float:
 
     Source: the block form of Chen et al., 2018, our reconstruction. Explained in notebook 07.
     """
-    skills = _measured(skills)
-    ordered = np.sort(skills, axis=0)
-    return float((ordered[-1] - ordered[-2]).mean()) if skills.shape[1] else float("nan")
+    ordered = np.sort(_measured(skills), axis=0)
+    return float((ordered[-1] - ordered[-2]).mean()) if ordered.size else np.nan
 
 
 def block_dci(skills: np.ndarray) -> dict[str, float]:
@@ -39,16 +38,15 @@ def block_dci(skills: np.ndarray) -> dict[str, float]:
     """
     skills = _measured(skills)
     scores = {"disentanglement": _concentration(skills), "completeness": _concentration(skills.T)}
-    return scores | {"informativeness": float(skills.max(axis=0).mean()) if skills.any() else float("nan")}
+    return scores | {"informativeness": float(skills.max(axis=0).mean()) if skills.any() else np.nan}
 
 
 def _concentration(importance: np.ndarray) -> float:
     """Compute 1 less the entropy of every row, rows weighted by their sums."""
-    weight = importance.sum(axis=1)
-    if importance.shape[1] < 2 or not weight.any():
-        return float("nan")
-    rows = importance[weight > 0]
-    return float(np.average(1 - entropy(rows, base=importance.shape[1], axis=1), weights=weight[weight > 0]))
+    rows = importance[importance.any(axis=1)]
+    if importance.shape[1] < 2 or not len(rows):
+        return np.nan
+    return float(np.average(1 - entropy(rows, base=importance.shape[1], axis=1), weights=rows.sum(axis=1)))
 
 
 def _measured(skills: np.ndarray) -> np.ndarray:

@@ -1,11 +1,16 @@
-"""Make models that learnt no split: what every number and every embedding of a split is to be compared with."""
+"""Make null models, which learnt no split, and flag the results of a model that leave their range.
+
+A number by itself proves nothing about a split: an untrained network has clean islands, too.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from crodino_lib.analysis.extraction import Block, Latents, Unit
+from crodino_lib.analysis.suite import KEYS
 
 NULL_MODELS = {
     "untrained": "the network before this training (its encoder as loaded, from ImageNet by default), same split",
@@ -13,6 +18,7 @@ NULL_MODELS = {
     "shuffled_channels": "the trained model, its channels randomly reassigned to the two halves",
     "shuffled_pairs": "the trained model, one sensor's rows shuffled: not even the class is paired",
 }
+FEWEST_NULLS = 3
 
 
 def independent_baselines(first: Latents, second: Latents) -> Latents:
@@ -58,3 +64,73 @@ def shuffled(latents: Mapping[Unit, Latents], null: str, seed: int) -> dict[Unit
     if null == "shuffled_pairs":
         return {unit: shuffled_pairs(part, np.random.default_rng([seed, 1])) for unit, part in latents.items()}
     return dict(latents)
+
+
+def compare_to_nulls(results: pd.DataFrame, nulls: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return a model's results with a column per null model, and the columns of ``add_flags``.
+
+    ``nulls`` has the results of each null model by its name; what it does not apply to is left out there.
+    """
+    empty = pd.Series(dtype=float)
+    values = {name: nulls[name].set_index(KEYS)["value"] for name in nulls if len(nulls[name])}
+    index = pd.MultiIndex.from_frame(results[KEYS])
+    columns = {name: values.get(name, empty).reindex(index).to_numpy() for name in NULL_MODELS}
+    return add_flags(results.assign(**columns))
+
+
+def add_flags(table: pd.DataFrame) -> pd.DataFrame:
+    """Flag the values that leave the range of their null models.
+
+    Shuffled pairs bound similarity from above only: were they the lower bound as well, no private half could be
+    flagged as less alike across sensors than random pairs. Where low values mean similarity, as of losses, they bound
+    from below only.
+
+    A flag is no test: an additional null model would itself be flagged in about half of the cases, 45 of 100 beside
+    four null models, 50 to 59 beside three.
+
+    Returns:
+        ``table``, of ``measure``, ``value`` and a column per null model, with ``nulls``, how many have a value; ``low``
+        and ``high``, their range; and ``flag``: ``above``, ``below`` or ``within``, empty for chance levels and where
+        fewer than three null models have a value, as where a half is set to its mean.
+    """
+    nulls = table[list(NULL_MODELS)]
+    low_is_alike = table["measure"] == "lost_swap"
+    low = nulls.assign(shuffled_pairs=nulls["shuffled_pairs"].where(low_is_alike)).min(axis=1)
+    high = nulls.assign(shuffled_pairs=nulls["shuffled_pairs"].where(~low_is_alike)).max(axis=1)
+    table = table.assign(nulls=nulls.notna().sum(axis=1), low=low, high=high)
+    flag = np.select([table["value"] > high, table["value"] < low], ["above", "below"], "within")
+    flagged = ~table["measure"].str.contains("chance") & (table["nulls"] >= FEWEST_NULLS) & table["value"].notna()
+    return table.assign(flag=np.where(flagged, flag, ""))
+
+
+def factor_table(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Collect what is read from which half: of every variant, and of the null models of the first variant.
+
+    Args:
+        table: from ``LatentAnalysis.compare``.
+        truth: R² of a supervised regressor per factor (rows) and sensor (columns), which becomes the first group.
+
+    Returns:
+        One row per ``group`` (``sensors``, variants, null models), ``target`` (class, modality, factors), ``sensor``
+        and ``half`` (empty for ``sensors``): ``skill`` in [0, 1], the mean over seeds, and ``flag``: above every null
+        model and above the chance of shuffled factors, in every seed.
+    """
+    cell = ["target", "sensor", "half"]
+    chance = table.loc[table["measure"] == "skill_chance", ["model", *cell, "value"]]
+    skills = table[table["measure"] == "skill"]
+    skills = skills.merge(chance.rename(columns={"value": "chance"}), "left", ["model", *cell])
+    skills["flag"] = (skills["flag"] == "above") & ~(skills["value"] <= skills["chance"])
+    variants = skills.groupby(["variant", *cell], sort=False).agg(skill=("value", "mean"), flag=("flag", "all"))
+    parts = [truth_cells(truth)] if truth is not None else []
+    parts.append(variants.reset_index(names=["group", *cell]))
+    first = skills[skills["variant"] == skills["variant"].iloc[0]]
+    for null in [name for name in NULL_MODELS if first[name].notna().any()]:
+        mean = first.groupby(cell, sort=False)[null].mean().rename("skill").reset_index()
+        parts.append(mean.assign(group=null, flag=False))
+    return pd.concat(parts, ignore_index=True)[["group", *cell, "skill", "flag"]]
+
+
+def truth_cells(truth: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of ``factor_table`` for the sensors themselves, from ``sensor_truth``; R² below 0 becomes 0."""
+    cells = truth.clip(lower=0).rename_axis("target").reset_index().melt("target", None, "sensor", "skill")
+    return cells.assign(group="sensors", half="", flag=False)

@@ -1,4 +1,4 @@
-"""Probe what can be read from the latents: the class, and which sensor a vector is from.
+"""Probe what can be read from the latents: the class, which sensor a vector is from, and the factors of the scene.
 
 A probe is standardised features and a penalised linear model. All blocks of a comparison get the same rows, the same
 folds and the same probe. No image is both fitted on and scored; the penalty is chosen within the fitted images.
@@ -9,22 +9,37 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from crodino_lib.analysis._common import Result, across, same_width
+from crodino_lib.analysis._common import Result, across
 from crodino_lib.analysis.extraction import Latents
 
 FOLDS = 5
 PENALTIES = (0.01, 0.1, 1.0)  # C of the logistic regression
+RIDGES = np.logspace(0, 5, 11)
 TOLERANCE = 1e-3  # of the gradient; a tenth of it changes accuracies by less than 0.01, and takes three times as long
 READABLE = 2.0  # times chance: from here on a probe's transfer means something
 
 one_thread = threadpool_limits.wrap(limits=1)  # matrices so small that threads only wait for each other
+
+
+def image_folds(images: np.ndarray) -> GroupKFold:
+    """Return five folds of whole images, fewer where there are fewer images; ValueError for fewer than two."""
+    folds = min(FOLDS, len(np.unique(images)))
+    if folds < 2:
+        raise ValueError(f"a probe needs rows of at least 2 images, found {folds}")
+    return GroupKFold(folds)
+
+
+def logistic(C: float = 1.0) -> LogisticRegression:
+    """Return a linear probe of classes; all classes count alike."""
+    return LogisticRegression(C=C, max_iter=300, tol=TOLERANCE, class_weight="balanced", warm_start=True)
 
 
 @one_thread
@@ -51,17 +66,20 @@ def modality_probe(
     return float((cross_val_predict(model, vectors, sensor, groups=groups, cv=image_folds(images)) == sensor).mean())
 
 
-def image_folds(images: np.ndarray) -> GroupKFold:
-    """Return five folds of whole images, fewer where there are fewer images; ValueError for fewer than two."""
-    folds = min(FOLDS, len(np.unique(images)))
-    if folds < 2:
-        raise ValueError(f"a probe needs rows of at least 2 images, found {folds}")
-    return GroupKFold(folds)
+def modality_probes(latents: Latents, generator: np.random.Generator) -> list[Result]:
+    """Probe which sensor a vector is from.
 
-
-def logistic(C: float = 1.0) -> LogisticRegression:
-    """Return a linear probe of classes; all classes count alike."""
-    return LogisticRegression(C=C, max_iter=300, tol=TOLERANCE, class_weight="balanced", warm_start=True)
+    Returns:
+        ``modality`` of each half: accuracy, 0.5 at chance; ``skill``: the same above chance, in [0, 1], once for each
+        sensor. NaN where the sensors' blocks have other widths, which gives them away trivially.
+    """
+    results = []
+    for half, (u, v) in across(latents).items():
+        same_width = u.shape[1] == v.shape[1]
+        accuracy = modality_probe(u, v, latents.images, logistic(PENALTIES[1])) if same_width else np.nan
+        results.append(Result("modality", accuracy, half=half))
+        results += [Result("skill", np.maximum(2 * accuracy - 1, 0), s, half, "modality") for s in latents.sensors]
+    return results
 
 
 @one_thread
@@ -126,12 +144,11 @@ def class_probes(latents: Latents, generator: np.random.Generator) -> list[Resul
     for half, pair in across(latents).items():
         crossed = np.full((2, 2), np.nan)  # fitted on, scored on
         for index, block in enumerate(pair):
-            if same_width(*pair):
-                crossed[index] = class_accuracy(block, classes, images, pair, seed)
-            else:
-                crossed[index, index] = class_accuracy(block, classes, images, [block], seed)[0]
+            scored = [other for other in (0, 1) if pair[other].shape == block.shape]
+            crossed[index, scored] = class_accuracy(block, classes, images, [pair[other] for other in scored], seed)
             accuracy[latents.sensors[index], half] = crossed[index, index]
-        readable = np.where(np.diag(crossed) >= READABLE / count, np.diag(crossed), np.nan)
+        own = np.diag(crossed)
+        readable = np.where(own >= READABLE / count, own, np.nan)
         results.append(Result("transfer", float((np.diag(crossed[::-1]) / readable).mean()), half=half))
     for block, vectors in latents.blocks.items():
         linear = accuracy[block]
@@ -147,21 +164,6 @@ def class_probes(latents: Latents, generator: np.random.Generator) -> list[Resul
     return results
 
 
-def modality_probes(latents: Latents, generator: np.random.Generator) -> list[Result]:
-    """Probe which sensor a vector is from.
-
-    Returns:
-        ``modality`` of each half: accuracy, 0.5 at chance; ``skill``: the same above chance, in [0, 1], once for each
-        sensor. NaN where the sensors' blocks have other widths, which gives them away trivially.
-    """
-    results = []
-    for half, (u, v) in across(latents).items():
-        accuracy = modality_probe(u, v, latents.images, logistic(PENALTIES[1])) if same_width(u, v) else np.nan
-        results.append(Result("modality", accuracy, half=half))
-        results += [Result("skill", np.maximum(2 * accuracy - 1, 0), s, half, "modality") for s in latents.sensors]
-    return results
-
-
 @one_thread
 def class_errors(vectors: np.ndarray, classes: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Compute (n,) 1 less the probability that a linear probe gives every row's class, on unseen images.
@@ -171,8 +173,65 @@ def class_errors(vectors: np.ndarray, classes: np.ndarray, images: np.ndarray) -
     errors = np.ones(len(classes))
     for train, test in image_folds(images).split(vectors, groups=images):
         model = make_pipeline(StandardScaler(), logistic(PENALTIES[1])).fit(vectors[train], classes[train])
-        probability = pd.DataFrame(model.predict_proba(vectors[test]), columns=model.classes_)
-        probability = probability.reindex(columns=np.union1d(model.classes_, classes), fill_value=0.0)
-        own = probability.columns.get_indexer(classes[test])
-        errors[test] = 1 - probability.to_numpy()[np.arange(len(test)), own]
+        own = classes[test][:, None] == model.classes_
+        errors[test] -= (model.predict_proba(vectors[test]) * own).sum(axis=1)
     return errors
+
+
+def factor_probes(
+    latents: Latents, generator: np.random.Generator, targets: pd.DataFrame, shuffles: int
+) -> list[Result]:
+    """Probe every factor of the scenes.
+
+    Args:
+        latents: whole images.
+        generator: of the shuffles.
+        targets: one row per scene, indexed by its id, and one column of numbers per factor; two values are a yes or no.
+        shuffles: how often the factors are shuffled over scenes, for chance.
+
+    Returns:
+        Per factor and block ``skill`` of a linear probe, and ``skill_chance``: the 95th percentile of the shuffles.
+
+    Raises:
+        ValueError: fewer than two images, a factor twice, or a factor that is not a finite number in every row.
+    """
+    targets = targets.loc[latents.rows["image"]]
+    if twice := targets.columns[targets.columns.duplicated()].tolist():
+        raise ValueError(f"factors have one name twice: {', '.join(twice)}")
+    for name, values in targets.items():
+        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+            raise ValueError(f"factor {name} must be a number in every row, found {values.head(4).tolist()} ...")
+    wanted, results = targets.to_numpy(float), []
+    everything = np.concatenate([wanted, *[generator.permutation(wanted) for _ in range(shuffles)]], axis=1)
+    for block, vectors in latents.blocks.items():
+        guesses = held_out_guesses(vectors, everything, latents.images)
+        skills = np.array([skill(*pair) for pair in zip(everything.T, guesses.T, strict=True)])
+        skills = skills.reshape(1 + shuffles, -1)
+        for measure, values in (("skill", skills[0]), ("skill_chance", np.quantile(skills[1:], 0.95, axis=0))):
+            results += [Result(measure, float(v), *block, name) for name, v in zip(targets, values, strict=True)]
+    return results
+
+
+def skill(actual: np.ndarray, guesses: np.ndarray) -> float:
+    """Compute how far above chance the guesses are: 0 at chance or below, 1 if perfect.
+
+    R² of numbers; of a yes or no, twice the balanced accuracy above one half, of guesses divided at their mean. NaN
+    where ``actual`` is constant.
+    """
+    values = np.unique(actual)
+    if len(values) < 2:
+        return np.nan
+    if len(values) == 2:
+        return max(0.0, 2 * balanced_accuracy(actual == values[1], guesses > guesses.mean()) - 1)
+    return max(0.0, 1 - float(((actual - guesses) ** 2).sum() / ((actual - actual.mean()) ** 2).sum()))
+
+
+@one_thread
+def held_out_guesses(vectors: np.ndarray, targets: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Return the guesses (n, F) of ridge regressions for standardised targets, on unseen images.
+
+    Each target has its own penalty, chosen by leaving out single rows of the fitted images, in closed form.
+    """
+    ridge = make_pipeline(StandardScaler(), RidgeCV(RIDGES, alpha_per_target=True))
+    model = TransformedTargetRegressor(ridge, transformer=StandardScaler())
+    return cross_val_predict(model, vectors.astype(float), targets, groups=images, cv=image_folds(images))

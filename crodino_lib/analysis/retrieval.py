@@ -3,12 +3,12 @@
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
 
-from crodino_lib.analysis._common import Result, across, directions, is_constant, same_width
+from crodino_lib.analysis._common import Result, across, comparable, directions
 from crodino_lib.analysis.extraction import Latents
 
 DEPTHS = (1, 5, 10)  # first answers among which the right one is sought
 SCORES = (*(f"recall_{k}" for k in DEPTHS), "mrr")
-PAIRED = (*SCORES, "rotated_recall_1")  # row i must be the same place in both sensors
+MEASURES = (*SCORES, *(f"chance_{name}" for name in SCORES), "rotated_recall_1")
 FEWEST_FITTED = 0.5  # rows that a rotation is fitted on, in channels: below, identical blocks are not found again
 TIE = 1e-9  # cosines this close are equal but for rounding
 
@@ -16,13 +16,9 @@ TIE = 1e-9  # cosines this close are equal but for rounding
 def rank_answers(queries: np.ndarray, answers: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Count how many candidates beat or tie with the right answer of every query.
 
-    Args:
-        queries: (n, d) float, rows of length one.
-        answers: the same; row i is the right answer to query i.
-        groups: (n,) int; the candidates of a query are all answers of its group.
-
-    Returns:
-        (n, 3) int: candidates ``better`` than the right one by cosine, others ``tied`` with it, all ``candidates``.
+    Row i of the answers (n, d), of length one as those of the queries, is the right answer to query i. The candidates
+    of a query are all answers of its group (n,). Returns (n, 3) int: candidates ``better`` than the right one by
+    cosine, others ``tied`` with it, all ``candidates``.
     """
     counts = np.zeros((len(queries), 3), int)
     for group in np.unique(groups):
@@ -68,7 +64,7 @@ def rank_rotated(
     """
     names = generator.permutation(np.unique(images))
     first = np.isin(images, names[: len(names) // 2])
-    there, back = np.zeros((len(u), 3), int), np.zeros((len(u), 3), int)
+    there, back = np.zeros((2, len(u), 3), int)
     for part in (first, ~first):
         turned = u @ orthogonal_procrustes(u[~part], v[~part])[0]
         there[part] = rank_answers(turned, v, groups)[part]
@@ -76,29 +72,27 @@ def rank_rotated(
     return there, back
 
 
-def compute(latents: Latents, generator: np.random.Generator) -> list[Result]:
+def retrieval(latents: Latents, generator: np.random.Generator) -> list[Result]:
     """Compute how well places are found across the sensors, in each half, as the mean of both directions.
 
     Candidates are all images where rows are images, else the rows of the same class, so that the instance must be
     recognised, not its class. More rows are more candidates: compare only results of equally many rows.
 
     Returns:
-        ``SCORES``, the same at random (``chance_recall_1`` and so on), and ``rotated_recall_1``. NaN where a block is
-        constant, the sensors have different numbers of channels, or no query has two candidates; the rotated one also
-        with a single image, or where the rotation would be fitted on fewer rows than half the channels.
+        ``SCORES``, the same at random (``chance_recall_1`` and so on), and ``rotated_recall_1``. NaN where blocks are
+        not ``comparable`` or no query has two candidates; the rotated one also with a single image, or where the
+        rotation would be fitted on fewer rows than half the channels.
     """
     images, results = latents.images, []
     groups = np.zeros(len(latents), int) if latents.unit == "image" else latents.classes
     for half, (u, v) in across(latents).items():
-        found, random, rotated = np.full(len(SCORES), np.nan), np.full(len(SCORES), np.nan), np.nan
-        if same_width(u, v) and not (is_constant(u) or is_constant(v)):
+        values = np.full(len(MEASURES), np.nan)
+        if comparable(u, v):
             u, v = directions(u), directions(v)
             counts = rank_answers(u, v, groups)
-            found, random = (scores(counts) + scores(rank_answers(v, u, groups))) / 2, chance(counts[:, 2])
+            found = (scores(counts) + scores(rank_answers(v, u, groups))) / 2
+            values[:-1] = [*found, *chance(counts[:, 2])]
             if images.max() > 0 and len(u) // 2 >= FEWEST_FITTED * u.shape[1]:
-                both = rank_rotated(u, v, groups, images, generator)
-                rotated = float(np.mean([scores(counts)[0] for counts in both]))
-        for prefix, values in (("", found), ("chance_", random)):
-            results += [Result(prefix + name, float(v), half=half) for name, v in zip(SCORES, values, strict=True)]
-        results.append(Result("rotated_recall_1", rotated, half=half))
+                values[-1] = np.mean([scores(each)[0] for each in rank_rotated(u, v, groups, images, generator)])
+        results += [Result(name, value, half=half) for name, value in zip(MEASURES, values.tolist(), strict=True)]
     return results

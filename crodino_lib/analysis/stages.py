@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from crodino_lib.analysis.cka import linear_cka
 from crodino_lib.analysis.probes import modality_probe
+from crodino_lib.analysis.similarity import linear_cka
 from crodino_lib.augment import plain
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.losses.regions import region_vectors

@@ -1,13 +1,14 @@
 """Run every metric on a model or a null model, with the results in one table."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from crodino_lib.analysis import cka, collapse, factors, gap, mig_dci, mixing, probes, retrieval
-from crodino_lib.analysis._common import Result, check_two_sensors
+from crodino_lib.analysis import collapse, mig_dci, probes, retrieval, similarity
+from crodino_lib.analysis._common import Result
 from crodino_lib.analysis.extraction import UNITS, Latents, Unit
 from crodino_lib.config import AnalysisConfig
 
@@ -15,33 +16,37 @@ KEYS = ["unit", "metric", "measure", "target", "sensor", "half"]
 COLUMNS = [*KEYS, "value", "rows", "images"]
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A metric: ``compute(latents, generator, **options)`` returns results.
+class Metric(NamedTuple):
+    """A metric: ``compute(latents, generator)`` returns results for latents of exactly two sensors.
 
-    Attributes:
-        compute: takes latents of exactly two sensors.
-        units: what it is computed for.
-        paired: measures that need row i of both sensors to be the same place; shuffled pairs are a null model of these.
-        options: fields of ``AnalysisConfig``, or ``targets``, that it takes.
+    ``paired`` are the measures that need row i of both sensors to be the same place; shuffled pairs are a null model of
+    these. Only ``factors`` takes more: ``targets`` and ``shuffles``.
     """
 
     compute: Callable[..., list[Result]]
     units: tuple[Unit, ...]
     paired: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
 
 
 METRICS = {
-    "cka": Metric(cka.compute, UNITS, cka.PAIRED),
-    "retrieval": Metric(retrieval.compute, UNITS, retrieval.PAIRED),
-    "gap": Metric(gap.compute, UNITS),
-    "mixing": Metric(mixing.compute, ("region",)),
-    "collapse": Metric(collapse.compute, UNITS),
+    "cka": Metric(similarity.cka, UNITS, ("cka",)),
+    "retrieval": Metric(retrieval.retrieval, UNITS, (*retrieval.SCORES, "rotated_recall_1")),
+    "gap": Metric(similarity.gap, UNITS),
+    "mixing": Metric(similarity.mixing, ("region",)),
+    "collapse": Metric(collapse.collapse, UNITS),
     "class": Metric(probes.class_probes, ("region",)),
     "modality": Metric(probes.modality_probes, ("region",)),
-    "factors": Metric(factors.factor_probes, ("image",), options=("targets", "shuffles")),
+    "factors": Metric(probes.factor_probes, ("image",)),
 }
+
+
+def check_two_sensors(latents: Latents) -> None:
+    """Raise ValueError where there are not exactly two sensors, or a half is missing."""
+    if len(latents.sensors) != 2:
+        raise ValueError(f"latents must have blocks of exactly two sensors, found {', '.join(latents.sensors)}")
+    for name in product(latents.sensors, ("shared", "private")):
+        if name not in latents.blocks:
+            raise ValueError(f"latents have no block {'/'.join(name)}, only {', '.join(map(str, latents.blocks))}")
 
 
 def run_metric(
@@ -59,13 +64,13 @@ def run_metric(
         One row per number: ``unit``, ``metric``, the fields of ``Result``, ``rows`` and ``images`` behind it.
     """
     metric, tables = METRICS[name], []
-    options = {key: value for key, value in config.model_dump().items() if key in metric.options}
-    options |= {"targets": targets} if "targets" in metric.options else {}
+    options = {"targets": targets, "shuffles": config.shuffles} if name == "factors" else {}
     for unit in [unit for unit in metric.units if unit in latents]:
         if not len(latents[unit]):
             raise ValueError(f"there is no {unit} to compute {name} of; use more or larger images")
+        check_two_sensors(latents[unit])
         generator = np.random.default_rng(config.seed)
-        sample = check_two_sensors(latents[unit]).sample(config.rows, generator)
+        sample = latents[unit].sample(config.rows, generator)
         table = pd.DataFrame(metric.compute(sample, generator, **options), columns=Result._fields)
         count = {"rows": len(sample), "images": len(np.unique(sample.images))}
         tables.append(table.assign(unit=unit, metric=name, **count))
@@ -80,25 +85,17 @@ def run_suite(latents: Mapping[Unit, Latents], config: AnalysisConfig, targets: 
 
 def run_paired(latents: Mapping[Unit, Latents], config: AnalysisConfig, targets: pd.DataFrame) -> pd.DataFrame:
     """Compute the measures that need pairs, which are all that shuffled pairs can change."""
-    tables = []
-    for name, metric in METRICS.items():
-        if metric.paired:
-            table = run_metric(name, latents, config, targets)
-            tables.append(table[table["measure"].isin(metric.paired)])
-    return pd.concat(tables, ignore_index=True)
+    paired = {name: metric.paired for name, metric in METRICS.items() if metric.paired}
+    table = pd.concat([run_metric(name, latents, config, targets) for name in paired])
+    return table[table["measure"].isin(sum(paired.values(), ()))].reset_index(drop=True)
 
 
 def split_scores(table: pd.DataFrame) -> pd.DataFrame:
     """Compute block MIG and DCI of every sensor, from the skill of probes for class, modality and every factor."""
     results = []
-    for sensor, skills in probe_skills(table).groupby("sensor", sort=False):
+    for sensor, skills in table[table["measure"] == "skill"].groupby("sensor", sort=False):
         matrix = skills.pivot(index="half", columns="target", values="value").to_numpy()
         scores = {"block_mig": mig_dci.block_mig(matrix)} | mig_dci.block_dci(matrix)
         results += [Result(measure, value, sensor) for measure, value in scores.items()]
     counts = table[["rows", "images"]].max().to_dict()
     return pd.DataFrame(results, columns=Result._fields).assign(unit="all", metric="split", **counts)[COLUMNS]
-
-
-def probe_skills(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of linear probes' skill above chance, in [0, 1], for class, modality and factors."""
-    return table[table["measure"] == "skill"]

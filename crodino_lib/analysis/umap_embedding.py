@@ -17,7 +17,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_distances
 from sklearn.preprocessing import StandardScaler
 
-from crodino_lib.analysis.collapse import spread
+from crodino_lib.analysis._common import spread
 from crodino_lib.analysis.embedding_quality import MEASURES, EmbeddingReference
 from crodino_lib.analysis.extraction import Latents
 from crodino_lib.io import atomic_write, bar, load_npz

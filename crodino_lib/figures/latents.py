@@ -9,8 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from crodino_lib.analysis.diagnosis import summary_table
 from crodino_lib.analysis.latent_analysis import LatentAnalysis, save_latent_tables, sensor_truth
-from crodino_lib.analysis.null_comparison import factor_table
-from crodino_lib.analysis.null_models import NULL_MODELS
+from crodino_lib.analysis.null_models import NULL_MODELS, factor_table
 from crodino_lib.analysis.trained_models import TrainedModel
 from crodino_lib.figures.base import FLAG_COLOUR, StudyFigure, heatmap, printed, require, save, styled
 
@@ -35,7 +34,7 @@ def factor_matrix(table: pd.DataFrame, caption: str, width: str = "page") -> Stu
     """Draw how well factors (rows) are predicted from blocks or sensors (columns), a group of columns per model.
 
     Args:
-        table: from ``crodino_lib.analysis.null_comparison.factor_table``; flagged cells get a frame.
+        table: from ``crodino_lib.analysis.null_models.factor_table``; flagged cells get a frame.
         caption: scenes, probes, seeds, chance.
         width: ``column`` or ``page``.
     """

@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 import torch
 
-from crodino_lib.analysis.cka import compute, is_constant, linear_cka
+from crodino_lib.analysis._common import is_constant
+from crodino_lib.analysis.similarity import cka as compute
+from crodino_lib.analysis.similarity import linear_cka
 from crodino_lib.losses import debiased_cka
 from tests.analysis.factories import made, named, normal
 

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from crodino_lib.analysis.collapse import compute, dead_channels, effective_rank, spread
+from crodino_lib.analysis._common import spread
+from crodino_lib.analysis.collapse import collapse as compute
+from crodino_lib.analysis.collapse import dead_channels, effective_rank
 from tests.analysis.factories import made, named, normal
 
 

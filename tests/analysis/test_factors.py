@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crodino_lib.analysis import factors
+from crodino_lib.analysis import probes
 from crodino_lib.analysis.extraction import Block, Latents
-from crodino_lib.analysis.factors import factor_probes, held_out_guesses, skill
+from crodino_lib.analysis.probes import factor_probes, held_out_guesses, skill
 from tests.analysis.factories import MEMORISED, four_blocks, jitter, named, rows_of
 
 
@@ -53,8 +53,8 @@ def test_chance_is_the_95th_percentile_of_the_shuffles(monkeypatch):
     """The first column is the factor, the others the same numbers given to other scenes."""
     columns = []
     guess = lambda v, targets, i: columns.append(targets) or np.zeros_like(targets) + np.arange(targets.shape[1])  # noqa: E731
-    monkeypatch.setattr(factors, "held_out_guesses", guess)
-    monkeypatch.setattr(factors, "skill", lambda actual, guesses: guesses[0] / 100)
+    monkeypatch.setattr(probes, "held_out_guesses", guess)
+    monkeypatch.setattr(probes, "skill", lambda actual, guesses: guesses[0] / 100)
     latents = Latents({Block("rgb", "shared"): np.zeros((6, 1))}, rows_of(np.arange(6), 0))
     values = compute(latents, 100, value=np.arange(6.0))
     assert values["skill value rgb/shared"] == 0

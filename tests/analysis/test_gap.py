@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from crodino_lib.analysis.gap import compute, modality_gap
+from crodino_lib.analysis.similarity import gap as compute
+from crodino_lib.analysis.similarity import modality_gap
 from tests.analysis.factories import made, named, normal
 
 

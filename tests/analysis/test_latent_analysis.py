@@ -10,8 +10,7 @@ import pytest
 
 from crodino_lib.analysis import latent_analysis as module
 from crodino_lib.analysis.latent_analysis import LatentAnalysis
-from crodino_lib.analysis.null_comparison import factor_table
-from crodino_lib.analysis.null_models import NULL_MODELS
+from crodino_lib.analysis.null_models import NULL_MODELS, factor_table
 from crodino_lib.analysis.suite import METRICS
 from crodino_lib.analysis.trained_models import find_models
 from crodino_lib.config import AnalysisConfig, ModelConfig, RunConfig, StudyConfig, TrainConfig

@@ -6,20 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crodino_lib.analysis import mixing, retrieval
-from crodino_lib.analysis._common import check_two_sensors
+from crodino_lib.analysis import retrieval, similarity
 from crodino_lib.analysis.extraction import Block, Latents
-from crodino_lib.analysis.suite import METRICS
+from crodino_lib.analysis.suite import METRICS, check_two_sensors
 from tests.analysis.factories import made, named, normal
 
 TARGETS = pd.DataFrame({"width": np.arange(80.0)}, index=[f"scene{i}" for i in range(80)])
 COMPUTE = {name: metric.compute for name, metric in METRICS.items()}
 COMPUTE["factors"] = partial(COMPUTE["factors"], targets=TARGETS, shuffles=2)
-SCORES = {name for part in retrieval.SCORES for name in (part, f"chance_{part}")} | {"rotated_recall_1"}
 NEED_ONE_BASIS = {  # what sensors of different widths have no value of
     "gap": {"gap"},
-    "mixing": set(mixing.MEASURES),
-    "retrieval": SCORES,
+    "mixing": set(similarity.MIXING),
+    "retrieval": set(retrieval.MEASURES),
     "class": {"transfer"},
     "modality": {"modality", "skill"},
 }

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from crodino_lib.analysis.mixing import compute, cross_within_class
+from crodino_lib.analysis.similarity import cross_within_class
+from crodino_lib.analysis.similarity import mixing as compute
 from tests.analysis.factories import made, named, normal
 
 

@@ -2,8 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crodino_lib.analysis.null_comparison import compare_to_nulls, factor_table
-from crodino_lib.analysis.null_models import NULL_MODELS
+from crodino_lib.analysis.null_models import NULL_MODELS, compare_to_nulls, factor_table
 from crodino_lib.analysis.suite import KEYS
 from tests.analysis.factories import results
 

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crodino_lib.analysis.cka import linear_cka
 from crodino_lib.analysis.extraction import Block, Latents
 from crodino_lib.analysis.null_models import independent_baselines, shuffled_channels, shuffled_pairs
+from crodino_lib.analysis.similarity import linear_cka
 
 N = 60
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from crodino_lib.analysis.retrieval import SCORES, chance, compute, rank_answers, rank_rotated, scores
+from crodino_lib.analysis.retrieval import SCORES, chance, rank_answers, rank_rotated, scores
+from crodino_lib.analysis.retrieval import retrieval as compute
 from tests.analysis.factories import made, named, normal
 
 

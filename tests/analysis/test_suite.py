@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crodino_lib.analysis import collapse, factors, mig_dci
+from crodino_lib.analysis import collapse, mig_dci, probes
 from crodino_lib.analysis.extraction import Block, Latents
 from crodino_lib.analysis.suite import COLUMNS, KEYS, METRICS, run_metric, run_paired, run_suite, split_scores
 from crodino_lib.config import AnalysisConfig
@@ -44,7 +44,7 @@ def test_every_number_has_its_keys_and_counts(table):
 def test_a_metric_gets_a_sample_of_the_rows(both):
     rows = run_metric("collapse", both, CONFIG, TARGETS)
     sample = both["region"].sample(40, np.random.default_rng(CONFIG.seed))
-    expected = named(collapse.compute(sample, None))
+    expected = named(collapse.collapse(sample, None))
     rows = rows[rows["unit"] == "region"]
     assert rows["value"].tolist() == list(expected.values())
     assert (rows["rows"] == 40).all()
@@ -106,4 +106,4 @@ def test_factors_need_numbers_and_names_of_their_own(both):
         (pd.concat([TARGETS, TARGETS], axis=1), "factors have one name twice: width"),
     ):
         with pytest.raises(ValueError, match=problem):
-            factors.factor_probes(both["image"], np.random.default_rng(0), targets, 1)
+            probes.factor_probes(both["image"], np.random.default_rng(0), targets, 1)
