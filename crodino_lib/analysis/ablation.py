@@ -18,17 +18,11 @@ BATCH = 16
 
 
 class DecoderInputs(NamedTuple):
-    """Inputs of the students' decoders for N scenes: sensor -> tensor.
+    """Inputs of the students' decoders for N scenes, by sensor."""
 
-    Attributes:
-        contexts: the bottlenecks (N, 2C, h, w).
-        fine: the maps that the decoders get beside them.
-        labels: (N, H, W) int64 in [0, K) or 255.
-    """
-
-    contexts: dict[str, Tensor]
-    fine: dict[str, Tensor]
-    labels: Tensor
+    contexts: dict[str, Tensor]  # the bottlenecks (N, 2C, h, w)
+    fine: dict[str, Tensor]  # the maps that the decoders get beside them
+    labels: Tensor  # (N, H, W) int64 in [0, K) or 255
 
 
 @torch.inference_mode()
@@ -42,25 +36,24 @@ def decoder_inputs(
     """
     if len(students) != 2:
         raise ValueError(f"ablation compares two sensors, found {', '.join(students)}")
-    chosen, parts, labels = np.sort(generator.permutation(len(scenes))[:n]), {s: [] for s in students}, []
-    for start in range(0, len(chosen), BATCH):
-        batch = plain(scenes, chosen[start : start + BATCH].tolist(), card, tuple(students), torch.device("cpu"))
-        labels.append(next(iter(batch.labels.values())))
-        for sensor, student in students.items():
-            parts[sensor].append(_decoder_input(student, batch.images[sensor]))
-    contexts, fine = ({s: torch.cat([part[i] for part in parts[s]]) for s in students} for i in (0, 1))
+    chosen = np.sort(generator.permutation(len(scenes))[:n])
+    batch = plain(scenes, chosen.tolist(), card, tuple(students), torch.device("cpu"))
+    contexts, fine = {}, {}
+    for sensor, student in students.items():
+        parts = [_decoder_input(student, images) for images in batch.images[sensor].split(BATCH)]
+        contexts[sensor], fine[sensor] = (torch.cat(maps) for maps in zip(*parts, strict=True))
     widths = {sensor: context.shape[1] for sensor, context in contexts.items()}
     if len(set(widths.values())) != 1:
         raise ValueError(f"the students' bottlenecks have {widths} channels; halves can be exchanged only where equal")
-    return DecoderInputs(contexts, fine, torch.cat(labels))
+    return DecoderInputs(contexts, fine, next(iter(batch.labels.values())))
 
 
-def _decoder_input(student: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the bottleneck and the fine map that the student's decoder gets for ``image``."""
+def _decoder_input(student: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the bottleneck and the fine map that the student's decoder gets for ``images``."""
     inputs: list[tuple[Tensor, Tensor]] = []
     handle = student.decoder.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments))
     try:
-        out = student(image)
+        out = student(images)
     finally:
         handle.remove()
     if not torch.equal(inputs[0][0], out.context):
@@ -98,26 +91,27 @@ def ablate(
     """
     width, results = next(iter(inputs.contexts.values())).shape[1], []
     is_shared = torch.arange(width) < width // 2 if shared is None else torch.from_numpy(shared)
-    masks = {"shared": is_shared[None, :, None, None], "private": ~is_shared[None, :, None, None]}
+    masks = {"shared": is_shared[:, None, None], "private": ~is_shared[:, None, None]}
     for (sensor, student), other in zip(students.items(), reversed(students), strict=True):
-        context, fine, swap = inputs.contexts[sensor], inputs.fine[sensor], inputs.contexts[other]
+        context, swap = inputs.contexts[sensor], inputs.contexts[other]
         values = {"mean": context.mean(dim=(0, 2, 3), keepdim=True), "swap": swap.roll(1, 0) if other_scene else swap}
-
-        def miou(variant: Tensor, decoder: nn.Module = student.decoder, fine: Tensor = fine) -> float:
-            matrix = 0
-            for part in torch.arange(len(fine)).split(BATCH):
-                logits = upsample(decoder(variant[part], fine[part])[0], inputs.labels[part])
-                matrix += confusion_per_image(logits.argmax(dim=1), inputs.labels[part], classes).sum(dim=0)
-            return scores(matrix.numpy())["miou"]
-
-        untouched = miou(context)
+        untouched = _miou(student.decoder, context, inputs.fine[sensor], inputs.labels, classes)
         results.append(Result("miou", untouched, sensor))
         for name in replacements:
             for half, mask in masks.items():
-                replaced = miou(torch.where(mask, values[name], context))
+                variant = torch.where(mask, values[name], context)
+                replaced = _miou(student.decoder, variant, inputs.fine[sensor], inputs.labels, classes)
                 lost = 1 - replaced / untouched if untouched else np.nan
                 results += [Result(f"miou_{name}", replaced, sensor, half), Result(f"lost_{name}", lost, sensor, half)]
     return results
+
+
+def _miou(decoder: nn.Module, context: Tensor, fine: Tensor, labels: Tensor, classes: int) -> float:
+    matrix = 0
+    for part in torch.arange(len(fine)).split(BATCH):
+        logits = upsample(decoder(context[part], fine[part])[0], labels[part])
+        matrix += confusion_per_image(logits.argmax(dim=1), labels[part], classes).sum(dim=0)
+    return scores(matrix.numpy())["miou"]
 
 
 def ablation_table(
@@ -128,7 +122,7 @@ def ablation_table(
     Returns the columns of ``run_metric``, with ``null``; raises as ``decoder_inputs``.
     """
     inputs = decoder_inputs(students, scenes, card, n, np.random.default_rng(seed))
-    width, tables = next(iter(inputs.contexts.values())).shape[1], []
+    width, count, tables = next(iter(inputs.contexts.values())).shape[1], len(inputs.labels), []
     order = np.random.default_rng(seed).permutation(width)  # as in shuffled_channels
     options = {
         "value": {},
@@ -137,6 +131,5 @@ def ablation_table(
     }
     for null, how in options.items():
         table = pd.DataFrame(ablate(students, inputs, len(card.classes), **how), columns=Result._fields)
-        count = len(inputs.labels)
         tables.append(table.assign(null=null, unit="image", metric="ablation", rows=count, images=count))
     return pd.concat(tables, ignore_index=True)

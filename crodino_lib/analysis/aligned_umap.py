@@ -13,28 +13,21 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics.pairwise import cosine_distances
 
+from crodino_lib.analysis import umap_embedding
 from crodino_lib.analysis.embedding_quality import EmbeddingReference
 from crodino_lib.analysis.extraction import Latents
-from crodino_lib.analysis.umap_embedding import (
-    COLLAPSED,
-    Embeddings,
-    describe_collapse,
-    principal_components,
-    quality_table,
-    sample_points,
-    standardise,
-)
 from crodino_lib.settings import choose
 
 FEWEST_FRAMES = 2
 HOW_TO = "train with frames = 2 or more, which saves the latents of some epochs"
 STEPS = 100  # of the layout; 200 add 0.02 to the area under R_NX and a quarter to the time
 FRAME = re.compile(r"epoch-(\d+)\.npz")
+POINT_COLUMNS = ["half", "epoch", "image", "class", "name", "sensor", "x", "y"]
 
 
 def fit_aligned_umap(
-    frames: Mapping[int, Latents], half: str, seed: int, n: int = 1000, n_neighbors: int = 30, sample_seed: int = 0
-) -> Embeddings:
+    frames: Mapping[int, Latents], half: str, seed: int, n: int = 1000, sample_seed: int = 0
+) -> umap_embedding.Embeddings:
     """Embed a half at several epochs, aligned region by region.
 
     Every epoch is standardised and reduced by itself: an aligned fit takes from each epoch its own graph of cosine
@@ -46,12 +39,11 @@ def fit_aligned_umap(
         half: ``shared`` or ``private``.
         seed: of the fit.
         n: most points, all sensors together; the same in every epoch.
-        n_neighbors: of UMAP; lowered to n - 1 where there are fewer points.
         sample_seed: of the sample of regions.
 
     Returns:
-        ``points``: ``half``, ``epoch``, ``image``, ``class``, ``name``, ``sensor``, ``x``, ``y``, in the same order
-        in every epoch. ``table``: ``half``, ``epoch``, ``seed``, quality, ``remark``. Collapsed ones have no points.
+        ``points`` with ``POINT_COLUMNS``, in the same order in every epoch; ``table``: ``half``, ``epoch``, ``seed``,
+        quality, ``remark``. Collapsed epochs have no points.
 
     Raises:
         ValueError: fewer than two frames whose half has not collapsed, an unknown half, too few points, one sensor
@@ -61,50 +53,40 @@ def fit_aligned_umap(
         raise ValueError(f"a film needs at least {FEWEST_FRAMES} frames, found {len(frames)}: {HOW_TO}")
     first = next(iter(frames.values()))
     choose(half, first.halves, "half")
-    table, references, distances = [], {}, {}
+    rows, references, distances = [], {}, {}
     for epoch in sorted(frames):
         if not frames[epoch].rows[["image", "class"]].equals(first.rows[["image", "class"]]):
             raise ValueError(
-                f"the regions of epoch {epoch} are not those of the other frames: record them in one training"
+                f"the regions of epoch {epoch} are not those of the other frames: record all in one training"
             )
-        vectors, rows = sample_points(frames[epoch], n, sample_seed).stacked(half)
-        remark = describe_collapse(vectors, rows["sensor"])
-        table.append({"half": half, "epoch": epoch, "points": 0, "seed": seed, "remark": remark})
-        if not remark.startswith(COLLAPSED):
-            high = standardise(vectors)
-            references[epoch] = EmbeddingReference(high, rows)
-            distances[epoch] = cosine_distances(principal_components(high))
+        vectors, places = umap_embedding.sample_points(frames[epoch], n, sample_seed).stacked(half)
+        remark = umap_embedding.describe_collapse(vectors, places["sensor"])
+        rows.append({"half": half, "epoch": epoch, "points": 0, "seed": seed, "remark": remark})
+        if not remark.startswith(umap_embedding.COLLAPSED):
+            high = umap_embedding.standardise(vectors)
+            references[epoch] = EmbeddingReference(high, places)
+            distances[epoch] = cosine_distances(umap_embedding.principal_components(high))
     if len(distances) < FEWEST_FRAMES:
-        collapsed = len(frames) - len(distances)
-        raise ValueError(
-            f"the {half} half has collapsed in {collapsed} of {len(frames)} frames; a film needs {FEWEST_FRAMES} others"
-        )
-    embeddings = dict(zip(distances, align(list(distances.values()), seed, n_neighbors), strict=True))
-    for row in table:
-        if row["epoch"] in embeddings:
-            row |= references[row["epoch"]].quality(embeddings[row["epoch"]])
-    points = [
-        references[epoch].rows.assign(half=half, epoch=epoch, x=low[:, 0], y=low[:, 1])
-        for epoch, low in embeddings.items()
-    ]
-    columns = ["half", "epoch", "image", "class", "name", "sensor", "x", "y"]
-    table = quality_table(table, "half", "epoch").drop(columns="disparity")
-    return Embeddings(pd.concat(points, ignore_index=True)[columns], table)
+        collapsed = f"{len(frames) - len(distances)} of {len(frames)} frames"
+        raise ValueError(f"the {half} half has collapsed in {collapsed}; a film needs {FEWEST_FRAMES} others")
+    points, embeddings = [], dict(zip(distances, align(list(distances.values()), seed), strict=True))
+    for row in rows:
+        if (epoch := row["epoch"]) in embeddings:
+            low = embeddings[epoch]
+            row |= references[epoch].quality(low)
+            points.append(references[epoch].rows.assign(half=half, epoch=epoch, x=low[:, 0], y=low[:, 1]))
+    table = umap_embedding.quality_table(rows, "half", "epoch").drop(columns="disparity")
+    return umap_embedding.Embeddings(pd.concat(points, ignore_index=True)[POINT_COLUMNS], table)
 
 
-def align(frames: list[np.ndarray], seed: int, n_neighbors: int) -> list[np.ndarray]:
+def align(frames: list[np.ndarray], seed: int) -> list[np.ndarray]:
     """Embed (n, n) cosine distances of several frames by aligned UMAP; row i of a frame is tied to that of the next."""
     from umap import AlignedUMAP  # compiles on import and again in its fit: half a minute
 
-    points = len(frames[0])
-    umap = AlignedUMAP(
-        n_neighbors=min(n_neighbors, points - 1),
-        metric="precomputed",
-        n_epochs=STEPS,
-        random_state=seed,  # of each frame's own fit
-        transform_seed=seed,  # of the aligned layout
-    )
-    same = [{i: i for i in range(points)}] * (len(frames) - 1)
+    nearest = min(umap_embedding.UMAP_NEIGHBOURS, len(frames[0]) - 1)
+    seeds = {"random_state": seed, "transform_seed": seed}  # of each frame's own fit, of the aligned layout
+    umap = AlignedUMAP(n_neighbors=nearest, metric="precomputed", n_epochs=STEPS, **seeds)
+    same = [{i: i for i in range(len(frames[0]))}] * (len(frames) - 1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "n_jobs value .* overridden", UserWarning)  # what a fixed seed implies
         warnings.filterwarnings("ignore", "using precomputed metric", UserWarning)  # nothing is to be inverted

@@ -14,25 +14,23 @@ FEWEST_SCENES = 30
 READABLE = 2.0  # times chance: from here on a class accuracy counts
 FAR_ABOVE = 3.0  # times chance: from here on a retrieval counts
 
+HALVES = ("shared", "private")
 QUANTITIES = {  # name -> (unit, metric, measure, half)
-    "cka shared": ("region", "cka", "cka", "shared"),
-    "cka private": ("region", "cka", "cka", "private"),
-    "retrieval shared": ("region", "retrieval", "recall_1", "shared"),
-    "retrieval private": ("region", "retrieval", "recall_1", "private"),
-    "rotated shared": ("region", "retrieval", "rotated_recall_1", "shared"),
-    "transfer shared": ("region", "class", "transfer", "shared"),
-    "transfer private": ("region", "class", "transfer", "private"),
-    "modality shared": ("region", "modality", "modality", "shared"),
-    "modality private": ("region", "modality", "modality", "private"),
-    "class shared": ("region", "class", "class", "shared"),
-    "class private": ("region", "class", "class", "private"),
-    "delta private": ("region", "class", "delta", "private"),
-    "rank private": ("region", "collapse", "rank_fraction", "private"),
-    "spread private": ("region", "collapse", "spread", "private"),
-    "lost without shared": ("image", "ablation", "lost_mean", "shared"),
-    "lost without private": ("image", "ablation", "lost_mean", "private"),
-    "lost by swapping shared": ("image", "ablation", "lost_swap", "shared"),
-    "lost by swapping private": ("image", "ablation", "lost_swap", "private"),
+    f"{name} {half}": (unit, metric, measure, half)
+    for name, unit, metric, measure, halves in (
+        ("cka", "region", "cka", "cka", HALVES),
+        ("retrieval", "region", "retrieval", "recall_1", HALVES),
+        ("rotated", "region", "retrieval", "rotated_recall_1", HALVES[:1]),
+        ("transfer", "region", "class", "transfer", HALVES),
+        ("modality", "region", "modality", "modality", HALVES),
+        ("class", "region", "class", "class", HALVES),
+        ("delta", "region", "class", "delta", HALVES[1:]),
+        ("rank", "region", "collapse", "rank_fraction", HALVES[1:]),
+        ("spread", "region", "collapse", "spread", HALVES[1:]),
+        ("lost without", "image", "ablation", "lost_mean", HALVES),
+        ("lost by swapping", "image", "ablation", "lost_swap", HALVES),
+    )
+    for half in halves
 }
 CHANCES = {
     "chance retrieval": ("region", "retrieval", "chance_recall_1", "shared"),
@@ -60,10 +58,8 @@ def _over_sensors(table: pd.DataFrame, unit: str, metric: str, measure: str, hal
     """Return value and null models of one quantity; NaN where it was not measured."""
     wanted = {"unit": unit, "metric": metric, "measure": measure, "half": half}
     numbers = table.loc[(table[list(wanted)] == list(wanted.values())).all(axis=1), ["value", *NULL_MODELS]]
-    if measure in ("rank_fraction", "spread") and len(numbers):  # one collapsed sensor is a collapse; no rank is rank 0
-        numbers = numbers.fillna({"value": 0.0}).min()
-    else:
-        numbers = numbers.mean()
+    worst = measure in ("rank_fraction", "spread") and len(numbers)  # one collapsed sensor is a collapse
+    numbers = numbers.fillna({"value": 0.0}).min() if worst else numbers.mean()  # no rank is rank 0
     return numbers.to_dict() | {"measure": measure}
 
 
@@ -98,7 +94,7 @@ def signature(values: dict[str, float], baseline_cka: float) -> str:
     chance = values["chance retrieval"]
     shared_up = values["cka shared"] > baseline_cka
     retrieved = values["retrieval shared"] > min(FAR_ABOVE * chance, (1 + chance) / 2)
-    readable = {half: values[f"class {half}"] >= READABLE * values["chance class"] for half in ("shared", "private")}
+    readable = {half: values[f"class {half}"] >= READABLE * values["chance class"] for half in HALVES}
     alive = values["rank private"] >= COLLAPSED_RANK and values["spread private"] >= COLLAPSED_SPREAD
     if readable["shared"] and not readable["private"] and not alive:
         return "private collapse"

@@ -14,18 +14,15 @@ from sklearn.preprocessing import normalize
 
 NEIGHBOURS = 15
 MISLEADING = 0.1  # a share of neighbours that changes more from the latent space to the embedding
-MEASURES = (
-    "trustworthiness", "continuity", "rnx_auc", "cross_modality_hd", "cross_modality_2d", "class_purity_hd",
-    "class_purity_2d", "islands",
-)  # fmt: skip
+MEASURES = ["trustworthiness", "continuity", "rnx_auc"]
+MEASURES += ["cross_modality_hd", "cross_modality_2d", "class_purity_hd", "class_purity_2d", "islands"]
 
 
 class EmbeddingReference:
     """A latent space and what all its embeddings are compared with, computed once.
 
-    Args:
-        vectors: (n, d) float, standardised but before PCA: what PCA loses counts against the embedding.
-        rows: ``sensor`` (two or more) and ``class`` of every point.
+    ``vectors`` (n, d) are standardised but before PCA: what PCA loses counts against the embedding. ``rows`` have
+    ``sensor`` (two or more) and ``class`` of every point.
     """
 
     def __init__(self, vectors: np.ndarray, rows: pd.DataFrame):
@@ -74,16 +71,14 @@ def ranks(points: np.ndarray) -> np.ndarray:
 def rnx(high: np.ndarray, low: np.ndarray) -> np.ndarray:
     """Compute the share of neighbours in common, above chance, at every k: 1 is all, 0 as many as by chance.
 
-    ``R(k) = ((n - 1) Q(k) - k) / (n - 1 - k)``, where Q is the mean share of the k nearest that are in common.
-
-    ``high`` and ``low`` are the (n, n) ranks in both spaces; the result is for k = 1, ..., n - 2.
+    ``R(k) = ((n - 1) Q(k) - k) / (n - 1 - k)``, where Q is the mean share of the k nearest that are in common. ``high``
+    and ``low`` are the (n, n) ranks in both spaces; the result is for k = 1, ..., n - 2.
 
     Source: Lee, Peluffo-Ordóñez and Verleysen, 2015, after Lee and Verleysen, 2009.
     """
-    n = len(high)
+    n, k = len(high), np.arange(1, len(high) - 1)
     farther = np.maximum(high, low)  # a pair is in common from this k on
     common = np.cumsum(np.bincount(farther.ravel(), minlength=n)[1:-1])
-    k = np.arange(1, n - 1)
     return ((n - 1) * common / (n * k) - k) / (n - 1 - k)
 
 
@@ -98,7 +93,7 @@ def islands(embedding: np.ndarray, groups: np.ndarray) -> float:
     NaN with one group, or as many groups as points. Source: Rousseeuw, 1987.
     """
     if not 1 < len(np.unique(groups)) < len(embedding):
-        return float("nan")
+        return np.nan
     return float(silhouette_score(embedding, groups))
 
 

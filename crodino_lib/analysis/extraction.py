@@ -1,7 +1,7 @@
 """Extract the latent vectors of a split, per image or region: the input of every metric and embedding."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Self, get_args
 
@@ -20,7 +20,7 @@ from crodino_lib.training import Callback, Training
 
 Unit = Literal["image", "region"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
-ROW_COLUMNS = ("image", "class", "name", "cells")
+ROW_COLUMNS = ["image", "class", "name", "cells"]
 
 
 class Block(NamedTuple):
@@ -35,8 +35,7 @@ class Block(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the block that ``text`` names."""
-        sensor, _, half = text.rpartition("/")
-        return cls(sensor, half)
+        return cls(*text.rsplit("/", 1))
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,6 @@ class Latents:
         rows: n rows: ``image`` (scene id), ``class`` (index, 255 for whole images), ``name`` (of the class), ``cells``
             (its area in cells of the bottleneck), ``x`` and ``y`` (centre, 0..1 of width and height), ``left``,
             ``top``, ``right``, ``bottom`` (box in pixels).
-        unit: what a row is.
     """
 
     blocks: dict[Block, np.ndarray]
@@ -86,13 +84,11 @@ class Latents:
     def take(self, rows: np.ndarray) -> "Latents":
         """Return the rows at positions ``rows``, in that order."""
         blocks = {block: vectors[rows] for block, vectors in self.blocks.items()}
-        return replace(self, blocks=blocks, rows=self.rows.iloc[rows].reset_index(drop=True))
+        return Latents(blocks, self.rows.iloc[rows].reset_index(drop=True), self.unit)
 
     def sample(self, n: int, generator: np.random.Generator) -> "Latents":
         """Draw at most ``n`` rows, each as likely as any other, in their order."""
-        if len(self) <= n:
-            return self
-        return self.take(np.sort(generator.permutation(len(self))[:n]))
+        return self if len(self) <= n else self.take(np.sort(generator.permutation(len(self))[:n]))
 
     def stacked(self, half: str) -> tuple[np.ndarray, pd.DataFrame]:
         """Return the vectors of a half, one sensor after the other, and their rows with the column ``sensor``."""
@@ -102,10 +98,7 @@ class Latents:
 
     def save(self, path: Path) -> None:
         """Write everything into one ``.npz`` file, atomically."""
-        arrays = {str(block): vectors for block, vectors in self.blocks.items()}
-        for name in self.rows:
-            values = self.rows[name].to_numpy()
-            arrays[f"rows/{name}"] = values if values.dtype.kind in "biuf" else values.astype(str)  # no pickles
+        arrays = {str(block): vectors for block, vectors in self.blocks.items()} | table_arrays("rows", self.rows)
         with atomic_write(path) as temporary:
             np.savez_compressed(temporary, unit=np.array(self.unit), **arrays)
 
@@ -115,9 +108,20 @@ class Latents:
         with load_npz(path) as file:
             if missing := [name for name in ROW_COLUMNS if f"rows/{name}" not in file.files]:
                 raise ValueError(f"{path} holds {', '.join(file.files)}, but no rows/{missing[0]}: not saved latents")
-            rows = {name.removeprefix("rows/"): file[name] for name in file.files if name.startswith("rows/")}
             blocks = [name for name in file.files if not name.startswith("rows/") and name != "unit"]
-            return cls({Block.parse(name): file[name] for name in blocks}, pd.DataFrame(rows), str(file["unit"]))
+            blocks = {Block.parse(name): file[name] for name in blocks}
+            return cls(blocks, read_arrays("rows", file), str(file["unit"]))
+
+
+def table_arrays(name: str, table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return ``name/column`` -> the column as an array of numbers or of text, which can be saved without pickles."""
+    arrays = {f"{name}/{column}": values.to_numpy() for column, values in table.items()}
+    return {key: array if array.dtype.kind in "biuf" else array.astype(str) for key, array in arrays.items()}
+
+
+def read_arrays(name: str, file: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Return the table whose columns a file holds under ``name/column``."""
+    return pd.DataFrame({key.removeprefix(f"{name}/"): file[key] for key in file if key.startswith(f"{name}/")})
 
 
 @torch.inference_mode()
@@ -143,19 +147,16 @@ def extract(method: Method, scenes: Scenes, units: Iterable[Unit] = UNITS, batch
     card, device = method.card, next(method.parameters()).device
     method.eval()
     parts: dict[Unit, list[Latents]] = {unit: [] for unit in units}
-    for start in range(0, len(scenes), batch_size):
-        indices = list(range(start, min(start + batch_size, len(scenes))))
-        batch = plain(scenes, indices, card, sensors, device)
-        maps: dict[Block, Tensor] = {}
+    for indices in torch.arange(len(scenes)).split(batch_size):
+        batch = plain(scenes, indices.tolist(), card, sensors, device)
+        maps: dict[str, Tensor] = {}
         for sensor, image in batch.images.items():  # one at a time, which leaves out networks of several sensors
-            maps |= {Block.parse(name): block for name, block in method.latents({sensor: image}).items()}
+            maps |= method.latents({sensor: image})
         labels = batch.labels[sensors[0]]  # unaugmented: the same for every sensor
         size = next(iter(maps.values())).shape[-2:]
         for unit in units:
-            places = (regions if unit == "region" else whole_images)(labels, card, size)
-            places.insert(0, "image", [batch.ids[position] for position in places.pop("position")])
-            blocks = {name: pool(block, labels, unit, len(card.classes)) for name, block in maps.items()}
-            parts[unit].append(Latents(blocks, places, unit))
+            blocks = {Block.parse(name): pool(block, labels, unit, len(card.classes)) for name, block in maps.items()}
+            parts[unit].append(Latents(blocks, places(batch.ids, labels, card, size, unit), unit))
     return {unit: _concatenate(batches) for unit, batches in parts.items()}
 
 
@@ -177,32 +178,18 @@ def pool(features: Tensor, labels: Tensor, unit: Unit, classes: int) -> np.ndarr
     return features.float().mean(dim=(2, 3)).cpu().numpy()
 
 
-def whole_images(labels: Tensor, card: DatasetCard, size: tuple[int, int]) -> pd.DataFrame:
-    """List the images of a batch, one row each."""
+def places(ids: list[str], labels: Tensor, card: DatasetCard, size: tuple[int, int], unit: Unit) -> pd.DataFrame:
+    """List the images of a batch, or the classes that cover at least a cell of each, in the order of ``pool``."""
     height, width = labels.shape[-2:]
-    centre = {"class": IGNORE, "name": "", "cells": float(size[0] * size[1]), "x": 0.5, "y": 0.5}
-    box = {"left": 0, "top": 0, "right": width, "bottom": height}
-    return pd.DataFrame({"position": range(len(labels))} | centre | box)
-
-
-def regions(labels: Tensor, card: DatasetCard, size: tuple[int, int]) -> pd.DataFrame:
-    """List the classes that cover at least a cell of each image, in the order of ``region_vectors``."""
-    area = region_weights(labels, len(card.classes), size).sum(dim=(2, 3))
-    height, width = labels.shape[-2:]
-    rows = []
-    for position, index in torch.nonzero(area >= 1.0).tolist():
-        y, x = torch.nonzero(labels[position] == index, as_tuple=True)
-        place = {
-            "position": position,
-            "class": index,
-            "name": card.classes[index],
-            "cells": area[position, index].item(),
-        }
-        place |= {"x": (x.float().mean().item() + 0.5) / width, "y": (y.float().mean().item() + 0.5) / height}
-        place |= {"left": x.min().item(), "top": y.min().item()}
-        rows.append(place | {"right": x.max().item() + 1, "bottom": y.max().item() + 1})
-    columns = ["position", "class", "name", "cells", "x", "y", "left", "top", "right", "bottom"]
-    return pd.DataFrame(rows, columns=columns)
+    rows = [(name, IGNORE, "", float(size[0] * size[1]), 0.5, 0.5, 0, 0, width, height) for name in ids]
+    if unit == "region":
+        area, rows = region_weights(labels, len(card.classes), size).sum(dim=(2, 3)), []
+        for position, index in torch.nonzero(area >= 1.0).tolist():
+            y, x = torch.nonzero(labels[position] == index, as_tuple=True)
+            centre = (x.float().mean().item() + 0.5) / width, (y.float().mean().item() + 0.5) / height
+            box = x.min().item(), y.min().item(), x.max().item() + 1, y.max().item() + 1
+            rows.append((ids[position], index, card.classes[index], area[position, index].item(), *centre, *box))
+    return pd.DataFrame(rows, columns=[*ROW_COLUMNS, "x", "y", "left", "top", "right", "bottom"])
 
 
 class RecordLatents(Callback):
@@ -217,7 +204,7 @@ class RecordLatents(Callback):
         self.folder, self.count = Path(folder), count
 
     def epochs(self, last: int) -> set[int]:
-        """Return the epochs to record of a training of ``last`` epochs."""
+        """Return the epochs to record in a training of ``last`` epochs."""
         return {round(last * part / max(self.count - 1, 1)) for part in range(self.count)}
 
     def on_start(self, training: Training) -> None:

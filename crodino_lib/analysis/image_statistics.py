@@ -33,9 +33,8 @@ def image_statistics(scenes: Scenes, sensors: tuple[str, ...]) -> pd.DataFrame:
 
 def _colour(image: np.ndarray) -> dict[str, float]:
     red, green, blue = image
-    grey = image.mean(axis=0)
+    grey, chroma = image.mean(axis=0), np.ptp(image, axis=0)
     angle = np.arctan2(np.sqrt(3) * (green - blue), 2 * red - green - blue)
-    chroma = np.ptp(image, axis=0)
     total = chroma.sum() + 1e-9  # a grey image has no hue: (0, 0)
     hue = {"hue_x": (np.cos(angle) * chroma).sum() / total, "hue_y": (np.sin(angle) * chroma).sum() / total}
     light = {"brightness": grey.mean(), "contrast": grey.std(), "saturation": chroma.mean()}

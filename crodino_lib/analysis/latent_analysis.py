@@ -46,11 +46,10 @@ class LatentAnalysis:
     def targets(self) -> pd.DataFrame:
         """What factor probes predict: the scenes' recorded factors, if there are any, and statistics of the images."""
         scenes = self.study.scenes[self.split]
-        statistics = image_statistics(scenes, self.study.config.sensors).add_prefix("seen ")
-        statistics.columns = statistics.columns.str.replace(" ", "_")
-        if scenes.factors is None:
-            return statistics
-        return pd.concat([scenes.factors.set_axis(scenes.ids), statistics], axis=1)
+        statistics = image_statistics(scenes, self.study.config.sensors)
+        statistics.columns = "seen_" + statistics.columns.str.replace(" ", "_")
+        recorded = [] if scenes.factors is None else [scenes.factors.set_axis(scenes.ids)]
+        return pd.concat([*recorded, statistics], axis=1)
 
     def latents(self, model: TrainedModel, trained: bool = True) -> dict[Unit, Latents]:
         """Return the latents of a model, or of its network before training: read, or extracted now."""
@@ -90,12 +89,10 @@ class LatentAnalysis:
         for model in models:
             results = {null: read_results(self._file(*job)) for null, job in jobs[model.name].items()}
             if "independent_baselines" not in results:
-                say(
-                    f"{model.name}: no baselines of seed {model.seed}: one null model is missing, and few flags are set"
-                )
+                say(f"{model.name}: no baselines of seed {model.seed}: a null model is missing, and few flags are set")
             table = compare_to_nulls(results.pop("value"), results)
             named = {"model": model.name, "variant": model.variant, "method": model.method, "seed": model.seed}
-            tables.append(pd.concat([pd.DataFrame(named, index=table.index), table], axis=1))
+            tables.append(table.assign(**named)[[*named, *table]])
         return pd.concat(tables, ignore_index=True)
 
     def compared(self) -> list[TrainedModel]:
@@ -126,14 +123,16 @@ class LatentAnalysis:
             if model.name not in ablations:
                 ablations[model.name] = self.ablation(model)
         cores = 1 if len(missing) <= FEW_JOBS else -1  # a process takes seconds to start
-        tasks = Parallel(n_jobs=cores, return_as="generator_unordered")(
-            delayed(_write_results)(
-                self.latents(model, null != "untrained"), null, self.config, self.targets, ablations[model.name], file
-            )
-            for file, (model, null) in missing.items()
+        tasks = Parallel(n_jobs=cores, return_as="generator")(
+            delayed(_results)(self.latents(model, null != "untrained"), null, self.config, self.targets)
+            for model, null in missing.values()
         )
-        for _ in bar(tasks, total=len(missing), label="metrics", unit="model"):
-            pass
+        tables = bar(tasks, total=len(missing), label="metrics", unit="model")
+        for (file, (model, null)), table in zip(missing.items(), tables, strict=True):
+            ablation = ablations[model.name]
+            ablation = ablation.loc[ablation["null"] == null, COLUMNS]
+            with atomic_write(file) as path:
+                (pd.concat([table, ablation]) if len(ablation) else table).to_csv(path, index=False)
 
     def ablation(self, model: TrainedModel) -> pd.DataFrame:
         """Compute ``ablation_table``; empty, with a message, where a decoder does not get both halves side by side."""
@@ -156,8 +155,7 @@ class LatentAnalysis:
             stem = "embeddings" if trained else "embeddings-untrained"
             file = self.cache_path(model, f"{stem}.npz", seeds, n, self.config.seed)
             if not file.exists():
-                regions = self.latents(model, trained)["region"]
-                fit_embeddings(regions, seeds, n, sample_seed=self.config.seed).save(file)
+                fit_embeddings(self.latents(model, trained)["region"], seeds, n, self.config.seed).save(file)
             parts[name] = Embeddings.load(file)
         return Embeddings.concat(parts)
 
@@ -194,9 +192,8 @@ def save_latent_tables(analysis: LatentAnalysis, models: Iterable[TrainedModel])
     """
     table = analysis.compare(models)
     whole, stem = analysis.compare(analysis.compared()), f"latents_{analysis.split}"
-    analysis.study.save_table(whole, stem)
-    analysis.study.save_table(summary_table(whole), f"{stem}_summary")
-    analysis.study.save_table(diagnose(whole), f"{stem}_diagnosis")
+    for suffix, content in (("", whole), ("_summary", summary_table(whole)), ("_diagnosis", diagnose(whole))):
+        analysis.study.save_table(content, stem + suffix)
     return table
 
 
@@ -210,29 +207,17 @@ def sensor_truth(study: Study) -> pd.DataFrame | None:
     with file_lock(file.parent):  # two notebooks need the table, and it takes long
         if not file.exists():
             study.save_table(truth_table(study.dataset, study.config.sensors), "truth")
-    wide = read_table(file, ("factor", "sensor", "r2")).pivot_table(
-        index="factor", columns="sensor", values="r2", sort=False
-    )
-    return wide[list(study.config.sensors)]
+    table = read_table(file, ("factor", "sensor", "r2"))
+    return table.pivot_table("r2", "factor", "sensor", sort=False)[list(study.config.sensors)]
 
 
-def _write_results(
-    latents: dict[Unit, Latents],
-    null: str,
-    config: AnalysisConfig,
-    targets: pd.DataFrame,
-    ablation: pd.DataFrame,
-    file: Path,
-) -> None:
-    """Compute the results of a model or a null model, and write them."""
-    latents = shuffled(latents, null, config.seed)
+def _results(latents: dict[Unit, Latents], null: str, config: AnalysisConfig, targets: pd.DataFrame) -> pd.DataFrame:
+    """Compute the results of a model or a null model."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=RuntimeWarning)  # empty slices and constant channels give NaN
         warnings.filterwarnings("ignore", message="The (least populated class|number of unique classes)")
-        table = (run_paired if null == "shuffled_pairs" else run_suite)(latents, config, targets)
-    ablation = ablation[ablation["null"] == null]
-    with atomic_write(file) as path:
-        (pd.concat([table, ablation[COLUMNS]]) if len(ablation) else table).to_csv(path, index=False)
+        run = run_paired if null == "shuffled_pairs" else run_suite
+        return run(shuffled(latents, null, config.seed), config, targets)
 
 
 def read_results(file: Path) -> pd.DataFrame:

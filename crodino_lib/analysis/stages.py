@@ -19,13 +19,10 @@ BATCH = 16
 
 
 class Pair(NamedTuple):
-    """The two sensors' maps (B, C, h, w) at one stage and place of a network.
-
-    Places are ``before exchange``, ``after exchange``, ``after gate``, and ``alone`` for independent networks.
-    """
+    """The two sensors' maps (B, C, h, w) at one stage and place of a network."""
 
     stage: int
-    place: str
+    place: str  # before exchange, after exchange, after gate; alone for independent networks
     first: Tensor
     second: Tensor
 
@@ -37,8 +34,8 @@ def pairs_of_fusion(network: GatedFusion) -> Callable[..., Iterator[Pair]]:
         inputs = dict(zip(network.trunk.sensors, images, strict=True))
         for exchanging, place in ((False, "before exchange"), (True, "after exchange")):
             first, second = network.trunk.encode(inputs, exchanging).values()
-            for stage, (a, b) in enumerate(zip(first, second, strict=True)):
-                yield Pair(stage, place, a, b)
+            for stage, maps in enumerate(zip(first, second, strict=True)):
+                yield Pair(stage, place, *maps)
         for level, gate in zip(network.levels, network.gates, strict=True):
             if gate.form != "fourier":
                 yield Pair(level, "after gate", *gate.contributions(first[level], second[level]))
@@ -50,9 +47,8 @@ def pairs_of_baselines(first: nn.Module, second: nn.Module) -> Callable[..., Ite
     """Return the pairs of two networks that were trained apart: the alignment that exists without any method."""
 
     def pairs(*images: Tensor) -> Iterator[Pair]:
-        maps = zip(first.encoder(images[0]), second.encoder(images[1]), strict=True)
-        for stage, (a, b) in enumerate(maps):
-            yield Pair(stage, "alone", a, b)
+        for stage, maps in enumerate(zip(first.encoder(images[0]), second.encoder(images[1]), strict=True)):
+            yield Pair(stage, "alone", *maps)
 
     return pairs
 
@@ -80,19 +76,18 @@ def stage_alignment(
         0.5: the map does not reveal its sensor), ``regions``.
     """
     vectors: dict[tuple[int, str], list[tuple[np.ndarray, ...]]] = {}
-    for start in range(0, len(scenes), BATCH):
-        indices = list(range(start, min(start + BATCH, len(scenes))))
-        batch = plain(scenes, indices, card, sensors, torch.device("cpu"))
+    for indices in torch.arange(len(scenes)).split(BATCH):
+        batch = plain(scenes, indices.tolist(), card, sensors, torch.device("cpu"))
         labels = batch.labels[sensors[0]]
         for pair in pairs(*[batch.images[sensor] for sensor in sensors]):
             one, other = (region_vectors(maps, labels, len(card.classes)) for maps in (pair.first, pair.second))
-            part = (one.vectors.numpy(), other.vectors.numpy(), start + one.images.numpy())
+            part = (one.vectors.numpy(), other.vectors.numpy(), indices[one.images].numpy())
             vectors.setdefault((pair.stage, pair.place), []).append(part)
     rows = []
     for (stage, place), parts in vectors.items():
-        first, second, images = (np.concatenate(side) for side in zip(*parts, strict=True))
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(first))[:n])  # the same at every place of a stage
-        first, second, images = first[chosen], second[chosen], images[chosen]
+        chosen = np.random.default_rng(seed).permutation(sum(len(images) for *_, images in parts))[:n]
+        chosen.sort()  # the same regions at every place of a stage
+        first, second, images = (np.concatenate(side)[chosen] for side in zip(*parts, strict=True))
         alignment = {"cka": linear_cka(first, second), "probe": modality_probe(first, second, images)}
         rows.append({"stage": stage, "place": place} | alignment | {"regions": len(chosen)})
     return pd.DataFrame(rows)

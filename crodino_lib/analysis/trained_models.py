@@ -48,10 +48,9 @@ def find_models(study: Study, methods: Iterable[str] = (), seeds: Iterable[int] 
     Raises:
         ValueError: a method or variant that does not exist, or has no finished model.
     """
-    methods, seeds = list(methods), set(seeds)
-    wanted = [parse_method(name)[0] for name in methods]
+    wanted, seeds = {name: parse_method(name)[0] for name in methods}, set(seeds)
     models = [model for model in _models(study) if not seeds or model.seed in seeds]
-    for name, method in zip(methods, wanted, strict=True):
+    for name, method in wanted.items():
         if not any(name in (model.method, model.variant) for model in models):
             there = sorted({model.variant for model in models})
             raise ValueError(
@@ -59,8 +58,8 @@ def find_models(study: Study, methods: Iterable[str] = (), seeds: Iterable[int] 
                 f"of each of {' and '.join(study.config.sensors)}; it has {', '.join(there) or 'nothing'}. Train it "
                 f"(methods of one sensor once for each): crodino run --study {study.config.name} --method {method} ..."
             )
-    chosen = [model for model in models if not methods or {model.method, model.variant} & set(methods)]
-    order = wanted or list(METHODS)
+    chosen = [model for model in models if not wanted or {model.method, model.variant} & set(wanted)]
+    order = list(wanted.values() or METHODS)
     return sorted(chosen, key=lambda model: (order.index(model.method), model.variant, model.seed))
 
 
@@ -83,9 +82,7 @@ def _models(study: Study) -> list[TrainedModel]:
         if chosen := whole[:1] or (pair if all(pair) else []):
             models.append(TrainedModel(variant, tuple(chosen), study.config.sensors))
     names = [model.name for model in models]
-    return [  # one variant may have several teachers
-        replace(model, variant=f"{model.variant} taught by {model.runs[0].config.teacher}")
-        if names.count(model.name) > 1
-        else model
-        for model in models
-    ]
+    for index, model in enumerate(models):
+        if names.count(model.name) > 1:  # one variant may have several teachers
+            models[index] = replace(model, variant=f"{model.variant} taught by {model.runs[0].config.teacher}")
+    return models

@@ -6,7 +6,7 @@ common basis, and any joint embedding of them, even of an untrained network, sho
 
 import warnings
 from collections.abc import Iterable, Mapping
-from itertools import combinations, product
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -19,10 +19,11 @@ from sklearn.preprocessing import StandardScaler
 
 from crodino_lib.analysis._common import spread
 from crodino_lib.analysis.embedding_quality import MEASURES, EmbeddingReference
-from crodino_lib.analysis.extraction import Latents
+from crodino_lib.analysis.extraction import Latents, read_arrays, table_arrays
 from crodino_lib.io import atomic_write, bar, load_npz
 
 FEWEST_POINTS = 10
+UMAP_NEIGHBOURS, UMAP_MIN_DIST = 30, 0.1
 PCA_DIMENSIONS = 50
 ROUNDING = 1e-6  # deviation of a channel in units of its largest value: less is float32 rounding
 COLLAPSED = "collapsed"
@@ -51,36 +52,23 @@ class Embeddings(NamedTuple):
 
     def save(self, path: Path) -> Path:
         """Write both tables into one ``.npz`` file, atomically and without pickles."""
-        arrays = {}
-        for table, frame in self._asdict().items():
-            for name, values in frame.items():
-                values = values.to_numpy(float, na_value=np.nan) if values.dtype == "Int64" else values.to_numpy()
-                arrays[f"{table}/{name}"] = values if values.dtype.kind in "biuf" else values.astype(str)
+        table = self.table.astype({"seed": float, "k": float})
         with atomic_write(path) as temporary:
-            np.savez_compressed(temporary, **arrays)
+            np.savez_compressed(temporary, **table_arrays("points", self.points), **table_arrays("table", table))
         return Path(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what ``save`` wrote; ValueError for any other file."""
-        columns = {table: {} for table in cls._fields}
         with load_npz(path) as file:
-            for key in file.files:
-                table, _, column = key.partition("/")
-                columns.get(table, {})[column] = file[key]
-        if missing := [table for table, held in columns.items() if not held]:
+            tables = {name: read_arrays(name, file) for name in cls._fields}
+        if missing := [name for name, table in tables.items() if table.columns.empty]:
             raise ValueError(f"{path} has no {', '.join(missing)}: not saved embeddings")
-        points, table = (pd.DataFrame(columns[name]) for name in cls._fields)
-        return cls(points, table.astype({"seed": "Int64", "k": "Int64"}))
+        return cls(tables["points"], tables["table"].astype({"seed": "Int64", "k": "Int64"}))
 
 
 def fit_embeddings(
-    latents: Latents,
-    seeds: Iterable[int] = range(5),
-    n: int = 4000,
-    n_neighbors: int = 30,
-    min_dist: float = 0.1,
-    sample_seed: int = 0,
+    latents: Latents, seeds: Iterable[int] = range(5), n: int = 4000, sample_seed: int = 0
 ) -> Embeddings:
     """Embed every half of a model, both sensors together: by UMAP, and by PCA as a second opinion.
 
@@ -90,8 +78,6 @@ def fit_embeddings(
         latents: regions of one model.
         seeds: of UMAP.
         n: most points, all sensors together.
-        n_neighbors: of UMAP; lowered to n - 1 where there are fewer points.
-        min_dist: of UMAP.
         sample_seed: of the sample of rows; equal seeds choose the same rows of every model.
 
     Raises:
@@ -104,67 +90,40 @@ def fit_embeddings(
     points, rows = [], []
     for half in latents.halves:
         vectors, places = latents.stacked(half)
-        places = places.assign(model="", half=half)
-        remark = describe_collapse(vectors, places["sensor"])
+        remark, key = describe_collapse(vectors, places["sensor"]), {"model": "", "half": half}
         if remark.startswith(COLLAPSED):
-            rows += [{"half": half, "embedding": name, "points": 0, "remark": remark} for name in ("UMAP", "PCA")]
+            rows += [key | {"embedding": name, "points": 0, "remark": remark} for name in ("UMAP", "PCA")]
             continue
         high = standardise(vectors)
         reference, components = EmbeddingReference(high, places), principal_components(high)
-        fits = umap_fits(reference, components, seeds, n_neighbors, min_dist)
-        best = median_position([quality["trustworthiness"] for _, quality in fits])
         flat = components[:, :2], reference.quality(components[:, :2]) | {"remark": ""}
-        for name, (low, quality) in {"UMAP": fits[best], "PCA": flat}.items():
+        for name, (low, quality) in {"UMAP": median_fit(reference, components, seeds), "PCA": flat}.items():
             both = ", ".join(filter(None, (remark, quality["remark"])))
-            rows.append({"half": half, "embedding": name} | quality | {"remark": both})
-            points.append(places.assign(embedding=name, x=low[:, 0], y=low[:, 1])[POINT_COLUMNS])
-    table = quality_table(rows, "half", "embedding").assign(seeds=len(seeds))
-    table.insert(0, "model", "")
+            rows.append(key | {"embedding": name} | quality | {"remark": both})
+            points.append(places.assign(**key, embedding=name, x=low[:, 0], y=low[:, 1])[POINT_COLUMNS])
+    table = quality_table(rows, "model", "half", "embedding").assign(seeds=len(seeds))
     return Embeddings(pd.concat(points) if points else pd.DataFrame(columns=POINT_COLUMNS), table)
 
 
-def sweep(
-    latents: Latents,
-    seeds: Iterable[int] = range(5),
-    n_neighbors: Iterable[int] = (15, 30, 50, 100),
-    min_dist: Iterable[float] = (0.1, 0.5),
-    n: int = 2000,
-) -> pd.DataFrame:
-    """Measure how much of an embedding is due to UMAP's settings and seed: ``Embeddings.table`` for every setting."""
-    tables = []
-    for k, distance in bar(list(product(n_neighbors, min_dist)), label="settings", unit="setting"):
-        table = fit_embeddings(latents, seeds, n, k, distance).table
-        tables.append(table[table["embedding"] == "UMAP"].assign(n_neighbors=k, min_dist=distance))
-    return pd.concat(tables, ignore_index=True).drop(columns=["model", "embedding"])
-
-
-def umap_fits(
-    reference: EmbeddingReference, components: np.ndarray, seeds: list[int], n_neighbors: int, min_dist: float
-) -> list[tuple[np.ndarray, dict]]:
-    """Fit UMAP with every seed; return each embedding (n, 2) with its seed, quality, remark, and their disparity."""
+def median_fit(reference: EmbeddingReference, components: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, dict]:
+    """Fit UMAP with every seed; return the (n, 2) of median trustworthiness, its quality, and the seeds' disparity."""
     distances, fits = cosine_distances(components), []
     for seed in bar(seeds, label="UMAP", unit="seed"):
-        low, remark = umap_2d(distances, seed, n_neighbors, min_dist)
+        low, remark = umap_2d(distances, seed)
         fits.append((low, {"seed": seed} | reference.quality(low) | {"remark": remark}))
-    spread_of_seeds = disparity([low for low, _ in fits])
-    return [(low, quality | {"disparity": spread_of_seeds}) for low, quality in fits]
+    low, quality = fits[median_position([quality["trustworthiness"] for _, quality in fits])]
+    return low, quality | {"disparity": disparity([low for low, _ in fits])}
 
 
-def umap_2d(distances: np.ndarray, seed: int, n_neighbors: int, min_dist: float) -> tuple[np.ndarray, str]:
+def umap_2d(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
     """Embed (n, n) cosine distances by UMAP; return (n, 2) float64, and a remark where the spectral start failed.
 
     Distances between islands, their sizes and the gaps between them mean nothing.
     """
     from umap import UMAP  # compiles on import: seconds that only embeddings should cost
 
-    umap = UMAP(
-        n_neighbors=min(n_neighbors, len(distances) - 1),
-        min_dist=min_dist,
-        metric="precomputed",
-        init="spectral",
-        random_state=seed,
-        n_jobs=1,  # what a fixed seed implies
-    )
+    looks = {"n_neighbors": min(UMAP_NEIGHBOURS, len(distances) - 1), "min_dist": UMAP_MIN_DIST}
+    umap = UMAP(metric="precomputed", random_state=seed, n_jobs=1, **looks)  # one job is what a fixed seed implies
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         low = umap.fit_transform(distances).astype(np.float64)
@@ -180,7 +139,7 @@ def median_position(values: list[float]) -> int:
 def disparity(embeddings: list[np.ndarray]) -> float:
     """Compute the mean Procrustes disparity of all pairs of embeddings: 0 is the same, 1 unrelated, NaN for one."""
     pairs = list(combinations(embeddings, 2))
-    return float(np.mean([procrustes(one, other)[2] for one, other in pairs])) if pairs else float("nan")
+    return float(np.mean([procrustes(*pair)[2] for pair in pairs])) if pairs else np.nan
 
 
 def sample_points(latents: Latents, n: int, seed: int) -> Latents:
@@ -189,10 +148,8 @@ def sample_points(latents: Latents, n: int, seed: int) -> Latents:
     Equal seeds choose the same rows of every model.
     """
     sampled = latents.sample(n // len(latents.sensors), np.random.default_rng(seed))
-    if (points := len(sampled) * len(latents.sensors)) < FEWEST_POINTS:
-        raise ValueError(
-            f"there are {points} points; an embedding needs {FEWEST_POINTS}: use more scenes, or a larger n"
-        )
+    if (found := len(sampled) * len(latents.sensors)) < FEWEST_POINTS:
+        raise ValueError(f"there are {found} points; an embedding needs {FEWEST_POINTS}: use more scenes or a larger n")
     return sampled
 
 
@@ -232,9 +189,7 @@ def principal_components(high: np.ndarray) -> np.ndarray:
 
 def quality_table(rows: list[dict], *keys: str) -> pd.DataFrame:
     """Return qualities as a table: the columns ``keys``, then the numbers; NaN where there is no embedding."""
-    table = pd.DataFrame(rows).reindex(
-        columns=[*keys, "points", "seed", "k", *MEASURES, "disparity", "misleads", "remark"]
-    )
+    numbers = [*MEASURES, "disparity"]
+    table = pd.DataFrame(rows).reindex(columns=[*keys, "points", "seed", "k", *numbers, "misleads", "remark"])
     table["misleads"] = table["misleads"].eq(True)  # where nothing is drawn nothing misleads
-    numbers = dict.fromkeys((*MEASURES, "disparity"), float)
-    return table.astype({"points": int, "seed": "Int64", "k": "Int64"} | numbers)
+    return table.astype({"points": int, "seed": "Int64", "k": "Int64"} | dict.fromkeys(numbers, float))

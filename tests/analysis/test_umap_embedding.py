@@ -17,7 +17,6 @@ from crodino_lib.analysis.umap_embedding import (
     principal_components,
     sample_points,
     standardise,
-    sweep,
     umap_2d,
 )
 from tests.analysis.factories import clustered
@@ -33,12 +32,12 @@ def collapsed(sample, *halves):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return fit_embeddings(clustered(), seeds=[3, 4], n_neighbors=15)
+    return fit_embeddings(clustered(), seeds=[3, 4])
 
 
 @pytest.fixture(scope="module")
 def dead():
-    return fit_embeddings(collapsed(clustered(), "private"), seeds=[3], n_neighbors=15)
+    return fit_embeddings(collapsed(clustered(), "private"), seeds=[3])
 
 
 def umap(fitted):
@@ -144,13 +143,6 @@ def test_embeddings_that_only_turn_are_the_same_and_unrelated_ones_are_not():
     assert np.isnan(disparity([points]))
 
 
-def test_a_sweep_has_a_row_for_every_half_and_setting():
-    table = sweep(clustered(per_class=4), seeds=[0], n_neighbors=(5, 10), min_dist=(0.1,))
-    rows = list(zip(table["n_neighbors"], table["min_dist"], table["half"], strict=True))
-    assert rows == [(k, 0.1, half) for k in (5, 10) for half in ("shared", "private")]
-    assert table["trustworthiness"].nunique() > 2
-
-
 def test_a_handful_of_points_still_has_an_embedding():
     table = fit_embeddings(clustered(per_class=1), seeds=[0]).table
     assert table["points"].tolist() == [FEWEST_POINTS] * 4
@@ -204,16 +196,16 @@ def test_a_failed_start_has_a_remark_and_still_an_embedding(monkeypatch):
         raise ArpackNoConvergence("no eigenvectors", np.zeros(0), np.zeros((0, 0)))
 
     distances = cosine_distances(np.random.default_rng(0).normal(size=(60, 5)))
-    assert umap_2d(distances, 0, 10, 0.1)[1] == ""
+    assert umap_2d(distances, 0)[1] == ""
     monkeypatch.setattr("scipy.sparse.linalg.eigsh", fails)
-    low, remark = umap_2d(distances, 0, 10, 0.1)
+    low, remark = umap_2d(distances, 0)
     assert remark == "UMAP started at random, its spectral start failed"
     assert np.isfinite(low).all()
 
 
 def test_few_different_vectors_have_an_embedding_and_equal_seeds_give_equal_ones():
     few = np.random.default_rng(0).normal(size=(4, 20))[np.arange(40) % 4]
-    one, again = (umap_2d(cosine_distances(standardise(few)), 0, 30, 0.1)[0] for _ in range(2))
+    one, again = (umap_2d(cosine_distances(standardise(few)), 0)[0] for _ in range(2))
     assert np.isfinite(one).all()
     np.testing.assert_array_equal(one, again)
     assert principal_components(few[:, :1]).shape == (40, 2)
