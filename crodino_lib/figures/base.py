@@ -29,9 +29,8 @@ FLAG_COLOUR = "#D55E00"
 PRINTED_WORDS = {"rgb": "RGB", "cka": "CKA", "miou": "mIoU", "m": "(m)", "deg": "(°)", "c": "(°C)"}
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
-styled = mpl.rc_context(
-    mpl.rc_params_from_file(Path(__file__).with_name("crodino.mplstyle"), use_default_template=False)
-)
+STYLE = mpl.rc_params_from_file(Path(__file__).with_name("crodino.mplstyle"), use_default_template=False)
+styled = mpl.rc_context(STYLE)
 
 
 class StudyFigure(Figure):
@@ -54,13 +53,8 @@ class StudyFigure(Figure):
 def save(figure: Figure, folder: Path, stem: str, data: pd.DataFrame) -> list[Path]:
     """Write ``<stem>.pdf``, ``.svg``, ``.png`` and the numbers behind them, ``.csv``; equal figures make equal files.
 
-    Everything is drawn before the first file is written, and each file is replaced atomically.
-
-    Args:
-        figure: from one of the functions of this package.
-        folder: made where it is missing.
-        stem: file name without suffix.
-        data: what is drawn; an index other than 0, 1, 2, ... is written too.
+    Everything is drawn before the first file is written, and each file is replaced atomically. The folder is made where
+    it is missing; ``stem`` is the file name without suffix. An index of ``data`` other than 0, 1, 2 is written too.
     """
     contents = {}
     for suffix, metadata in UNDATED.items():
@@ -77,8 +71,7 @@ def save(figure: Figure, folder: Path, stem: str, data: pd.DataFrame) -> list[Pa
 def sensor_styles(sensors: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Return colour and marker of every sensor; sensors together and unknown ones get the spare styles in order.
 
-    Raises:
-        ValueError: there are more such sensors than spare styles.
+    ValueError where there are more such sensors than spare styles.
     """
     sensors = list(dict.fromkeys(sensors))
     others = sorted(sensor for sensor in sensors if sensor not in SENSOR_COLOURS)
@@ -95,8 +88,7 @@ def class_colours(card: DatasetCard) -> dict[str, tuple[float, ...]]:
 
 def printed(name: str) -> str:
     """Return a name of the code as it is printed: ``rgb/shared`` as RGB shared, ``room_width_m`` as room width (m)."""
-    words = re.split(r"[ _/]", name.replace("+", " + "))
-    return " ".join(PRINTED_WORDS.get(word, word) for word in words)
+    return " ".join(PRINTED_WORDS.get(word, word) for word in re.split(r"[ _/]", name.replace("+", " + ")))
 
 
 def heatmap(ax: Axes, table: pd.DataFrame, numbers: pd.DataFrame | None, size: float, **options) -> None:

@@ -1,4 +1,4 @@
-"""Draw charts of numbers: class shares, training curves, IoU per class, confusion and alignment per stage."""
+"""Draw charts of numbers: gains, class shares, training curves, IoU per class, confusion, alignment per stage."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import LogLocator, MaxNLocator
+from scipy import stats
 
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.figures.base import StudyFigure, class_colours, count, heatmap, printed, require, sensor_styles, styled
@@ -15,6 +16,66 @@ BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
 LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MOST_ANNOTATED = 20  # classes of a confusion matrix whose numbers are still legible
 NEITHER = ("epoch", "learning_rate", "seconds", "gradient/", "exchanged/")  # columns that are no losses or scores
+METHOD, TEACHER, SENSORS, SPLIT = "method", "teacher", "sensors at test", "split"  # columns of comparison_table
+GAIN, LOW, HIGH, SPREAD = "gain", "gain interval low", "gain interval high", "gain sd"
+SEEDS, IMAGES = "seeds", "test images"
+
+
+@styled
+def gains(table: pd.DataFrame, split: str = "test", width: str = "column") -> StudyFigure:
+    """Draw one row per method, teacher and sensors at test: the gain in mIoU points with its 95 % interval.
+
+    Rows are grouped by the sensors at test, and sorted by gain within a group. The interval of several seeds is that
+    of their mean (Student's t, paired by seed), that of one seed comes from resampling its test images.
+
+    Args:
+        table: from ``crodino_lib.study.tables.comparison_table``.
+        split: whose gains are drawn; ValueError where there are none.
+        width: ``column`` or ``page``.
+    """
+    require(table, METHOD, TEACHER, SENSORS, SPLIT, GAIN, LOW, HIGH, SPREAD, SEEDS, IMAGES)
+    shown = table[(table[SPLIT] == split) & table[GAIN].notna()].sort_values(GAIN, ascending=False, kind="stable")
+    if shown.empty:
+        raise ValueError(
+            f"the table has no gain over a baseline on split {split!r}; it has splits "
+            f"{', '.join(table[SPLIT].unique())}. A gain needs a method and the baselines of the same seeds"
+        )
+    several = shown[SEEDS] > 1
+    half = stats.t.ppf(0.975, shown[SEEDS] - 1) * shown[SPREAD] / np.sqrt(shown[SEEDS])
+    ends = {LOW: shown[GAIN] - half, HIGH: shown[GAIN] + half}
+    shown = shown.assign(**{end: shown[end].mask(several, values) for end, values in ends.items()})
+    sensors, labels = [name for name in table[SENSORS].unique() if name in set(shown[SENSORS])], []
+    figure = StudyFigure(width, 14 + 3.6 * (len(shown) + len(sensors)), _gain_caption(shown, split))
+    ax = figure.subplots()
+    ax.axvline(0, color="0.3", lw=0.8, zorder=1)
+    for name, (colour, marker) in sensor_styles(sensors).items():
+        labels.append((f"{printed(name)} at test", colour))
+        for _, row in shown[shown[SENSORS] == name].iterrows():
+            filled = "white" if row[LOW] <= 0 <= row[HIGH] else colour
+            ax.plot([row[LOW], row[HIGH]], [len(labels)] * 2, color=colour, lw=1.2, solid_capstyle="butt", zorder=2)
+            ax.plot(row[GAIN], len(labels), marker, color=colour, ms=4, mfc=filled, zorder=3)
+            teacher, _, taught = row[TEACHER].partition(" ")
+            labels.append((row[METHOD] + (f" (from {teacher}, {printed(taught)})" if teacher != "-" else ""), "0.1"))
+    ax.set_yticks(range(len(labels)), [label for label, _ in labels])
+    for text, (_, colour) in zip(ax.get_yticklabels(), labels, strict=True):
+        text.set(color=colour, weight="normal" if colour == "0.1" else "bold")
+    ax.set(xlabel="gain in mIoU over the baseline (points)", ylim=(len(labels) - 0.4, -0.6))
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x")
+    return figure
+
+
+def _gain_caption(shown: pd.DataFrame, split: str) -> str:
+    fewest, most = shown[SEEDS].min(), shown[SEEDS].max()
+    several = "of the mean over paired seeds (Student's t)" if most > 1 else ""
+    single = "from resampling the test images of one seed, which does not cover other seeds" if fewest == 1 else ""
+    seeds = count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
+    taught = " From: the teacher and its sensors." if (shown[TEACHER] != "-").any() else ""
+    return (
+        "Gain over the baseline of the same sensor and seed; for sensors together, over the better of their baselines. "
+        f"Split {split}, {count(shown[IMAGES].iloc[0], 'image')}, {seeds}. "
+        f"Lines: 95 % interval {' or '.join(filter(None, (several, single)))}; open marks: it contains 0.{taught}"
+    )
 
 
 def class_share_table(scenes: Mapping[str, Scenes], card: DatasetCard) -> pd.DataFrame:
@@ -29,11 +90,9 @@ def class_share_table(scenes: Mapping[str, Scenes], card: DatasetCard) -> pd.Dat
 
 @styled
 def class_shares(table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
-    """Draw the share of every class in every split; a rare class counts as much in the mIoU as a frequent one.
+    """Draw the share of every class in every split, from ``class_share_table``, in the order of the card.
 
-    Args:
-        table: from ``class_share_table``.
-        card: gives title, order and colours.
+    A rare class counts as much in the mIoU as a frequent one.
     """
     require(table, "split", "class", "percent")
     caption = f"Share of the labelled pixels of {card.title}, logarithmic. A class that does not occur has no mark."
@@ -58,9 +117,7 @@ def class_shares(table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
 def training_curves(histories: Mapping[str, pd.DataFrame]) -> StudyFigure:
     """Draw weighted loss terms and validation mIoU at every epoch, one row per run.
 
-    Args:
-        histories: title, such as ``CroDiNo-KD, seed 0`` -> ``epoch``, loss terms such as ``segmentation/rgb``, and
-            ``val_miou/<sensor>`` in 0..1.
+    ``histories`` has by title ``epoch``, loss terms such as ``segmentation/rgb``, and ``val_miou/<sensor>`` in 0..1.
     """
     caption = f"{count(len(histories), 'run')}. Loss terms are weighted; the validation split chooses the epoch."
     figure = StudyFigure("page", 48 * len(histories) + 2, caption)
@@ -95,28 +152,25 @@ def training_curves(histories: Mapping[str, pd.DataFrame]) -> StudyFigure:
 def per_class_iou(table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
     """Draw the IoU of every class: one panel per set of sensors, one bar per method, mean and deviation over seeds.
 
-    Args:
-        table: ``method``, ``sensors``, ``class``, ``seed``, ``iou`` in percent, NaN where the class does not occur.
-        card: gives the classes' order.
+    ``table`` has ``method``, ``sensors``, ``class``, ``seed``, and ``iou`` in percent, NaN where no pixel is a class's.
     """
     require(table, "method", "sensors", "class", "seed", "iou")
     groups = dict(list(table.groupby("sensors", sort=False)))
-    styles = sensor_styles(groups)
-    seeds = sorted(table["seed"].unique())
+    styles, seeds = sensor_styles(groups), sorted(table["seed"].unique())
     caption = (
         f"Bars: mean over {count(len(seeds), 'seed')} ({', '.join(map(str, seeds))}); whiskers: one standard deviation "
         "over seeds, none for one seed. No bar: a class that does not occur, or that is never found."
     )
     figure = StudyFigure("page", 46 * len(groups) + 18, caption)
-    axes = figure.subplots(len(groups), 1, squeeze=False, sharex=True)[:, 0]
-    for ax, (sensors, part) in zip(axes, groups.items(), strict=True):
+    axes = figure.subplots(len(groups), 1, squeeze=False, sharex=True)
+    for ax, (sensors, part) in zip(axes.flat, groups.items(), strict=True):
         colours = sns.light_palette(styles[sensors][0], part["method"].nunique() + 1)[1:]
         bars = {"hue": "method", "palette": colours, "saturation": 1, "order": card.classes}
         whiskers = {"errorbar": "sd", "err_kws": {"linewidth": 0.6, "color": "0.2"}}
         sns.barplot(part, x="class", y="iou", ax=ax, **bars, **whiskers)
         ax.set(title=printed(sensors), xlabel="", ylabel="IoU (%)")
         ax.legend(**BESIDE, handlelength=1)
-    axes[-1].set_xticks(range(len(card.classes)), card.classes, **SLANTED)
+    ax.set_xticks(range(len(card.classes)), card.classes, **SLANTED)
     return figure
 
 
@@ -124,10 +178,8 @@ def per_class_iou(table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
 def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> StudyFigure:
     """Draw the confusion matrix in percent of the pixels of every true class.
 
-    Args:
-        matrix: (K, K) or, one per image, (N, K, K) counts of pixels; rows are the truth.
-        classes: K names.
-        title: method, sensors, split and seed.
+    ``matrix`` has (K, K) or, one per image, (N, K, K) counts of pixels; rows are the truth. The title names method,
+    sensors, split and seed.
     """
     matrix = matrix.reshape(-1, len(classes), len(classes)).sum(axis=0)
     pixels = matrix.sum(axis=1, keepdims=True)
@@ -148,8 +200,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> StudyFi
 def stage_alignment(table: pd.DataFrame) -> StudyFigure:
     """Draw how alike two sensors' encoders are at every stage: a colour per network, a dash per place.
 
-    Args:
-        table: from ``crodino_lib.analysis.stages.stage_alignment``, with a column ``network``.
+    ``table`` is from ``crodino_lib.analysis.stages.stage_alignment``, with a column ``network``.
     """
     require(table, "network", "stage", "place", "cka", "probe", "regions")
     caption = (

@@ -38,23 +38,16 @@ def sample_sheet(samples: Sequence[Sample], card: DatasetCard, width: int = 160)
 def prediction_sheet(
     scenes: Scenes, card: DatasetCard, indices: Sequence[int], predictions: Mapping[str, np.ndarray]
 ) -> StudyFigure:
-    """Draw one row per scene: every sensor, the label, and the prediction of each method.
+    """Draw one row per scene of ``indices``: every sensor, the label, and the prediction of each method.
 
-    Args:
-        scenes: one split.
-        card: of its dataset.
-        indices: scenes to show.
-        predictions: title -> (len(indices), H, W) class indices of the shown scenes, in their order.
-
-    Raises:
-        ValueError: predictions of another shape, or with the title of a sensor.
+    ``predictions`` has by title (len(indices), H, W) class indices of the shown scenes, in their order; ValueError for
+    those of another shape, or with the title of a sensor.
     """
-    indices = list(indices)
+    indices, columns = list(indices), {}
     measured_card = replace(card, sensors={name: sensor.measured for name, sensor in card.sensors.items()})
-    columns = {
-        sensor: (sensor, _masked(images[indices], scenes.valid[sensor][indices] if sensor in scenes.valid else True))
-        for sensor, images in scenes.images.items()
-    }
+    for sensor, images in scenes.images.items():
+        valid = scenes.valid[sensor][indices] if sensor in scenes.valid else True
+        columns[sensor] = (sensor, _masked(images[indices], valid))
     if taken := {*columns, "label"} & set(predictions):
         raise ValueError(f"predictions cannot be titled {', '.join(sorted(taken))}: those are columns of the scene")
     columns |= {title: (None, stack) for title, stack in {"label": scenes.labels[indices], **predictions}.items()}
@@ -84,8 +77,7 @@ def map_sheet(
         marked: title -> (row, column) of a cell of that map that gets a cross.
     """
     maps = {title: np.asarray(values) for title, values in maps.items()}
-    rows = -(-len(maps) // MAPS_A_ROW)
-    height, width = next(iter(maps.values())).shape
+    rows, (height, width) = -(-len(maps) // MAPS_A_ROW), next(iter(maps.values())).shape
     map_mm = 0.9 * WIDTHS_MM["page"] / MAPS_A_ROW * height / width
     figure = StudyFigure("page", rows * (map_mm + 5) + 8, caption)
     axes = figure.subplots(rows, MAPS_A_ROW, squeeze=False)

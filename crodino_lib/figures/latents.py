@@ -33,13 +33,10 @@ NULL_CAPTION = (
 def factor_matrix(table: pd.DataFrame, caption: str, width: str = "page") -> StudyFigure:
     """Draw how well factors (rows) are predicted from blocks or sensors (columns), a group of columns per model.
 
-    Args:
-        table: from ``crodino_lib.analysis.null_models.factor_table``; flagged cells get a frame.
-        caption: scenes, probes, seeds, chance.
-        width: ``column`` or ``page``.
+    ``table`` is from ``crodino_lib.analysis.null_models.factor_table``; flagged cells get a frame.
     """
     require(table, "group", "target", "sensor", "half", "skill", "flag")
-    rows = list(dict.fromkeys(table["target"][table["half"] != ""])) or list(dict.fromkeys(table["target"]))
+    rows = list(dict.fromkeys(table["target"][table["half"] != ""])) or list(table["target"].unique())
     cells = table.assign(block=(table["sensor"] + " " + table["half"]).str.strip())
     groups = {title: group.drop_duplicates("block")["block"] for title, group in cells.groupby("group", sort=False)}
     wide = cells.set_index(["group", "target", "block"])[["skill", "flag"]].unstack("target")
@@ -61,9 +58,7 @@ def factor_matrix(table: pd.DataFrame, caption: str, width: str = "page") -> Stu
 def null_comparison(table: pd.DataFrame, caption: str) -> StudyFigure:
     """Draw metrics of models beside those of their null models: a panel per metric, a line per model, a tick per seed.
 
-    Args:
-        table: from ``crodino_lib.analysis.diagnosis.summary_table``.
-        caption: scenes, rows, seeds.
+    ``table`` is from ``crodino_lib.analysis.diagnosis.summary_table``.
     """
     require(table, "variant", "quantity", "value", "low", "high", "flag", *NULL_MARKERS)
     models, metrics = list(table["variant"].unique()), dict(list(table.groupby("quantity", sort=False)))
@@ -83,8 +78,8 @@ def null_comparison(table: pd.DataFrame, caption: str) -> StudyFigure:
         ax.set_yticks(range(len(models)), models)
         ax.set(title=printed(metric), ylim=(len(models) - 0.5, -0.5))
         left, right = ax.get_xlim()
-        missing = max(0, LEAST_SPAN - (right - left))
-        ax.set_xlim(left - missing / 2, right + missing / 2)
+        missing = max(0, LEAST_SPAN - (right - left)) / 2
+        ax.set_xlim(left - missing, right + missing)
         ax.xaxis.set_major_locator(MaxNLocator(3))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x")
@@ -95,8 +90,7 @@ def null_comparison(table: pd.DataFrame, caption: str) -> StudyFigure:
 def save_latent_figures(analysis: LatentAnalysis, models: Iterable[TrainedModel]) -> pd.DataFrame:
     """Compare models with their null models, and save tables, the factor matrix and the null comparison in the study.
 
-    Returns:
-        The table of these models, from ``LatentAnalysis.compare``.
+    Returns the table of these models, from ``LatentAnalysis.compare``.
     """
     study, table = analysis.study, save_latent_tables(analysis, models)
     factors, summary = factor_table(table, sensor_truth(study)), summary_table(table)

@@ -20,7 +20,6 @@ from crodino_lib.io import atomic_write
 from crodino_lib.settings import choose
 
 MODEL, HALF, EPOCH, EMBEDDING = "model", "half", "epoch", "embedding"  # columns of tables and points
-POINTS, K, REMARK, MISLEADS = "points", "k", "remark", "misleads"
 MOST_ACROSS = 6  # panels: as many epochs as training keeps by default
 NEIGHBOURS = (
     "T: trustworthiness. Own class, other sensor: share of the {k:.0f} nearest neighbours, in the latent space → in "
@@ -38,21 +37,15 @@ MOST_COLOURS = 128  # of the film: a GIF may have 256, but anti-aliased points l
 def manifold(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, embedding: str = "UMAP") -> StudyFigure:
     """Draw both blocks of every model, both sensors in each: colour is the class, marker the sensor.
 
-    Args:
-        points: from ``crodino_lib.analysis.umap_embedding.fit_embeddings``.
-        table: from the same. Words stand in place of the points of a block that has collapsed.
-        card: gives the classes' colours.
-        embedding: ``UMAP``, or ``PCA`` for the second opinion.
-
-    Raises:
-        ValueError: the table has no such embedding.
+    Points and table are from ``crodino_lib.analysis.umap_embedding.fit_embeddings``. Words stand in place of the points
+    of a block that has collapsed. ``embedding`` is ``UMAP``, or ``PCA`` for the second opinion; ValueError for others.
     """
     choose(embedding, list(dict.fromkeys(table[EMBEDDING])), "embedding")
     points, table = (each[each[EMBEDDING] == embedding] for each in (points, table))
     caption = f"{embedding} of region vectors, one per image, class and sensor; both sensors in one fit"
     if embedding == "UMAP":
         caption += f", that of median trustworthiness of {count(table['seeds'].iloc[0], 'seed')}"
-    caption += f"; {table[POINTS].max()} points. {NEIGHBOURS.format(k=table[K].max())}"
+    caption += f"; {table['points'].max()} points. {NEIGHBOURS.format(k=table['k'].max())}"
     return _panels("column", points, table, card, [MODEL, HALF], [MODEL, HALF], caption)
 
 
@@ -60,15 +53,12 @@ def manifold(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, embed
 def film_strip(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
     """Draw the epochs of a training side by side, the shared and the private block apart.
 
-    Args:
-        points: from ``crodino_lib.analysis.aligned_umap.fit_aligned_umap``; of several halves one after the other.
-        table: from the same.
-        card: gives the classes' colours.
+    Points and table are from ``crodino_lib.analysis.aligned_umap.fit_aligned_umap``, of several halves in a row.
     """
     caption = (
-        f"Region vectors at several epochs, the same {table[POINTS].max()} points (both sensors) in every panel; one "
+        f"Region vectors at several epochs, the same {table['points'].max()} points (both sensors) in every panel; one "
         f"aligned UMAP (seed {table['seed'].iloc[0]}) per block, which holds a region near its place in neighbouring "
-        f"epochs. {NEIGHBOURS.format(k=table[K].max())}"
+        f"epochs. {NEIGHBOURS.format(k=table['k'].max())}"
     )
     return _panels("page", points, table, card, [HALF, EPOCH], [HALF], caption)
 
@@ -90,7 +80,7 @@ def _panels(
             ax.set_axis_off()
         for ax, (_, row) in zip(places, line.iterrows(), strict=False):
             here, seen = (points[(points[names] == row[names]).all(axis=1)] for names in (keys, window))
-            _scatter(ax, here, seen, card, 2 if row[POINTS] > 300 else 6)
+            _scatter(ax, here, seen, card, 2 if row["points"] > 300 else 6)
             _describe(ax, row[keys], row, fidelity(row))
     _legend(figure, points, card, columns=6 if width == "column" else 12)
     return figure
@@ -106,8 +96,8 @@ def _scatter(ax: Axes, here: pd.DataFrame, window: pd.DataFrame, card: DatasetCa
     keys = {"hue": "name", "palette": class_colours(card), "style": "sensor", "markers": markers, "legend": False}
     looks = {"s": size, "alpha": 0.75, "linewidth": 0, "rasterized": True}
     sns.scatterplot(here.sample(**SHUFFLED), x="x", y="y", ax=ax, **keys, **looks)
-    margin = 0.04 * np.ptp(window[["x", "y"]].to_numpy(), axis=0)
-    (left, bottom), (right, top) = window[["x", "y"]].min() - margin, window[["x", "y"]].max() + margin
+    low, high = window[["x", "y"]].min(), window[["x", "y"]].max()
+    (left, bottom), (right, top) = low - 0.04 * (high - low), high + 0.04 * (high - low)
     ax.set(xlim=(left, right), ylim=(bottom, top), ylabel="")
 
 
@@ -115,8 +105,8 @@ def _describe(ax: Axes, title: pd.Series, row: pd.Series, numbers: str) -> None:
     """Write the title above, numbers below, and in place of points that are missing the reason."""
     for text in ax.texts:
         text.remove()
-    if not row[POINTS]:
-        reason = textwrap.fill(row[REMARK], 24)
+    if not row["points"]:
+        reason = textwrap.fill(row["remark"], 24)
         ax.text(0.5, 0.5, reason, transform=ax.transAxes, ha="center", va="center", color="0.3")
     words = [f"{name} {value}" if name == EPOCH else str(value) for name, value in title.items()]
     ax.set_title(", ".join(words), fontsize=6.5)
@@ -125,10 +115,10 @@ def _describe(ax: Axes, title: pd.Series, row: pd.Series, numbers: str) -> None:
 
 def fidelity(row: pd.Series) -> str:
     """Return three lines of numbers that tell how far to believe a panel."""
-    if not row[POINTS]:
+    if not row["points"]:
         return BLANK
     return (
-        f"T {row['trustworthiness']:.2f}{' (misleads)' if row[MISLEADS] else ''}\n"
+        f"T {row['trustworthiness']:.2f}{' (misleads)' if row['misleads'] else ''}\n"
         f"own class {row['class_purity_hd']:.2f} → {row['class_purity_2d']:.2f}\n"
         f"other sensor {row['cross_modality_hd']:.2f} → {row['cross_modality_2d']:.2f}"
     )
@@ -143,19 +133,11 @@ def _legend(figure: Figure, points: pd.DataFrame, card: DatasetCard, columns: in
 
 @styled
 def film(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, path: Path) -> Path:
-    """Write a training as an animated GIF, atomically, its blocks side by side.
+    """Write a training as an animated GIF, atomically, its blocks side by side; arguments as ``film_strip``.
 
     An epoch stands for a moment; from one to the next every point moves on a straight line, which shows where it went,
-    not where it was on the way. Words stand in place of the points of a block that has collapsed.
-
-    Args:
-        points: from ``crodino_lib.analysis.aligned_umap.fit_aligned_umap``; of several halves one after the other.
-        table: from the same.
-        card: gives the classes' colours.
-        path: of the ``.gif``; its folder is made where it is missing.
-
-    Returns:
-        ``path``.
+    not where it was on the way. Words stand in place of the points of a block that has collapsed. The folder of
+    ``path``, which is returned, is made where it is missing.
     """
     halves, epochs = list(table[HALF].unique()), sorted(table[EPOCH].unique())
     figure = Figure(figsize=(3.6 * len(halves), 4.6), dpi=100, layout="constrained")
@@ -191,11 +173,10 @@ class _MovingPanel:
 
     def show(self, epoch: int, following: int, way: float) -> None:
         """Move the points the fraction ``way`` from one epoch to the next."""
-        start, end = self.places.get(epoch), self.places.get(following)
+        start, end, row = self.places.get(epoch), self.places.get(following), self.rows.loc[epoch]
         self.dots.set_visible(start is not None)
         if start is not None:
             eased = way * way * (3 - 2 * way)
             self.dots.set_offsets(start if end is None else (1 - eased) * start + eased * end)
-        row = self.rows.loc[epoch]
         title = row[[HALF, EPOCH]] if not way else pd.Series({HALF: row[HALF], EPOCH: f"{epoch} → {following}"})
         _describe(self.ax, title, row, BLANK if way else fidelity(row))

@@ -11,7 +11,7 @@ from crodino_lib.augment import plain
 from crodino_lib.data.sample import Scenes
 from crodino_lib.figures import charts, image_grids
 from crodino_lib.figures.base import SENSOR_COLOURS, WIDTHS_MM, StudyFigure, printed, save, sensor_styles
-from crodino_lib.figures.gains import gains
+from crodino_lib.figures.charts import gains
 from crodino_lib.figures.latents import factor_matrix, null_comparison
 from crodino_lib.figures.manifolds import film_strip, manifold
 from tests.figures.tables import embedded, filmed, gain_table, null_table, words

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from crodino_lib.figures.base import FLAG_COLOUR, SENSOR_COLOURS, class_colours
-from crodino_lib.figures.gains import gains
+from crodino_lib.figures.charts import gains
 from crodino_lib.figures.latents import NULL_MARKERS, factor_matrix, null_comparison
 from crodino_lib.figures.manifolds import BETWEEN, STILL_MS, _MovingPanel, film, film_strip, manifold
 from tests.figures.tables import COLLAPSED, embedded, filmed, gain_table, null_table, words
