@@ -42,9 +42,15 @@ BLOCKS = ("shared", "private")
 ERROR, CORRECT = "probe error", "correct pixels"  # of a model, 0..1; the first is measured in each block
 LEVEL_COLOURS = (*SENSOR_COLOURS.values(), *(colour for colour, _ in SPARE_STYLES[:3]))
 UNKNOWN = "#9a9a9a"  # colour of points without a value
-MARKERS = dict(
-    zip("o^sDvPX", ("circle", "triangle", "square", "diamond", "inverted_triangle", "hex", "star"), strict=True)
-)
+MARKERS = {
+    "o": "circle",
+    "^": "triangle",
+    "s": "square",
+    "D": "diamond",
+    "v": "inverted_triangle",
+    "P": "hex",
+    "X": "star",
+}
 SYMBOLS = dict(zip(MARKERS, "●▲■◆▼⬢★", strict=True))  # the same in text
 TABLE = ("name", "sensor", "image", *(f"{ERROR} {block}" for block in BLOCKS), CORRECT, "value")
 TITLES = {f"{ERROR} {block}": f"error {block}" for block in BLOCKS}
@@ -70,18 +76,12 @@ NOTE = NEIGHBOURS.format(k=15)  # as many as the analysis looks at
 class Explorer:
     """Linked clouds of points; show it as a cell's last expression and read ``selection`` in the next cell.
 
-    Attributes:
-        title: of the page.
-        points: those of ``draw``, with ``correct pixels MODEL`` (share of the region, 0..1) and ``factor/NAME``.
-        source: the points in the browser; set ``source.selected.indices`` to select from Python.
-        layout: everything that is shown.
-
     Explained in notebook 07.
     """
 
     title: str
-    points: pd.DataFrame
-    source: bk.ColumnDataSource
+    points: pd.DataFrame  # of ``draw``, with ``correct pixels MODEL`` (share of the region, 0..1) and ``factor/NAME``
+    source: bk.ColumnDataSource  # the points; set ``source.selected.indices`` to select from Python
     layout: bk.LayoutDOM
 
     @property
@@ -101,13 +101,9 @@ class Explorer:
 def explore(
     analysis: LatentAnalysis, models: Iterable[TrainedModel], seeds: Iterable[int] = range(5), n: int = 4000
 ) -> Explorer:
-    """Draw models of a study, and the first one's network before training beside them.
+    """Draw models of a study, and the first one's network before training beside them, all on the same regions.
 
-    Args:
-        analysis: gives latents and embeddings.
-        models: of its study; all are shown on the same regions.
-        seeds: of UMAP; the median fit is shown.
-        n: most points of a cloud, all sensors together.
+    ``seeds`` are of UMAP, of which the median fit is shown; ``n``: most points of a cloud, all sensors together.
     """
     return draw(*collect(analysis, list(models), list(seeds), n))
 
@@ -147,10 +143,10 @@ def collect(analysis: LatentAnalysis, models: Sequence[TrainedModel], seeds: Seq
 def _class_maps(student: torch.nn.Module, sensor: str, scenes: Scenes, card: DatasetCard) -> np.ndarray:
     """Return the class maps (images, H, W) uint8 of a student, for unaugmented scenes."""
     maps = []
-    for indices in np.array_split(np.arange(len(scenes)), -(-len(scenes) // 16)):
+    for indices in torch.arange(len(scenes)).split(16):
         seen = plain(scenes, indices.tolist(), card, (sensor,), torch.device("cpu")).images[sensor]
-        maps.append(upsample(student(seen).logits, seen).argmax(dim=1).byte().numpy())
-    return np.concatenate(maps)
+        maps.append(upsample(student(seen).logits, seen).argmax(dim=1).byte())
+    return torch.cat(maps).numpy()
 
 
 def draw(
@@ -204,9 +200,8 @@ def draw(
     look = {"marker": factor_mark("sensor", markers, sensors), "size": 7, "line_color": "#00000066", "line_width": 0.5}
     look |= {"nonselection_alpha": 0.1, "selection_line_color": "black"}
     for block, cloud in zip(BLOCKS, clouds_of, strict=True):
-        plot = figure(
-            title=f"{block} block", tools=TOOLS, active_drag="box_select", tooltips=TIPS, aspect_ratio=1, **WIDE
-        )
+        tools = {"tools": TOOLS, "active_drag": "box_select", "tooltips": TIPS}
+        plot = figure(title=f"{block} block", aspect_ratio=1, **tools, **WIDE)
         plot.x_range, plot.y_range = bk.Range1d(-0.54, 0.54), bk.Range1d(-0.54, 0.54)
         plot.axis.visible, plot.grid.visible = False, False
         fill, view = {"field": "name", "transform": mappers["name"]}, bk.CDSView(filter=kept)
