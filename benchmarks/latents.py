@@ -18,12 +18,11 @@ import pandas as pd
 import torch
 
 from crodino_lib.analysis.ablation import ablation_table
-from crodino_lib.analysis.aligned_umap import fit_aligned_umap, read_frames
 from crodino_lib.analysis.extraction import extract
 from crodino_lib.analysis.latent_analysis import LatentAnalysis
 from crodino_lib.analysis.suite import METRICS, run_metric
 from crodino_lib.analysis.trained_models import find_models
-from crodino_lib.analysis.umap_embedding import fit_embeddings
+from crodino_lib.analysis.umap_embedding import fit_aligned_umap, fit_embeddings, read_frames
 from crodino_lib.study.study import Study
 
 

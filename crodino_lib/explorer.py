@@ -1,7 +1,6 @@
 """Explore latent spaces by hand: select points and see the regions behind them, as a page or in a notebook.
 
-``explore`` draws both blocks of a model side by side from one Bokeh data source, so that what is selected in one block
-is selected in the other. ``write_page`` writes the drawing as one HTML file that needs no network.
+Both blocks of a model are drawn side by side from one Bokeh data source: what is selected in one is selected in both.
 """
 
 import base64
@@ -42,15 +41,8 @@ BLOCKS = ("shared", "private")
 ERROR, CORRECT = "probe error", "correct pixels"  # of a model, 0..1; the first is measured in each block
 LEVEL_COLOURS = (*SENSOR_COLOURS.values(), *(colour for colour, _ in SPARE_STYLES[:3]))
 UNKNOWN = "#9a9a9a"  # colour of points without a value
-MARKERS = {
-    "o": "circle",
-    "^": "triangle",
-    "s": "square",
-    "D": "diamond",
-    "v": "inverted_triangle",
-    "P": "hex",
-    "X": "star",
-}
+SHAPES = ("circle", "triangle", "square", "diamond", "inverted_triangle", "hex", "star")
+MARKERS = dict(zip("o^sDvPX", SHAPES, strict=True))
 SYMBOLS = dict(zip(MARKERS, "●▲■◆▼⬢★", strict=True))  # the same in text
 TABLE = ("name", "sensor", "image", *(f"{ERROR} {block}" for block in BLOCKS), CORRECT, "value")
 TITLES = {f"{ERROR} {block}": f"error {block}" for block in BLOCKS}
@@ -155,8 +147,6 @@ def draw(
     """Lay out the explorer; every model has the same points.
 
     Args:
-        title: its heading.
-        card: of the dataset.
         scenes: the split that the models looked at; points can be coloured by its factors.
         points: one row per region and sensor: ``image``, ``name`` (of the class), ``sensor``, ``left``, ``top``,
             ``right``, ``bottom`` (box in pixels) and ``probe error MODEL/BLOCK``, 0..1.

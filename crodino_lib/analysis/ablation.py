@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from crodino_lib.analysis._common import Result
+from crodino_lib.analysis import Result
 from crodino_lib.augment import plain
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.evaluate import confusion_per_image, scores
@@ -31,8 +31,7 @@ def decoder_inputs(
 ) -> DecoderInputs:
     """Compute the decoder inputs of two students (on the CPU, in evaluation mode) for at most ``n`` random scenes.
 
-    Raises:
-        ValueError: not two students, or one whose decoder does not get shared and private half alone, side by side.
+    ValueError for a student whose decoder does not get shared and private half alone, side by side.
     """
     if len(students) != 2:
         raise ValueError(f"ablation compares two sensors, found {', '.join(students)}")
@@ -77,8 +76,6 @@ def ablate(
 
     Args:
         students: sensor -> its network.
-        inputs: from ``decoder_inputs``.
-        classes: number of classes K.
         shared: (2C,) bool, which channels are the shared half; the first half of them where none is given.
         replacements: ``mean``: the half becomes its mean over scenes and positions, per channel. ``swap``: the half
             becomes the other sensor's, of the same scene.

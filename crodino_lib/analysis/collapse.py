@@ -3,8 +3,22 @@
 import numpy as np
 from scipy.stats import entropy
 
-from crodino_lib.analysis._common import Result, is_constant, spread
+from crodino_lib.analysis import Result
 from crodino_lib.analysis.extraction import Latents
+
+
+def spread(x: np.ndarray) -> float:
+    """Compute ``sqrt(sum_i |x_i - mean|^2 / sum_i |x_i|^2)``: 0 for equal rows, 1 around a mean of 0, NaN for zeros.
+
+    A rank does not see a block that shrinks to a point, because what is left of its variance may point everywhere.
+    """
+    x = np.asarray(x, float)
+    return float(np.linalg.norm(x - x.mean(axis=0)) / np.linalg.norm(x)) if x.any() else np.nan
+
+
+def is_constant(x: np.ndarray) -> bool:
+    """Return whether all rows (n, d) are equal, up to float32 rounding; always true for a single row."""
+    return not spread(x) > 1e-6
 
 
 def effective_rank(x: np.ndarray) -> float:

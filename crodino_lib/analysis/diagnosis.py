@@ -42,10 +42,9 @@ MODEL = ["model", "variant", "method", "seed"]
 def summary_table(table: pd.DataFrame) -> pd.DataFrame:
     """Select the quantities that distinguish the signatures, from a table of ``LatentAnalysis.compare``.
 
-    Returns:
-        One row per model and quantity: ``model``, ``variant`` (the same for all its seeds), ``quantity``, ``value``, a
-        column per null model, and the columns of ``add_flags``. Quantities of both sensors are their means, but rank
-        and spread those of the sensor with the smaller one; so are those of the null models.
+    Returns a row per model and quantity: ``model``, ``variant`` (the same for all its seeds), ``quantity``, ``value``,
+    a column per null model, and the columns of ``add_flags``. Quantities of both sensors are their means, but rank and
+    spread those of the sensor with the smaller one; so are those of the null models.
     """
     records = []
     for (model, variant), rows in table.groupby(["model", "variant"], sort=False):
@@ -66,9 +65,7 @@ def _over_sensors(table: pd.DataFrame, unit: str, metric: str, measure: str, hal
 def diagnose(table: pd.DataFrame) -> pd.DataFrame:
     """Name the signature of every model of ``LatentAnalysis.compare``, by the rules of ``signature``.
 
-    Returns:
-        One row per model: ``model``, ``variant``, ``method``, ``seed``, the quantities of ``QUANTITIES`` and of
-        ``CHANCES``, ``images``, and ``diagnosis``.
+    Returns a row per model: ``MODEL``, the quantities of ``QUANTITIES`` and of ``CHANCES``, ``images``, ``diagnosis``.
     """
     summary, records = summary_table(table).set_index("quantity"), []
     for keys, rows in table.groupby(MODEL, sort=False):
@@ -83,35 +80,30 @@ def diagnose(table: pd.DataFrame) -> pd.DataFrame:
 def signature(values: dict[str, float], baseline_cka: float) -> str:
     """Name what the numbers look like; the rules are coarse and are meant to be argued with.
 
-    They compare with two independent baselines and with chance, not with all null models: a name is no test.
-
-    Args:
-        values: quantity -> value, chances and number of images among them.
-        baseline_cka: ``cka shared`` of two independent baselines; NaN, and so undecided, where there are none.
+    They compare with two independent baselines and with chance, not with all null models: a name is no test. ``values``
+    has by quantity its value, chances and number of images among them; ``baseline_cka`` is ``cka shared`` of two
+    independent baselines: NaN, and so undecided, where there are none.
 
     Source: the table of signatures in our list of methods. Explained in notebook 07.
     """
     chance = values["chance retrieval"]
     shared_up = values["cka shared"] > baseline_cka
     retrieved = values["retrieval shared"] > min(FAR_ABOVE * chance, (1 + chance) / 2)
-    readable = {half: values[f"class {half}"] >= READABLE * values["chance class"] for half in HALVES}
+    shared, private = (values[f"class {half}"] >= READABLE * values["chance class"] for half in HALVES)  # readable
     alive = values["rank private"] >= COLLAPSED_RANK and values["spread private"] >= COLLAPSED_SPREAD
-    if readable["shared"] and not readable["private"] and not alive:
-        return "private collapse"
-    if np.isnan(baseline_cka):
-        return "undecided: no baselines"
-    if values["images"] < FEWEST_SCENES:
-        return f"undecided: fewer than {FEWEST_SCENES} scenes"
-    if not shared_up and not retrieved:
-        return "no sharing"
-    erased = readable["private"] and values["class shared"] < values["class private"] - ADDS
-    if shared_up and not retrieved and erased:
-        return "alignment by erasure"
+    erased = private and values["class shared"] < values["class private"] - ADDS
     adds = values["delta private"] > ADDS
-    if shared_up and retrieved and values["modality shared"] > INVARIANT and not adds:
-        return "leakage"
     sorted_by_sensor = values["modality shared"] <= INVARIANT and values["modality private"] >= SPECIFIC
-    return "target" if shared_up and retrieved and sorted_by_sensor and adds else "none of the five"
+    rules = {  # the first that holds
+        "private collapse": shared and not private and not alive,
+        "undecided: no baselines": np.isnan(baseline_cka),
+        f"undecided: fewer than {FEWEST_SCENES} scenes": values["images"] < FEWEST_SCENES,
+        "no sharing": not shared_up and not retrieved,
+        "alignment by erasure": shared_up and not retrieved and erased,
+        "leakage": shared_up and retrieved and values["modality shared"] > INVARIANT and not adds,
+        "target": shared_up and retrieved and sorted_by_sensor and adds,
+    }
+    return next((name for name, holds in rules.items() if holds), "none of the five")
 
 
 def over_seeds(diagnosis: pd.DataFrame) -> pd.DataFrame:

@@ -1,12 +1,12 @@
 """Measure how far a two-dimensional embedding of a latent space can be trusted.
 
-Distances are Euclidean. For an embedding made with cosine distances give rows of length one, whose Euclidean ranks are
-their cosine ranks.
+Distances are Euclidean. Give rows of length one, whose Euclidean ranks are their cosine ranks, where cosines are meant.
 """
 
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
+from scipy.stats import rankdata
 from sklearn.manifold import trustworthiness
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
@@ -62,10 +62,7 @@ def ranks(points: np.ndarray) -> np.ndarray:
     """
     distances = cdist(points, points, "sqeuclidean")  # exact, so that equal points are equally near
     np.fill_diagonal(distances, -1.0)  # a point is its own nearest, even if another equals it
-    order = distances.argsort(axis=1, kind="stable")
-    result = np.empty(order.shape, np.min_scalar_type(len(points)))
-    np.put_along_axis(result, order, np.arange(len(points), dtype=result.dtype)[None], axis=1)
-    return result
+    return (rankdata(distances, "ordinal", axis=1) - 1).astype(np.min_scalar_type(len(points)))
 
 
 def rnx(high: np.ndarray, low: np.ndarray) -> np.ndarray:

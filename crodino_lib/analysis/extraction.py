@@ -42,11 +42,9 @@ class Block(NamedTuple):
 class Latents:
     """Vectors of every block; row i of every block is the same place of the same scene, seen by each sensor.
 
-    Attributes:
-        blocks: block -> (n, d) float32; ``blocks["rgb", "shared"]`` finds one.
-        rows: n rows: ``image`` (scene id), ``class`` (index, 255 for whole images), ``name`` (of the class), ``cells``
-            (its area in cells of the bottleneck), ``x`` and ``y`` (centre, 0..1 of width and height), ``left``,
-            ``top``, ``right``, ``bottom`` (box in pixels).
+    ``blocks["rgb", "shared"]`` is (n, d) float32. ``rows`` has n times ``image`` (scene id), ``class`` (index, 255 for
+    whole images), ``name`` (of the class), ``cells`` (its area in cells of the bottleneck), ``x`` and ``y`` (centre,
+    0..1 of width and height), ``left``, ``top``, ``right``, ``bottom`` (box in pixels).
     """
 
     blocks: dict[Block, np.ndarray]
@@ -70,6 +68,12 @@ class Latents:
     def halves(self) -> tuple[str, ...]:
         """``shared``, ``private``: the halves that every sensor has."""
         return tuple(dict.fromkeys(half for _, half in self.blocks))
+
+    @property
+    def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Half -> the blocks of the first and of the second of two sensors."""
+        one, other = self.sensors
+        return {half: (self.blocks[one, half], self.blocks[other, half]) for half in self.halves}
 
     @property
     def images(self) -> np.ndarray:
@@ -108,8 +112,8 @@ class Latents:
         with load_npz(path) as file:
             if missing := [name for name in ROW_COLUMNS if f"rows/{name}" not in file.files]:
                 raise ValueError(f"{path} holds {', '.join(file.files)}, but no rows/{missing[0]}: not saved latents")
-            blocks = [name for name in file.files if not name.startswith("rows/") and name != "unit"]
-            blocks = {Block.parse(name): file[name] for name in blocks}
+            names = [name for name in file.files if not name.startswith("rows/") and name != "unit"]
+            blocks = {Block.parse(name): file[name] for name in names}
             return cls(blocks, read_arrays("rows", file), str(file["unit"]))
 
 
@@ -126,19 +130,12 @@ def read_arrays(name: str, file: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 @torch.inference_mode()
 def extract(method: Method, scenes: Scenes, units: Iterable[Unit] = UNITS, batch_size: int = 16) -> dict[Unit, Latents]:
-    """Extract the latent vectors of every scene, from paired, unaugmented inputs.
+    """Extract the latent vectors of every scene of a split, from paired, unaugmented inputs.
 
-    A method without a split is cut in two halves that mean nothing: that is a null model.
-
-    Args:
-        method: on its device; set to evaluation mode. Every network of a single sensor is used.
-        scenes: one split.
-        units: ``image``: mean over a scene. ``region``: mean over a class in a scene, where it covers a cell of the
-            bottleneck or more; ordered by image, then class.
-        batch_size: scenes per step.
-
-    Raises:
-        ValueError: an unknown unit, or a method without a network of a single sensor.
+    The method, on its device, is set to evaluation mode; every network of a single sensor is used, ValueError for none.
+    A method without a split is cut in two halves that mean nothing: that is a null model. An ``image`` is the mean over
+    a scene, a ``region`` that over a class in a scene, where it covers a cell of the bottleneck or more; ordered by
+    image, then class.
     """
     units = [choose(unit, UNITS, "unit") for unit in units]
     sensors = single_sensors(method)
@@ -152,12 +149,14 @@ def extract(method: Method, scenes: Scenes, units: Iterable[Unit] = UNITS, batch
         maps: dict[str, Tensor] = {}
         for sensor, image in batch.images.items():  # one at a time, which leaves out networks of several sensors
             maps |= method.latents({sensor: image})
-        labels = batch.labels[sensors[0]]  # unaugmented: the same for every sensor
-        size = next(iter(maps.values())).shape[-2:]
         for unit in units:
-            blocks = {Block.parse(name): pool(block, labels, unit, len(card.classes)) for name, block in maps.items()}
-            parts[unit].append(Latents(blocks, places(batch.ids, labels, card, size, unit), unit))
-    return {unit: _concatenate(batches) for unit, batches in parts.items()}
+            parts[unit].append(_pooled(maps, batch.ids, batch.labels[sensors[0]], card, unit))  # unaugmented: one label
+    latents = {}
+    for unit, batches in parts.items():
+        rows = pd.concat([part.rows for part in batches], ignore_index=True)
+        blocks = {name: np.concatenate([part.blocks[name] for part in batches]) for name in batches[0].blocks}
+        latents[unit] = Latents(blocks, rows, unit)
+    return latents
 
 
 def single_sensors(method: Method) -> tuple[str, ...]:
@@ -165,31 +164,22 @@ def single_sensors(method: Method) -> tuple[str, ...]:
     return tuple(served[0] for served in method.serves if len(served) == 1)
 
 
-def _concatenate(parts: list[Latents]) -> Latents:
-    rows = pd.concat([part.rows for part in parts], ignore_index=True)
-    blocks = {name: np.concatenate([part.blocks[name] for part in parts]) for name in parts[0].blocks}
-    return Latents(blocks, rows, parts[0].unit)
-
-
-def pool(features: Tensor, labels: Tensor, unit: Unit, classes: int) -> np.ndarray:
-    """Return the (n, C) float32 vectors of the images or regions of a batch of maps (B, C, h, w)."""
-    if unit == "region":
-        return region_vectors(features, labels, classes).vectors.float().cpu().numpy()
-    return features.float().mean(dim=(2, 3)).cpu().numpy()
-
-
-def places(ids: list[str], labels: Tensor, card: DatasetCard, size: tuple[int, int], unit: Unit) -> pd.DataFrame:
-    """List the images of a batch, or the classes that cover at least a cell of each, in the order of ``pool``."""
-    height, width = labels.shape[-2:]
-    rows = [(name, IGNORE, "", float(size[0] * size[1]), 0.5, 0.5, 0, 0, width, height) for name in ids]
-    if unit == "region":
+def _pooled(maps: dict[str, Tensor], ids: list[str], labels: Tensor, card: DatasetCard, unit: Unit) -> Latents:
+    """Return the means of maps (B, C, h, w) over whole images, or over each class that covers a cell of an image."""
+    height, width, size = *labels.shape[-2:], next(iter(maps.values())).shape[-2:]
+    if unit == "image":
+        rows = [(name, IGNORE, "", float(size[0] * size[1]), 0.5, 0.5, 0, 0, width, height) for name in ids]
+        vectors = {name: block.float().mean(dim=(2, 3)) for name, block in maps.items()}
+    else:
         area, rows = region_weights(labels, len(card.classes), size).sum(dim=(2, 3)), []
-        for position, index in torch.nonzero(area >= 1.0).tolist():
+        for position, index in torch.nonzero(area >= 1.0).tolist():  # in the order of region_vectors
             y, x = torch.nonzero(labels[position] == index, as_tuple=True)
             centre = (x.float().mean().item() + 0.5) / width, (y.float().mean().item() + 0.5) / height
             box = x.min().item(), y.min().item(), x.max().item() + 1, y.max().item() + 1
             rows.append((ids[position], index, card.classes[index], area[position, index].item(), *centre, *box))
-    return pd.DataFrame(rows, columns=[*ROW_COLUMNS, "x", "y", "left", "top", "right", "bottom"])
+        vectors = {name: region_vectors(block, labels, len(card.classes)).vectors for name, block in maps.items()}
+    table = pd.DataFrame(rows, columns=[*ROW_COLUMNS, "x", "y", "left", "top", "right", "bottom"])
+    return Latents({Block.parse(name): block.float().cpu().numpy() for name, block in vectors.items()}, table, unit)
 
 
 class RecordLatents(Callback):
@@ -214,12 +204,12 @@ class RecordLatents(Callback):
 
     def on_epoch_end(self, training: Training) -> dict[str, float]:
         """Record the network after ``training.epoch`` epochs, if they are among the evenly spaced ones."""
-        method, epoch = training.method, training.epoch
+        method, epoch, settings = training.method, training.epoch, training.config.train
         both = len(method.sensors) > 1 and set(method.sensors) <= set(single_sensors(method))
-        if not both or epoch not in self.epochs(training.config.train.epochs):
+        if not both or epoch not in self.epochs(settings.epochs):
             return {}
         method.eval().export()
-        latents = extract(method, training.validation, ["region"], training.config.train.batch_size)["region"]
+        latents = extract(method, training.validation, ["region"], settings.batch_size)["region"]
         if len(latents):
             latents.save(self._file(epoch))
         else:

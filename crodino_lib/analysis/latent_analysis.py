@@ -14,7 +14,6 @@ from torch import nn
 
 from crodino_lib.analysis import ANALYSIS_VERSION
 from crodino_lib.analysis.ablation import ablation_table
-from crodino_lib.analysis.diagnosis import diagnose, summary_table
 from crodino_lib.analysis.extraction import UNITS, Latents, Unit, extract, single_sensors
 from crodino_lib.analysis.image_statistics import image_statistics
 from crodino_lib.analysis.null_models import compare_to_nulls, independent_baselines, shuffled
@@ -74,14 +73,13 @@ class LatentAnalysis:
         """Return sensor -> its trained network, on the CPU."""
         methods = [run.method(self.study.card).to(memory_format=torch.channels_last) for run in model.runs]
         students = {sensor: method.students[sensor] for method in methods for sensor in single_sensors(method)}
-        return {sensor: students[sensor] for sensor in model.sensors}
+        return {sensor: students[sensor] for sensor in self.study.config.sensors}
 
     def compare(self, models: Iterable[TrainedModel]) -> pd.DataFrame:
         """Compute every metric of every model and of its null models.
 
-        Returns:
-            One row per model and number: ``model``, ``variant``, ``method``, ``seed``, the columns of ``run_metric``
-            and of ``compare_to_nulls``. ``independent_baselines`` is empty where there are no baselines of the seed.
+        Returns a row per model and number: ``model``, ``variant``, ``method``, ``seed``, the columns of ``run_metric``
+        and of ``compare_to_nulls``. ``independent_baselines`` is empty where there are no baselines of the seed.
         """
         models, tables = list(models), []
         jobs = self._jobs(models, find_models(self.study))
@@ -183,18 +181,6 @@ class LatentAnalysis:
 
     def _file(self, model: TrainedModel, name: str) -> Path:
         return self.cache_path(model, f"{name}.csv", self.config.model_dump())
-
-
-def save_latent_tables(analysis: LatentAnalysis, models: Iterable[TrainedModel]) -> pd.DataFrame:
-    """Compare the models, and write ``latents_<split>``, its summary and the diagnoses into the study's tables.
-
-    The files also keep the models that were compared before; the returned table has these models only.
-    """
-    table = analysis.compare(models)
-    whole, stem = analysis.compare(analysis.compared()), f"latents_{analysis.split}"
-    for suffix, content in (("", whole), ("_summary", summary_table(whole)), ("_diagnosis", diagnose(whole))):
-        analysis.study.save_table(content, stem + suffix)
-    return table
 
 
 def sensor_truth(study: Study) -> pd.DataFrame | None:

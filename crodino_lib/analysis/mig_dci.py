@@ -11,12 +11,8 @@ from scipy.stats import entropy
 def block_mig(skills: np.ndarray) -> float:
     """Compute the mean gap between the best two codes of every factor.
 
-    Args:
-        skills: (J, F) skill of code j for factor k, in [0, 1] above chance; factors with a NaN do not count.
-
-    Returns:
-        In [0, 1]: 0 where both halves hold everything alike, 1 where each factor is in one half alone, and fully; NaN
-        where no factor counts.
+    ``skills`` (J, F) are those of code j for factor k, in [0, 1] above chance; factors with a NaN do not count. 0 where
+    both halves hold everything alike, 1 where each factor is in one half alone, and fully; NaN where no factor counts.
 
     Source: the block form of Chen et al., 2018, our reconstruction. Explained in notebook 07.
     """
@@ -29,10 +25,8 @@ def block_dci(skills: np.ndarray) -> dict[str, float]:
 
     ``D_j = 1 - H_F(R_j. / sum)``, averaged with the codes' shares of all skill; ``C_k = 1 - H_J(R_.k / sum)``, averaged
     with the factors' shares; entropies to the base of their number of outcomes. Only completeness is about the split: a
-    half may be about few factors because only few can be read at all. Arguments as ``block_mig``.
-
-    Returns:
-        Both, and ``informativeness``, the mean skill of each factor's best half; NaN where no code has any skill.
+    half may be about few factors because only few can be read at all. Arguments as ``block_mig``. Returns both, and
+    ``informativeness``, the mean skill of each factor's best half; NaN where no code has any skill.
 
     Source: Eastwood and Williams, ICLR 2018, with probe skill as importance. Explained in notebook 07.
     """

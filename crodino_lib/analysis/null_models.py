@@ -33,19 +33,17 @@ def independent_baselines(first: Latents, second: Latents) -> Latents:
 
 
 def shuffled_channels(latents: Latents, generator: np.random.Generator) -> Latents:
-    """Reassign every sensor's channels, shared and private together, to two halves at random.
+    """Reassign every sensor's channels, shared and private together, to two halves of the same widths at random.
 
-    The widths of the halves stay. Sensors of equal width are shuffled alike, so that what one channel means in both
-    sensors stays in one half.
+    Sensors of equal width are shuffled alike, so that what one channel means in both sensors stays in one half.
     """
-    blocks: dict[Block, np.ndarray] = {}
-    orders: dict[int, np.ndarray] = {}
+    blocks, orders = {}, {}
     for sensor in latents.sensors:
-        names = [Block(sensor, half) for half in latents.halves]
-        channels = np.concatenate([latents.blocks[name] for name in names], axis=1)
+        parts = {Block(sensor, half): latents.blocks[sensor, half] for half in latents.halves}
+        channels = np.concatenate(list(parts.values()), axis=1)
         order = orders.setdefault(channels.shape[1], generator.permutation(channels.shape[1]))
-        cuts = np.cumsum([latents.blocks[name].shape[1] for name in names])[:-1]
-        blocks |= dict(zip(names, np.split(channels[:, order], cuts, axis=1), strict=True))
+        cuts = np.cumsum([part.shape[1] for part in parts.values()])[:-1]
+        blocks |= zip(parts, np.split(channels[:, order], cuts, axis=1), strict=True)
     return replace(latents, blocks=blocks)
 
 
@@ -88,10 +86,9 @@ def add_flags(table: pd.DataFrame) -> pd.DataFrame:
     A flag is no test: an additional null model would itself be flagged in about half of the cases, 45 of 100 beside
     four null models, 50 to 59 beside three.
 
-    Returns:
-        ``table``, of ``measure``, ``value`` and a column per null model, with ``nulls``, how many have a value; ``low``
-        and ``high``, their range; and ``flag``: ``above``, ``below`` or ``within``, empty for chance levels and where
-        fewer than three null models have a value, as where a half is set to its mean.
+    Returns ``table``, of ``measure``, ``value`` and a column per null model, with ``nulls``, how many have a value;
+    ``low`` and ``high``, their range; and ``flag``: ``above``, ``below`` or ``within``, empty for chance levels and
+    where fewer than three null models have a value, as where a half is set to its mean.
     """
     nulls = table[list(NULL_MODELS)]
     low_is_alike = table["measure"] == "lost_swap"
@@ -106,14 +103,10 @@ def add_flags(table: pd.DataFrame) -> pd.DataFrame:
 def factor_table(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> pd.DataFrame:
     """Collect what is read from which half: of every variant, and of the null models of the first variant.
 
-    Args:
-        table: from ``LatentAnalysis.compare``.
-        truth: R² of a supervised regressor per factor (rows) and sensor (columns), which becomes the first group.
-
-    Returns:
-        One row per ``group`` (``sensors``, variants, null models), ``target`` (class, modality, factors), ``sensor``
-        and ``half`` (empty for ``sensors``): ``skill`` in [0, 1], the mean over seeds, and ``flag``: above every null
-        model and above the chance of shuffled factors, in every seed.
+    ``table`` is from ``LatentAnalysis.compare``, ``truth`` from ``sensor_truth``, which becomes the first group. Returns
+    a row per ``group`` (``sensors``, variants, null models), ``target`` (class, modality, factors), ``sensor`` and
+    ``half`` (empty for ``sensors``): ``skill`` in [0, 1], the mean over seeds, and ``flag``: above every null model and
+    above the chance of shuffled factors, in every seed.
     """
     cell = ["target", "sensor", "half"]
     chance = table.loc[table["measure"] == "skill_chance", ["model", *cell, "value"]]

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from crodino_lib.analysis._common import Result, across
+from crodino_lib.analysis import Result
 from crodino_lib.analysis.extraction import Latents
 
 FOLDS = 5
@@ -51,8 +51,7 @@ def modality_probe(
     Every place counts once for each sensor, so class, scene and area give nothing away; only the vectors do.
 
     Args:
-        first: (n, d) vectors of one sensor.
-        second: (n, d) of the other.
+        first: (n, d) vectors of one sensor; ``second`` are those of the other.
         images: (n,) image of every vector, of two images or more.
         model: a logistic regression where none is given.
 
@@ -67,14 +66,12 @@ def modality_probe(
 
 
 def modality_probes(latents: Latents, generator: np.random.Generator) -> list[Result]:
-    """Probe which sensor a vector is from.
+    """Probe which sensor a vector is from, which other widths of the blocks would give away: NaN there.
 
-    Returns:
-        ``modality`` of each half: accuracy, 0.5 at chance; ``skill``: the same above chance, in [0, 1], once for each
-        sensor. NaN where the sensors' blocks have other widths, which gives them away trivially.
+    Returns ``modality`` of each half: accuracy, 0.5 at chance; ``skill``: that above chance, in [0, 1], once a sensor.
     """
     results = []
-    for half, (u, v) in across(latents).items():
+    for half, (u, v) in latents.pairs.items():
         same_width = u.shape[1] == v.shape[1]
         accuracy = modality_probe(u, v, latents.images, logistic(PENALTIES[1])) if same_width else np.nan
         results.append(Result("modality", accuracy, half=half))
@@ -125,13 +122,12 @@ def balanced_accuracy(classes: np.ndarray, guesses: np.ndarray) -> float:
 def class_probes(latents: Latents, generator: np.random.Generator) -> list[Result]:
     """Probe the class of the regions of two sensors; the generator draws the control labels.
 
-    Returns:
-        ``class``: balanced accuracy of a block; ``skill``: the same above chance, in [0, 1]; ``class_chance``;
-        ``selectivity``: accuracy above that of a control task, random labels per image scored on other rows of the same
-        images, which is what a probe could have memorised; ``delta`` of a half: accuracy that it adds to the other half
-        alone; ``transfer`` of a half: accuracy of the probe of one sensor on the other, relative to that sensor's own
-        probe, mean of both ways (1: one code). Transfer is NaN where the sensors' blocks have other widths, or where a
-        sensor's own probe is below twice chance.
+    Returns ``class``: balanced accuracy of a block; ``skill``: the same above chance, in [0, 1]; ``class_chance``;
+    ``selectivity``: accuracy above that of a control task, random labels per image scored on other rows of the same
+    images, which is what a probe could have memorised; ``delta`` of a half: accuracy that it adds to the other half
+    alone; ``transfer`` of a half: accuracy of the probe of one sensor on the other, relative to that sensor's own
+    probe, mean of both ways (1: one code). Transfer is NaN where the sensors' blocks have other widths, or where a
+    sensor's own probe is below twice chance.
 
     Source: Alain and Bengio, 2016; selectivity: Hewitt and Liang, EMNLP 2019. Explained in notebook 07.
     """
@@ -141,7 +137,7 @@ def class_probes(latents: Latents, generator: np.random.Generator) -> list[Resul
         raise ValueError(f"class probes need rows of at least 2 classes, found {count}")
     control = generator.permutation(np.arange(images.max() + 1) % count)[images]
     results, accuracy = [Result("class_chance", 1 / count)], {}
-    for half, pair in across(latents).items():
+    for half, pair in latents.pairs.items():
         crossed = np.full((2, 2), np.nan)  # fitted on, scored on
         for index, block in enumerate(pair):
             scored = [other for other in (0, 1) if pair[other].shape == block.shape]
@@ -166,7 +162,7 @@ def class_probes(latents: Latents, generator: np.random.Generator) -> list[Resul
 
 @one_thread
 def class_errors(vectors: np.ndarray, classes: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Compute (n,) 1 less the probability that a linear probe gives every row's class, on unseen images.
+    """Compute (n,) 1 less the probability of every row's class, by a linear probe fitted on other images.
 
     Rows of a class that the fitted images do not show have an error of 1.
     """
@@ -181,19 +177,11 @@ def class_errors(vectors: np.ndarray, classes: np.ndarray, images: np.ndarray) -
 def factor_probes(
     latents: Latents, generator: np.random.Generator, targets: pd.DataFrame, shuffles: int
 ) -> list[Result]:
-    """Probe every factor of the scenes.
+    """Probe every factor of the scenes in the latents of whole images.
 
-    Args:
-        latents: whole images.
-        generator: of the shuffles.
-        targets: one row per scene, indexed by its id, and one column of numbers per factor; two values are a yes or no.
-        shuffles: how often the factors are shuffled over scenes, for chance.
-
-    Returns:
-        Per factor and block ``skill`` of a linear probe, and ``skill_chance``: the 95th percentile of the shuffles.
-
-    Raises:
-        ValueError: fewer than two images, a factor twice, or a factor that is not a finite number in every row.
+    ``targets`` has a row per scene, indexed by its id, and a column of finite numbers per factor, else ValueError; two
+    values are a yes or no. Returns per factor and block ``skill`` of a linear probe, and ``skill_chance``: the 95th
+    percentile of so many shuffles of the factors over scenes.
     """
     targets = targets.loc[latents.rows["image"]]
     if twice := targets.columns[targets.columns.duplicated()].tolist():
@@ -213,10 +201,9 @@ def factor_probes(
 
 
 def skill(actual: np.ndarray, guesses: np.ndarray) -> float:
-    """Compute how far above chance the guesses are: 0 at chance or below, 1 if perfect.
+    """Compute how far above chance the guesses are: 0 at chance or below, 1 if perfect, NaN of a constant.
 
-    R² of numbers; of a yes or no, twice the balanced accuracy above one half, of guesses divided at their mean. NaN
-    where ``actual`` is constant.
+    R² of numbers; of a yes or no, twice the balanced accuracy above one half, of guesses divided at their mean.
     """
     values = np.unique(actual)
     if len(values) < 2:

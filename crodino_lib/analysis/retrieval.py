@@ -3,8 +3,9 @@
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
 
-from crodino_lib.analysis._common import Result, across, comparable, directions
+from crodino_lib.analysis import Result
 from crodino_lib.analysis.extraction import Latents
+from crodino_lib.analysis.similarity import comparable, directions
 
 DEPTHS = (1, 5, 10)  # first answers among which the right one is sought
 SCORES = (*(f"recall_{k}" for k in DEPTHS), "mrr")
@@ -78,14 +79,13 @@ def retrieval(latents: Latents, generator: np.random.Generator) -> list[Result]:
     Candidates are all images where rows are images, else the rows of the same class, so that the instance must be
     recognised, not its class. More rows are more candidates: compare only results of equally many rows.
 
-    Returns:
-        ``SCORES``, the same at random (``chance_recall_1`` and so on), and ``rotated_recall_1``. NaN where blocks are
-        not ``comparable`` or no query has two candidates; the rotated one also with a single image, or where the
-        rotation would be fitted on fewer rows than half the channels.
+    Returns ``SCORES``, the same at random (``chance_recall_1`` and so on), and ``rotated_recall_1``. NaN where blocks
+    are not ``comparable`` or no query has two candidates; the rotated one also with a single image, or where the
+    rotation would be fitted on fewer rows than half the channels.
     """
     images, results = latents.images, []
     groups = np.zeros(len(latents), int) if latents.unit == "image" else latents.classes
-    for half, (u, v) in across(latents).items():
+    for half, (u, v) in latents.pairs.items():
         values = np.full(len(MEASURES), np.nan)
         if comparable(u, v):
             u, v = directions(u), directions(v)

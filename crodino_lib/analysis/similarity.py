@@ -1,12 +1,24 @@
 """Measure how alike the blocks of two sensors are: CKA, modality gap, and neighbours from the other sensor."""
 
 import numpy as np
+from sklearn.preprocessing import normalize
 
-from crodino_lib.analysis._common import Result, across, comparable, directions, is_constant
+from crodino_lib.analysis import Result
+from crodino_lib.analysis.collapse import is_constant
 from crodino_lib.analysis.embedding_quality import NEIGHBOURS, class_purity, cross_modality_fraction
 from crodino_lib.analysis.extraction import Latents
 
 MIXING = ("class_purity", "cross_modality", "cross_within_class")
+
+
+def directions(x: np.ndarray) -> np.ndarray:
+    """Scale rows (n, d) to length one, float64; rows of zeros stay zeros."""
+    return normalize(np.asarray(x, float))
+
+
+def comparable(u: np.ndarray, v: np.ndarray) -> bool:
+    """Return whether rows of two blocks (n, d) can be compared: equally wide, and neither of them constant."""
+    return u.shape[1] == v.shape[1] and not (is_constant(u) or is_constant(v))
 
 
 def linear_cka(x: np.ndarray, y: np.ndarray, debiased: bool = True) -> float:
@@ -50,7 +62,7 @@ def _debiased_norm(x: np.ndarray, y: np.ndarray) -> float:
 
 def cka(latents: Latents, generator: np.random.Generator) -> list[Result]:
     """Compute ``cka`` of each half across the sensors, and ``cka_halves`` between both halves of each sensor."""
-    results = [Result("cka", linear_cka(*pair), half=half) for half, pair in across(latents).items()]
+    results = [Result("cka", linear_cka(*pair), half=half) for half, pair in latents.pairs.items()]
     for sensor in latents.sensors:
         halves = [latents.blocks[sensor, half] for half in latents.halves]
         results.append(Result("cka_halves", linear_cka(*halves), sensor))
@@ -58,10 +70,9 @@ def cka(latents: Latents, generator: np.random.Generator) -> list[Result]:
 
 
 def modality_gap(u: np.ndarray, v: np.ndarray) -> float:
-    """Compute ``|mean_i u_i/|u_i| - mean_i v_i/|v_i||`` of two blocks (n, d), in [0, 2].
+    """Compute ``|mean_i u_i/|u_i| - mean_i v_i/|v_i||`` of two blocks (n, d), in [0, 2]; NaN for zeros, other widths.
 
-    NaN where one is all zeros or has other channels. A gap may be harmless, because a decoder can subtract a constant
-    offset; and sensors of equal means may still differ.
+    A gap may be harmless, because a decoder can subtract a constant offset; sensors of equal means may still differ.
 
     Source: Liang et al., Mind the Gap, NeurIPS 2022, section 2. Explained in notebook 07.
     """
@@ -72,15 +83,14 @@ def modality_gap(u: np.ndarray, v: np.ndarray) -> float:
 
 def gap(latents: Latents, generator: np.random.Generator) -> list[Result]:
     """Compute ``gap`` of each half, the ``modality_gap``."""
-    return [Result("gap", modality_gap(*pair), half=half) for half, pair in across(latents).items()]
+    return [Result("gap", modality_gap(*pair), half=half) for half, pair in latents.pairs.items()]
 
 
 def cross_within_class(points: np.ndarray, sensors: np.ndarray, classes: np.ndarray) -> float:
     """Compute the mean share of neighbours from the other sensor, among the points (2n, d) of a point's own class.
 
-    Without this restriction, classes that only one sensor can tell apart would hide how the sensors mix. 0 where the
-    sensors lie apart, about 0.5 where they are mixed. Classes with a single row per sensor are left out; NaN if none is
-    left.
+    Otherwise classes that only one sensor can tell apart would hide how the sensors mix. 0 where the sensors lie apart,
+    about 0.5 where they are mixed. Classes with a single row per sensor are left out; NaN if none is left.
     """
     shares = []
     for index in np.unique(classes):
@@ -93,13 +103,12 @@ def cross_within_class(points: np.ndarray, sensors: np.ndarray, classes: np.ndar
 def mixing(latents: Latents, generator: np.random.Generator) -> list[Result]:
     """Compute neighbour shares of the regions of both sensors, in each half, by the cosine of the full vectors.
 
-    Returns:
-        Of the 15 nearest neighbours, or one fewer than there are rows, ``class_purity``: share of the own class;
-        ``cross_modality``: share from the other sensor; ``cross_within_class``. NaN where blocks are not
-        ``comparable``, and with a single row; ``class_purity`` also with one class.
+    Of the 15 nearest neighbours, or one fewer than there are rows, ``class_purity``: share of the own class;
+    ``cross_modality``: share from the other sensor; ``cross_within_class``. NaN where blocks are not ``comparable``,
+    and with a single row; ``class_purity`` also with one class.
     """
     results = []
-    for half, pair in across(latents).items():
+    for half, pair in latents.pairs.items():
         values = [np.nan] * len(MIXING)
         if comparable(*pair):
             vectors, rows = latents.stacked(half)

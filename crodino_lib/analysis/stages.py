@@ -27,7 +27,10 @@ class Pair(NamedTuple):
     second: Tensor
 
 
-def pairs_of_fusion(network: GatedFusion) -> Callable[..., Iterator[Pair]]:
+Pairs = Callable[..., Iterator[Pair]]  # of the images of both sensors
+
+
+def pairs_of_fusion(network: GatedFusion) -> Pairs:
     """Return the pairs of a CSK-Net: each stage without and with exchange, and each sensor's part behind the gates."""
 
     def pairs(*images: Tensor) -> Iterator[Pair]:
@@ -43,7 +46,7 @@ def pairs_of_fusion(network: GatedFusion) -> Callable[..., Iterator[Pair]]:
     return pairs
 
 
-def pairs_of_baselines(first: nn.Module, second: nn.Module) -> Callable[..., Iterator[Pair]]:
+def pairs_of_baselines(first: nn.Module, second: nn.Module) -> Pairs:
     """Return the pairs of two networks that were trained apart: the alignment that exists without any method."""
 
     def pairs(*images: Tensor) -> Iterator[Pair]:
@@ -55,25 +58,13 @@ def pairs_of_baselines(first: nn.Module, second: nn.Module) -> Callable[..., Ite
 
 @torch.inference_mode()
 def stage_alignment(
-    pairs: Callable[..., Iterator[Pair]],
-    scenes: Scenes,
-    card: DatasetCard,
-    sensors: tuple[str, str],
-    seed: int,
-    n: int = 1000,
+    pairs: Pairs, scenes: Scenes, card: DatasetCard, sensors: tuple[str, str], seed: int, n: int = 1000
 ) -> pd.DataFrame:
     """Compute the debiased CKA of the two sensors' region vectors, and the accuracy of a fresh probe of the sensor.
 
-    Args:
-        pairs: from ``pairs_of_fusion`` or ``pairs_of_baselines``; networks in evaluation mode.
-        scenes: one split, paired and unaugmented.
-        card: of its dataset.
-        sensors: the two, in the networks' order.
-        seed: of the sample of at most ``n`` regions.
-
-    Returns:
-        One row per stage and place: ``cka`` (1: the same up to rotation and scale; 0: unrelated), ``probe`` (balanced,
-        0.5: the map does not reveal its sensor), ``regions``.
+    ``pairs`` are of networks in evaluation mode, ``sensors`` in the networks' order; ``seed`` is of the sample of at
+    most ``n`` regions. Returns a row per stage and place: ``cka`` (1: the same up to rotation and scale; 0: unrelated),
+    ``probe`` (balanced, 0.5: the map does not reveal its sensor), ``regions``.
     """
     vectors: dict[tuple[int, str], list[tuple[np.ndarray, ...]]] = {}
     for indices in torch.arange(len(scenes)).split(BATCH):

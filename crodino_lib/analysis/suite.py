@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from crodino_lib.analysis import collapse, mig_dci, probes, retrieval, similarity
-from crodino_lib.analysis._common import Result
+from crodino_lib.analysis import Result, collapse, mig_dci, probes, retrieval, similarity
 from crodino_lib.analysis.extraction import UNITS, Latents, Unit
 from crodino_lib.config import AnalysisConfig
 
@@ -52,16 +51,10 @@ def check_two_sensors(latents: Latents) -> None:
 def run_metric(
     name: str, latents: Mapping[Unit, Latents], config: AnalysisConfig, targets: pd.DataFrame
 ) -> pd.DataFrame:
-    """Compute one metric of one model, for every unit that the metric and the model have.
+    """Compute one of ``METRICS`` of one model, for every unit that the metric and the model have.
 
-    Args:
-        name: one of ``METRICS``.
-        latents: unit -> latents of two sensors with both halves.
-        config: how much data is used.
-        targets: what factor probes predict: one row per scene, indexed by its id.
-
-    Returns:
-        One row per number: ``unit``, ``metric``, the fields of ``Result``, ``rows`` and ``images`` behind it.
+    ``targets`` is what factor probes predict: one row per scene, indexed by its id. Returns a row per number: ``unit``,
+    ``metric``, the fields of ``Result``, ``rows`` and ``images`` behind it.
     """
     metric, tables = METRICS[name], []
     options = {"targets": targets, "shuffles": config.shuffles} if name == "factors" else {}

@@ -18,35 +18,22 @@ class TrainedModel:
     """
 
     variant: str
+    method: str  # its name in the registry
+    seed: int
     runs: tuple[Run, ...]
-    sensors: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """Its name in tables and figures."""
         return f"{self.variant} seed {self.seed}"
 
-    @property
-    def method(self) -> str:
-        """Its method's name in the registry."""
-        return self.runs[0].config.method
-
-    @property
-    def seed(self) -> int:
-        """Seed of its runs."""
-        return self.runs[0].config.seed
-
 
 def find_models(study: Study, methods: Iterable[str] = (), seeds: Iterable[int] = ()) -> list[TrainedModel]:
     """Return the finished models of a study that have a network for each of its sensors.
 
-    Args:
-        study: holds the runs; those on other scenes than the dataset has now are left out, with a message.
-        methods: names, as ``METHOD`` (all its variants) or ``METHOD:VARIANT``; all models where none is given.
-        seeds: seeds; all where none is given.
-
-    Raises:
-        ValueError: a method or variant that does not exist, or has no finished model.
+    ``methods`` are names, as ``METHOD`` (all its variants) or ``METHOD:VARIANT``, ValueError for one that does not
+    exist or has no finished model; all models where no methods, or no seeds, are given. Runs on other scenes than the
+    dataset has now are left out, with a message.
     """
     wanted, seeds = {name: parse_method(name)[0] for name in methods}, set(seeds)
     models = [model for model in _models(study) if not seeds or model.seed in seeds]
@@ -74,13 +61,14 @@ def _models(study: Study) -> list[TrainedModel]:
     for run in same:
         students = [SensorSet.parse(name) for name in run.record["cost"]["students"]]
         alone = frozenset(names[0] for names in students if len(names) == 1)
-        groups.setdefault((run.name, run.config.seed, run.config.teacher), {})[alone] = run
+        config = run.config
+        groups.setdefault((run.name, config.method, config.seed, config.teacher), {})[alone] = run
     models = []
-    for (variant, _, _), runs in groups.items():
+    for (*key, _), runs in groups.items():
         whole = [run for alone, run in runs.items() if alone >= set(study.config.sensors)]
         pair = [runs.get(frozenset({sensor})) for sensor in study.config.sensors]
         if chosen := whole[:1] or (pair if all(pair) else []):
-            models.append(TrainedModel(variant, tuple(chosen), study.config.sensors))
+            models.append(TrainedModel(*key, tuple(chosen)))
     names = [model.name for model in models]
     for index, model in enumerate(models):
         if names.count(model.name) > 1:  # one variant may have several teachers

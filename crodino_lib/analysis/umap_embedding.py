@@ -4,6 +4,7 @@ Shared halves of both sensors are embedded together, private halves together, ne
 common basis, and any joint embedding of them, even of an untrained network, shows clean islands.
 """
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from itertools import combinations
@@ -17,10 +18,11 @@ from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_distances
 from sklearn.preprocessing import StandardScaler
 
-from crodino_lib.analysis._common import spread
+from crodino_lib.analysis.collapse import spread
 from crodino_lib.analysis.embedding_quality import MEASURES, EmbeddingReference
 from crodino_lib.analysis.extraction import Latents, read_arrays, table_arrays
 from crodino_lib.io import atomic_write, bar, load_npz
+from crodino_lib.settings import choose
 
 FEWEST_POINTS = 10
 UMAP_NEIGHBOURS, UMAP_MIN_DIST = 30, 0.1
@@ -29,16 +31,20 @@ ROUNDING = 1e-6  # deviation of a channel in units of its largest value: less is
 COLLAPSED = "collapsed"
 NEARLY_COLLAPSED = 0.01  # deviation of a sensor's vectors in units of their length
 POINT_COLUMNS = ["model", "half", "embedding", "sensor", "image", "class", "name", "x", "y"]
+FILM_COLUMNS = ["half", "epoch", "image", "class", "name", "sensor", "x", "y"]
+FEWEST_FRAMES = 2
+HOW_TO = "train with frames = 2 or more, which saves the latents of some epochs"
+STEPS = 100  # of the layout; 200 add 0.02 to the area under R_NX and a quarter to the time
+FRAME = re.compile(r"epoch-(\d+)\.npz")
 
 
 class Embeddings(NamedTuple):
     """Embeddings and their quality. Keep the points with a figure: equal seeds give equal ones on one machine only.
 
-    Attributes:
-        points: one row per point, with ``POINT_COLUMNS``; ``embedding`` is ``UMAP`` or ``PCA``.
-        table: one row per model, half and embedding: ``points``, ``seed`` (missing for PCA), ``seeds`` (how many were
-            fitted), the numbers of ``EmbeddingReference.quality``, ``disparity`` between the seeds, and ``remark``:
-            empty, or what is wrong with the half. A collapsed half has no points and no measures.
+    ``points`` has a row per point, with ``POINT_COLUMNS``; ``embedding`` is ``UMAP`` or ``PCA``. ``table`` has a row
+    for each model, half and embedding: ``points``, ``seed`` (missing for PCA), ``seeds`` (how many were fitted), the
+    numbers of ``EmbeddingReference.quality``, ``disparity`` between the seeds, and ``remark``: empty, or what is wrong
+    with the half. A collapsed half has no points and no measures.
     """
 
     points: pd.DataFrame
@@ -72,16 +78,9 @@ def fit_embeddings(
 ) -> Embeddings:
     """Embed every half of a model, both sensors together: by UMAP, and by PCA as a second opinion.
 
-    Of the UMAP fits the one of median trustworthiness is returned, never the prettiest. ``model`` stays empty.
-
-    Args:
-        latents: regions of one model.
-        seeds: of UMAP.
-        n: most points, all sensors together.
-        sample_seed: of the sample of rows; equal seeds choose the same rows of every model.
-
-    Raises:
-        ValueError: no seeds, too few points, or one sensor only.
+    Of the UMAP fits the one of median trustworthiness is returned, never the prettiest. ``model`` stays empty. At most
+    ``n`` points of the regions, all sensors together, are drawn with ``sample_seed``, the same ones of every model.
+    ValueError for no seeds, too few points, or one sensor.
     """
     seeds = list(seeds)
     if not seeds:
@@ -111,8 +110,9 @@ def median_fit(reference: EmbeddingReference, components: np.ndarray, seeds: lis
     for seed in bar(seeds, label="UMAP", unit="seed"):
         low, remark = umap_2d(distances, seed)
         fits.append((low, {"seed": seed} | reference.quality(low) | {"remark": remark}))
-    low, quality = fits[median_position([quality["trustworthiness"] for _, quality in fits])]
-    return low, quality | {"disparity": disparity([low for low, _ in fits])}
+    agreement = disparity([low for low, _ in fits])
+    low, quality = sorted(fits, key=lambda fit: fit[1]["trustworthiness"])[(len(fits) - 1) // 2]  # lower of two medians
+    return low, quality | {"disparity": agreement}
 
 
 def umap_2d(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
@@ -131,11 +131,6 @@ def umap_2d(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
     return low, "UMAP started at random, its spectral start failed" if failed else ""
 
 
-def median_position(values: list[float]) -> int:
-    """Return the position of the median; of an even number that of the lower of the two medians."""
-    return int(np.argsort(values, kind="stable")[(len(values) - 1) // 2])
-
-
 def disparity(embeddings: list[np.ndarray]) -> float:
     """Compute the mean Procrustes disparity of all pairs of embeddings: 0 is the same, 1 unrelated, NaN for one."""
     pairs = list(combinations(embeddings, 2))
@@ -143,10 +138,7 @@ def disparity(embeddings: list[np.ndarray]) -> float:
 
 
 def sample_points(latents: Latents, n: int, seed: int) -> Latents:
-    """Draw rows so that all sensors together have at most ``n`` points (ValueError: fewer than 10).
-
-    Equal seeds choose the same rows of every model.
-    """
+    """Draw rows, by ``seed`` the same of every model, of at most ``n`` points of all sensors (ValueError: under 10)."""
     sampled = latents.sample(n // len(latents.sensors), np.random.default_rng(seed))
     if (found := len(sampled) * len(latents.sensors)) < FEWEST_POINTS:
         raise ValueError(f"there are {found} points; an embedding needs {FEWEST_POINTS}: use more scenes or a larger n")
@@ -193,3 +185,73 @@ def quality_table(rows: list[dict], *keys: str) -> pd.DataFrame:
     table = pd.DataFrame(rows).reindex(columns=[*keys, "points", "seed", "k", *numbers, "misleads", "remark"])
     table["misleads"] = table["misleads"].eq(True)  # where nothing is drawn nothing misleads
     return table.astype({"points": int, "seed": "Int64", "k": "Int64"} | dict.fromkeys(numbers, float))
+
+
+def fit_aligned_umap(
+    frames: Mapping[int, Latents], half: str, seed: int, n: int = 1000, sample_seed: int = 0
+) -> Embeddings:
+    """Embed a half at several epochs of a training, aligned region by region: one embedding per epoch.
+
+    Embeddings fitted apart cannot be compared: UMAP may turn, mirror or reorder each. An aligned fit holds those of
+    neighbouring epochs together, so that what moves in the film moved in the latent space. Every epoch is standardised
+    and reduced by itself: an aligned fit takes from each epoch its own graph of cosine neighbours, which no rotation
+    changes, and ties epochs by the identity of their rows. One basis for all would be that of the late epochs, which
+    vary most, and would cut away what the early ones vary in.
+
+    Args:
+        frames: epoch -> latents of the same regions; ValueError for fewer than two whose half has not collapsed.
+        half: ``shared`` or ``private``.
+        n: most points, all sensors together, drawn with ``sample_seed``; the same in every epoch.
+
+    Returns:
+        ``points`` with ``FILM_COLUMNS``, in the same order in every epoch; ``table``: ``half``, ``epoch``, ``seed``,
+        quality, ``remark``. Collapsed epochs have no points.
+    """
+    if len(frames) < FEWEST_FRAMES:
+        raise ValueError(f"a film needs at least {FEWEST_FRAMES} frames, found {len(frames)}: {HOW_TO}")
+    first = next(iter(frames.values()))
+    choose(half, first.halves, "half")
+    rows, references, distances = [], {}, {}
+    for epoch in sorted(frames):
+        if not frames[epoch].rows[["image", "class"]].equals(first.rows[["image", "class"]]):
+            raise ValueError(f"the regions of epoch {epoch} are not those of the other frames: record one training")
+        vectors, places = sample_points(frames[epoch], n, sample_seed).stacked(half)
+        remark = describe_collapse(vectors, places["sensor"])
+        rows.append({"half": half, "epoch": epoch, "points": 0, "seed": seed, "remark": remark})
+        if not remark.startswith(COLLAPSED):
+            high = standardise(vectors)
+            references[epoch] = EmbeddingReference(high, places)
+            distances[epoch] = cosine_distances(principal_components(high))
+    if len(distances) < FEWEST_FRAMES:
+        collapsed = f"{len(frames) - len(distances)} of {len(frames)} frames"
+        raise ValueError(f"the {half} half has collapsed in {collapsed}; a film needs {FEWEST_FRAMES} others")
+    points, embeddings = [], dict(zip(distances, align(list(distances.values()), seed), strict=True))
+    for row in rows:
+        if (epoch := row["epoch"]) in embeddings:
+            low = embeddings[epoch]
+            row |= references[epoch].quality(low)
+            points.append(references[epoch].rows.assign(half=half, epoch=epoch, x=low[:, 0], y=low[:, 1]))
+    table = quality_table(rows, "half", "epoch").drop(columns="disparity")
+    return Embeddings(pd.concat(points, ignore_index=True)[FILM_COLUMNS], table)
+
+
+def align(frames: list[np.ndarray], seed: int) -> list[np.ndarray]:
+    """Embed (n, n) cosine distances of several frames by aligned UMAP; row i of a frame is tied to that of the next."""
+    from umap import AlignedUMAP  # compiles on import and again in its fit: half a minute
+
+    nearest = min(UMAP_NEIGHBOURS, len(frames[0]) - 1)
+    seeds = {"random_state": seed, "transform_seed": seed}  # of each frame's own fit, of the aligned layout
+    umap = AlignedUMAP(n_neighbors=nearest, metric="precomputed", n_epochs=STEPS, **seeds)
+    same = [{i: i for i in range(len(frames[0]))}] * (len(frames) - 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "n_jobs value .* overridden", UserWarning)  # what a fixed seed implies
+        warnings.filterwarnings("ignore", "using precomputed metric", UserWarning)  # nothing is to be inverted
+        return [low.astype(np.float64) for low in umap.fit_transform(frames, relations=same)]
+
+
+def read_frames(folder: Path) -> dict[int, Latents]:
+    """Read the latents that ``RecordLatents`` saved, by epoch; ValueError where there are fewer than two."""
+    files = {int(match[1]): path for path in Path(folder).glob("*.npz") if (match := FRAME.fullmatch(path.name))}
+    if len(files) < FEWEST_FRAMES:
+        raise ValueError(f"{folder} holds {len(files)} frames (epoch-0000.npz, ...); a film needs 2: {HOW_TO}")
+    return {epoch: Latents.load(files[epoch]) for epoch in sorted(files)}

@@ -27,11 +27,7 @@ def gains(table: pd.DataFrame, split: str = "test", width: str = "column") -> St
 
     Rows are grouped by the sensors at test, and sorted by gain within a group. The interval of several seeds is that
     of their mean (Student's t, paired by seed), that of one seed comes from resampling its test images.
-
-    Args:
-        table: from ``crodino_lib.study.tables.comparison_table``.
-        split: whose gains are drawn; ValueError where there are none.
-        width: ``column`` or ``page``.
+    ``table`` is from ``crodino_lib.study.tables.comparison_table``; ValueError for a split without gains.
     """
     require(table, METHOD, TEACHER, SENSORS, SPLIT, GAIN, LOW, HIGH, SPREAD, SEEDS, IMAGES)
     shown = table[(table[SPLIT] == split) & table[GAIN].notna()].sort_values(GAIN, ascending=False, kind="stable")

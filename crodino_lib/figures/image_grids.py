@@ -70,13 +70,10 @@ def map_sheet(
 ) -> StudyFigure:
     """Draw maps of one quantity under one scale of colours, four a row.
 
-    Args:
-        maps: title -> (h, w) float; a map may be coarser than its neighbour.
-        quantity: what the colours measure.
-        caption: whose maps, of which scene.
-        marked: title -> (row, column) of a cell of that map that gets a cross.
+    ``maps`` are by title (h, w) float, and one may be coarser than its neighbour; ``quantity`` is what the colours
+    measure; ``marked`` has by title the (row, column) of a cell of that map that gets a cross.
     """
-    maps = {title: np.asarray(values) for title, values in maps.items()}
+    maps, marked = {title: np.asarray(values) for title, values in maps.items()}, marked or {}
     rows, (height, width) = -(-len(maps) // MAPS_A_ROW), next(iter(maps.values())).shape
     map_mm = 0.9 * WIDTHS_MM["page"] / MAPS_A_ROW * height / width
     figure = StudyFigure("page", rows * (map_mm + 5) + 8, caption)
@@ -87,7 +84,7 @@ def map_sheet(
     for ax, (title, values) in zip(axes.flat, maps.items(), strict=False):
         drawn = ax.imshow(values, vmin=low, vmax=high, extent=(0, width, height, 0))
         ax.set_title(title)
-        if title in (marked or {}):
+        if title in marked:
             row, column = np.add(marked[title], 0.5) * (height, width) / values.shape
             ax.plot(column, row, "x", color=FLAG_COLOUR, ms=5, mew=1.5)
     figure.colorbar(drawn, ax=axes, label=quantity, pad=0.01).outline.set_visible(False)

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from crodino_lib.analysis.diagnosis import summary_table
-from crodino_lib.analysis.latent_analysis import LatentAnalysis, save_latent_tables, sensor_truth
+from crodino_lib.analysis.diagnosis import diagnose, summary_table
+from crodino_lib.analysis.latent_analysis import LatentAnalysis, sensor_truth
 from crodino_lib.analysis.null_models import NULL_MODELS, factor_table
 from crodino_lib.analysis.trained_models import TrainedModel
 from crodino_lib.figures.base import FLAG_COLOUR, StudyFigure, heatmap, printed, require, save, styled
@@ -90,9 +90,13 @@ def null_comparison(table: pd.DataFrame, caption: str) -> StudyFigure:
 def save_latent_figures(analysis: LatentAnalysis, models: Iterable[TrainedModel]) -> pd.DataFrame:
     """Compare models with their null models, and save tables, the factor matrix and the null comparison in the study.
 
+    The tables ``latents_<split>``, its summary and the diagnoses also keep the models that were compared before.
     Returns the table of these models, from ``LatentAnalysis.compare``.
     """
-    study, table = analysis.study, save_latent_tables(analysis, models)
+    study, table = analysis.study, analysis.compare(models)
+    whole = analysis.compare(analysis.compared())
+    for suffix, content in (("", whole), ("_summary", summary_table(whole)), ("_diagnosis", diagnose(whole))):
+        study.save_table(content, f"latents_{analysis.split}{suffix}")
     factors, summary = factor_table(table, sensor_truth(study)), summary_table(table)
     caption, end = analysis.caption(table), "" if analysis.split == "test" else f"_{analysis.split}"
     save(factor_matrix(factors, f"{FACTOR_CAPTION} {caption}"), study.figures, f"factor_matrix{end}", factors)

@@ -53,7 +53,7 @@ def manifold(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, embed
 def film_strip(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
     """Draw the epochs of a training side by side, the shared and the private block apart.
 
-    Points and table are from ``crodino_lib.analysis.aligned_umap.fit_aligned_umap``, of several halves in a row.
+    Points and table are from ``crodino_lib.analysis.umap_embedding.fit_aligned_umap``, of several halves in a row.
     """
     caption = (
         f"Region vectors at several epochs, the same {table['points'].max()} points (both sensors) in every panel; one "

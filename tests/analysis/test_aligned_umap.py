@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crodino_lib.analysis import aligned_umap
-from crodino_lib.analysis.aligned_umap import fit_aligned_umap, read_frames
+from crodino_lib.analysis import umap_embedding
 from crodino_lib.analysis.embedding_quality import cross_modality_fraction
 from crodino_lib.analysis.extraction import Block, Latents
+from crodino_lib.analysis.umap_embedding import fit_aligned_umap, read_frames
 
 
 def frame(gap, regions=40, collapsed=False):
@@ -24,7 +24,7 @@ def frame(gap, regions=40, collapsed=False):
 @pytest.fixture
 def first_two(monkeypatch):
     """An alignment that costs nothing: the distances to the first two points."""
-    monkeypatch.setattr(aligned_umap, "align", lambda frames, *_: [distances[:, :2] for distances in frames])
+    monkeypatch.setattr(umap_embedding, "align", lambda frames, *_: [distances[:, :2] for distances in frames])
 
 
 @pytest.mark.usefixtures("first_two")

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from crodino_lib.analysis._common import is_constant
+from crodino_lib.analysis.collapse import is_constant
 from crodino_lib.analysis.similarity import cka as compute
 from crodino_lib.analysis.similarity import linear_cka
 from crodino_lib.losses import debiased_cka

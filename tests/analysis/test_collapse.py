@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from crodino_lib.analysis._common import spread
 from crodino_lib.analysis.collapse import collapse as compute
-from crodino_lib.analysis.collapse import dead_channels, effective_rank
+from crodino_lib.analysis.collapse import dead_channels, effective_rank, spread
 from tests.analysis.factories import made, named, normal
 
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,6 +7,7 @@ from scipy.sparse.linalg import ArpackNoConvergence
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_distances
 
+from crodino_lib.analysis import umap_embedding
 from crodino_lib.analysis.embedding_quality import cross_modality_fraction
 from crodino_lib.analysis.extraction import Latents
 from crodino_lib.analysis.umap_embedding import (
@@ -13,7 +16,7 @@ from crodino_lib.analysis.umap_embedding import (
     describe_collapse,
     disparity,
     fit_embeddings,
-    median_position,
+    median_fit,
     principal_components,
     sample_points,
     standardise,
@@ -79,8 +82,12 @@ def test_the_points_are_those_of_the_fit_that_the_table_describes(fitted):
 
 
 @pytest.mark.parametrize(("trust", "median"), [([0.5, 0.9, 0.7], 2), ([0.9, 0.5, 0.8, 0.7], 3), ([0.4], 0)])
-def test_the_median_is_neither_the_prettiest_nor_the_worst(trust, median):
-    assert median_position(trust) == median
+def test_the_median_is_neither_the_prettiest_nor_the_worst(monkeypatch, trust, median):
+    monkeypatch.setattr(umap_embedding, "umap_2d", lambda distances, seed: (np.eye(3, 2) * trust[seed], ""))
+    reference = SimpleNamespace(quality=lambda low: {"trustworthiness": low[0, 0]})
+    low, quality = median_fit(reference, np.eye(3), list(range(len(trust))))
+    assert quality["seed"] == median
+    assert low[0, 0] == trust[median]
 
 
 def test_the_second_opinion_is_the_first_two_principal_components(fitted):
