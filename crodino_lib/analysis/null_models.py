@@ -103,10 +103,10 @@ def add_flags(table: pd.DataFrame) -> pd.DataFrame:
 def factor_table(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> pd.DataFrame:
     """Collect what is read from which half: of every variant, and of the null models of the first variant.
 
-    ``table`` is from ``LatentAnalysis.compare``, ``truth`` from ``sensor_truth``, which becomes the first group. Returns
-    a row per ``group`` (``sensors``, variants, null models), ``target`` (class, modality, factors), ``sensor`` and
-    ``half`` (empty for ``sensors``): ``skill`` in [0, 1], the mean over seeds, and ``flag``: above every null model and
-    above the chance of shuffled factors, in every seed.
+    ``table`` is from ``LatentAnalysis.compare``, ``truth`` from ``sensor_truth``, which becomes the first group.
+    Returns a row per ``group`` (``sensors``, variants, null models), ``target`` (class, modality, factors), ``sensor``
+    and ``half`` (empty for ``sensors``): ``skill`` in [0, 1], the mean over seeds, and ``flag``: above every null model
+    and above the chance of shuffled factors, in every seed.
     """
     cell = ["target", "sensor", "half"]
     chance = table.loc[table["measure"] == "skill_chance", ["model", *cell, "value"]]
