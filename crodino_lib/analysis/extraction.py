@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple, Self, get_args
 
@@ -71,9 +72,13 @@ class Latents:
 
     @property
     def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Half -> the blocks of the first and of the second of two sensors."""
-        one, other = self.sensors
-        return {half: (self.blocks[one, half], self.blocks[other, half]) for half in self.halves}
+        """Half -> the blocks of the first and of the second sensor; ValueError without two sensors of both halves."""
+        if len(self.sensors) != 2:
+            raise ValueError(f"latents must have blocks of exactly two sensors, found {', '.join(self.sensors)}")
+        for name in product(self.sensors, ("shared", "private")):
+            if name not in self.blocks:
+                raise ValueError(f"latents have no block {'/'.join(name)}, only {', '.join(map(str, self.blocks))}")
+        return {half: tuple(self.blocks[sensor, half] for sensor in self.sensors) for half in self.halves}
 
     @property
     def images(self) -> np.ndarray:

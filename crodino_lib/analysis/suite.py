@@ -1,7 +1,6 @@
 """Run every metric on a model or a null model, with the results in one table."""
 
 from collections.abc import Callable, Mapping
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -39,15 +38,6 @@ METRICS = {
 }
 
 
-def check_two_sensors(latents: Latents) -> None:
-    """Raise ValueError where there are not exactly two sensors, or a half is missing."""
-    if len(latents.sensors) != 2:
-        raise ValueError(f"latents must have blocks of exactly two sensors, found {', '.join(latents.sensors)}")
-    for name in product(latents.sensors, ("shared", "private")):
-        if name not in latents.blocks:
-            raise ValueError(f"latents have no block {'/'.join(name)}, only {', '.join(map(str, latents.blocks))}")
-
-
 def run_metric(
     name: str, latents: Mapping[Unit, Latents], config: AnalysisConfig, targets: pd.DataFrame
 ) -> pd.DataFrame:
@@ -61,7 +51,6 @@ def run_metric(
     for unit in [unit for unit in metric.units if unit in latents]:
         if not len(latents[unit]):
             raise ValueError(f"there is no {unit} to compute {name} of; use more or larger images")
-        check_two_sensors(latents[unit])
         generator = np.random.default_rng(config.seed)
         sample = latents[unit].sample(config.rows, generator)
         table = pd.DataFrame(metric.compute(sample, generator, **options), columns=Result._fields)

@@ -187,9 +187,7 @@ def quality_table(rows: list[dict], *keys: str) -> pd.DataFrame:
     return table.astype({"points": int, "seed": "Int64", "k": "Int64"} | dict.fromkeys(numbers, float))
 
 
-def fit_aligned_umap(
-    frames: Mapping[int, Latents], half: str, seed: int, n: int = 1000, sample_seed: int = 0
-) -> Embeddings:
+def fit_aligned_umap(frames: Mapping[int, Latents], half: str, seed: int, n: int = 1000) -> Embeddings:
     """Embed a half at several epochs of a training, aligned region by region: one embedding per epoch.
 
     Embeddings fitted apart cannot be compared: UMAP may turn, mirror or reorder each. An aligned fit holds those of
@@ -201,7 +199,7 @@ def fit_aligned_umap(
     Args:
         frames: epoch -> latents of the same regions; ValueError for fewer than two whose half has not collapsed.
         half: ``shared`` or ``private``.
-        n: most points, all sensors together, drawn with ``sample_seed``; the same in every epoch.
+        n: most points, all sensors together; the same in every epoch.
 
     Returns:
         ``points`` with ``FILM_COLUMNS``, in the same order in every epoch; ``table``: ``half``, ``epoch``, ``seed``,
@@ -215,7 +213,7 @@ def fit_aligned_umap(
     for epoch in sorted(frames):
         if not frames[epoch].rows[["image", "class"]].equals(first.rows[["image", "class"]]):
             raise ValueError(f"the regions of epoch {epoch} are not those of the other frames: record one training")
-        vectors, places = sample_points(frames[epoch], n, sample_seed).stacked(half)
+        vectors, places = sample_points(frames[epoch], n, 0).stacked(half)
         remark = describe_collapse(vectors, places["sensor"])
         rows.append({"half": half, "epoch": epoch, "points": 0, "seed": seed, "remark": remark})
         if not remark.startswith(COLLAPSED):

@@ -139,7 +139,7 @@ def film(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, path: Pat
     not where it was on the way. Words stand in place of the points of a block that has collapsed. The folder of
     ``path``, which is returned, is made where it is missing.
     """
-    halves, epochs = list(table[HALF].unique()), sorted(table[EPOCH].unique())
+    halves, epochs = table[HALF].unique(), sorted(table[EPOCH].unique())
     figure = Figure(figsize=(3.6 * len(halves), 4.6), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.subplots(1, len(halves), squeeze=False)[0]
     panels = [_MovingPanel(ax, points, table, half, card) for ax, half in zip(axes, halves, strict=True)]

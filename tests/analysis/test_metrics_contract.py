@@ -8,7 +8,7 @@ import pytest
 
 from crodino_lib.analysis import retrieval, similarity
 from crodino_lib.analysis.extraction import Block, Latents
-from crodino_lib.analysis.suite import METRICS, check_two_sensors
+from crodino_lib.analysis.suite import METRICS
 from tests.analysis.factories import made, named, normal
 
 TARGETS = pd.DataFrame({"width": np.arange(80.0)}, index=[f"scene{i}" for i in range(80)])
@@ -33,14 +33,14 @@ def test_metrics_take_exactly_two_sensors(sensors):
     latents = made(normal(0))
     blocks = {Block(s, half): latents.blocks["rgb", half] for s in sensors for half in ("shared", "private")}
     with pytest.raises(ValueError, match=f"exactly two sensors, found {', '.join(sensors)}$"):
-        check_two_sensors(Latents(blocks, latents.rows))
+        _ = Latents(blocks, latents.rows).pairs
 
 
 def test_a_missing_half_is_an_error():
     latents = made(normal(0))
     del latents.blocks["thermal", "private"]
     with pytest.raises(ValueError, match="no block thermal/private, only rgb/shared, thermal/shared, rgb/private"):
-        check_two_sensors(latents)
+        _ = latents.pairs
 
 
 def test_equal_generators_give_equal_results(name):
