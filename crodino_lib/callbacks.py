@@ -34,10 +34,8 @@ class CountOperations(Callback):
     def cost(self, steps: int) -> dict[str, int]:
         """Return the operations of a whole training, estimated from the steps counted: two passes each."""
         counted = self.state["passes"] // 2
-        return {f"{name}_flops": self.state[key] * steps // counted for name, key in _NAMES.items()}
-
-
-_NAMES = {"train": "total", "teacher": "teacher"}
+        named = (("train_flops", "total"), ("teacher_flops", "teacher"))
+        return {name: self.state[key] * steps // counted for name, key in named}
 
 
 class MeasureGradients(Callback):
@@ -56,14 +54,11 @@ class MeasureGradients(Callback):
 
 
 def gradient_ratios(terms: dict[str, Tensor], parameters: list[Tensor]) -> dict[str, float]:
-    """Return the norm of each term's gradient relative to that of the cross-entropies together.
+    """Return ``gradient/<term>``: the norm of its gradient relative to that of the cross-entropies together.
 
     Args:
-        terms: from ``Method.training_step``; the graph is kept.
+        terms: from ``Method.training_step``; the graph is kept. Cross-entropies get no ratio.
         parameters: those of what is deployed.
-
-    Returns:
-        ``gradient/<term>`` for every term that is no cross-entropy.
     """
 
     def norm(loss: Tensor) -> float:
@@ -72,9 +67,8 @@ def gradient_ratios(terms: dict[str, Tensor], parameters: list[Tensor]) -> dict[
         gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
         return math.sqrt(sum(part.float().square().sum().item() for part in gradients if part is not None))
 
-    supervised = [term for name, term in terms.items() if name.startswith("segmentation")]
     others = {name: term for name, term in terms.items() if not name.startswith("segmentation")}
     if not others:
         return {}
-    reference = norm(torch.stack(supervised).sum())
+    reference = norm(sum(term for name, term in terms.items() if name not in others))
     return {f"gradient/{name}": norm(term) / reference for name, term in others.items()} if reference else {}

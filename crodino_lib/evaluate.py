@@ -92,7 +92,7 @@ def evaluate(
         predict: images per sensor -> logits (B, K, h, w), enlarged to the label's size.
         scenes: the split.
         card: classes and normalisation.
-        sensors: the set of sensors that ``predict`` is given.
+        sensors: those that ``predict`` is given.
         batch_size: scenes at a time.
         device: where ``predict`` runs.
 
@@ -114,17 +114,10 @@ def evaluate(
 def save_confusion(path: Path, confusion: dict[tuple[str, str], np.ndarray]) -> None:
     """Write (split, sensors) -> (N, K, K) as one compressed file, atomically."""
     with atomic_write(path) as temporary:
-        np.savez_compressed(
-            temporary, **{f"{split}/{sensors}": counts for (split, sensors), counts in confusion.items()}
-        )
+        np.savez_compressed(temporary, **{"/".join(key): counts for key, counts in confusion.items()})
 
 
 def load_confusion(path: Path) -> dict[tuple[str, str], np.ndarray]:
-    """Read what ``save_confusion`` wrote.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is damaged.
-    """
+    """Read what ``save_confusion`` wrote; raises what ``io.load_npz`` does."""
     with load_npz(path) as file:
         return {tuple(name.split("/")): file[name] for name in file.files}

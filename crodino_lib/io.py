@@ -19,6 +19,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 SPARE_BYTES = 1 << 20  # a disk with less is full
+REASONS = {errno.ENOSPC: "the disk is full", errno.EROFS: "the disk is read-only", errno.EACCES: "no permission"}
 
 
 @contextlib.contextmanager
@@ -51,18 +52,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def _explained(error: OSError, path: Path) -> OSError:
-    reasons = {
-        errno.ENOSPC: "the disk is full",
-        errno.EROFS: "the disk is read-only",
-        errno.EACCES: "no permission to write",
-    }
-    if error.errno not in reasons:
+    if error.errno not in REASONS:
         return error
     return OSError(
         error.errno,
-        f"cannot write {path.name} into {path.parent}: {reasons[error.errno]}. Free some space or choose another "
+        f"cannot write {path.name} into {path.parent}: {REASONS[error.errno]}. Free some space or choose another "
         "folder: CRODINO_HOME holds results, CRODINO_CACHE rendered and decoded data. What was finished before is kept",
     )
+
+
+def _damaged(path: Path, why: object) -> ValueError:
+    return ValueError(f"{path} is damaged ({why}); delete it; it will be regenerated")
 
 
 def read_json(path: Path) -> Any:
@@ -70,50 +70,38 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is damaged; names it and what to do.
+        ValueError: it is damaged; names it and what to do. The same holds for ``read_table`` and ``load_npz``.
     """
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it; it will be regenerated") from error
+        raise _damaged(path, error) from error
 
 
 def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
-    """Read a CSV file of this project.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is damaged, or lacks one of ``columns``; names it and what to do.
-    """
+    """Read a CSV file of this project that has ``columns``; raises what ``read_json`` does."""
     try:
-        found = pd.read_csv(path)
+        table = pd.read_csv(path)
     except ValueError as error:  # of an empty file, or of one cut in a line
-        raise ValueError(f"{path} is damaged ({error}); delete it; it will be regenerated") from error
-    if missing := set(columns) - set(found):
-        raise ValueError(
-            f"{path} is damaged: it has no {', '.join(sorted(missing))}; delete it; it will be regenerated"
-        )
-    return found
+        raise _damaged(path, error) from error
+    if missing := set(columns) - set(table):
+        raise _damaged(path, f"it has no {', '.join(sorted(missing))}")
+    return table
 
 
 @contextlib.contextmanager
 def load_npz(path: Path) -> Iterator[Any]:
-    """Open an ``.npz`` file of this project.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is damaged; names it and what to do.
-    """
+    """Open an ``.npz`` file of this project; raises what ``read_json`` does."""
     try:
-        found = np.load(path)
-        if not isinstance(found, np.lib.npyio.NpzFile):
+        file = np.load(path)
+        if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("a bare array, no archive of arrays")
-        with found as file:
+        with file:
             yield file
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         if isinstance(error, FileNotFoundError) or str(path) in str(error):
             raise
-        raise ValueError(f"{path} is damaged ({error}); delete it; it will be regenerated") from error
+        raise _damaged(path, error) from error
 
 
 @contextlib.contextmanager
@@ -131,17 +119,13 @@ def file_lock(folder: Path) -> Iterator[None]:
 
 def headless() -> bool:
     """Return whether output goes to a log: no terminal and no live notebook, or ``$CRODINO_HEADLESS`` is set."""
-    if os.environ.get("CRODINO_HEADLESS"):
-        return True
-    return "ipykernel" not in sys.modules and not sys.stderr.isatty()
+    live = "ipykernel" in sys.modules or sys.stderr.isatty()
+    return bool(os.environ.get("CRODINO_HEADLESS")) or not live
 
 
-def bar(
-    items: Iterable | None = None, *, total: int | None = None, label: str = "", unit: str = "it", initial: int = 0
-):
-    """Return a progress bar that vanishes when done; silent when headless, where callers print lines instead."""
-    options = {"leave": False, "disable": headless(), "dynamic_ncols": True, "initial": initial}
-    return tqdm(items, total=total, desc=label, unit=unit, **options)
+def bar(items: Iterable | None = None, label: str = "", **options: Any) -> tqdm:
+    """Return tqdm's progress bar; it vanishes when done and is silent when headless, where callers print lines."""
+    return tqdm(items, desc=label, leave=False, disable=headless(), dynamic_ncols=True, **options)
 
 
 def say(line: str) -> None:

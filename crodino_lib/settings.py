@@ -67,11 +67,9 @@ class Strict(BaseModel):
         if problem["type"] == "literal_error":
             allowed = [part.strip("'") for part in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
             return f"{name} = {value!r} is not allowed: {problem['msg']}.{nearest(value, allowed)}"
-        message = problem["msg"].removeprefix("Value error, ")
-        hint = ""
-        if isinstance(value, str) and value[:1] in "([{":
-            hint = " (a list or tuple that arrived as text: pass JSON or YAML, as in -y 'name: [a, b]')"
-        return f"{name} = {value!r}: {message}{hint}"
+        as_text = isinstance(value, str) and value[:1] in "([{"
+        hint = " (a list or tuple that arrived as text: pass JSON or YAML, as in -y 'name: [a, b]')" if as_text else ""
+        return f"{name} = {value!r}: {problem['msg'].removeprefix('Value error, ')}{hint}"
 
     @classmethod
     def _fields_at(cls, path: list[str]) -> list[str]:

@@ -16,17 +16,16 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
 from crodino_lib.augment import augment
-from crodino_lib.config import RunConfig, TrainConfig
+from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import Batch, Scenes, SensorSet
 from crodino_lib.device import autocast, describe, peak_memory, pick_device, reset_peak_memory, resolve_precision
 from crodino_lib.evaluate import evaluate, scores
 from crodino_lib.io import bar, headless, say
 from crodino_lib.methods.base import Method
-from crodino_lib.training import Callback, Training, load_resume, save_resume
+from crodino_lib.training import Callback, Training
 
 RESUME_EVERY_S = 60.0
 
@@ -37,8 +36,8 @@ class Trained:
 
     Attributes:
         students: name -> state dict of the epoch that was best on the validation split, each student for itself.
-        history: one row per epoch: mean loss terms, learning rate, validation mIoU per student, seconds, diagnostics of
-            the method, values of callbacks.
+        history: one row per epoch: mean loss terms, learning rate, validation mIoU per student, seconds, extra values
+            of the method and of callbacks.
         cost: wall seconds, steps, peak memory, precision, device, best epoch of each student.
     """
 
@@ -72,19 +71,14 @@ def train(
     """
     if len(scenes) < 2:
         raise ValueError(f"the training split has {len(scenes)} scene(s); BatchNorm needs at least 2")
-    settings = config.train
     device = pick_device()
-    precision = resolve_precision(settings.precision, device)
     method = method.to(device, memory_format=torch.channels_last)
+    precision = resolve_precision(config.train.precision, device)
     training = Training(method, config, scenes, validation, device, precision, callbacks)
-    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = one_cycle(optimiser, settings, training.total_steps)
     if resume_file.exists():
-        load_resume(resume_file, training, optimiser, schedule)
+        training.load(resume_file)
 
     reset_peak_memory(device)
-    training.start_clock()
     training.call("on_start")
     label = f"{config.method} {SensorSet(config.sensors)} seed {config.seed}"
     progress = bar(total=training.total_steps, initial=training.step, label=label, unit="step")
@@ -96,13 +90,13 @@ def train(
             terms = method(batch, training.step / training.total_steps)
         training.call("on_terms", terms)
         loss = finite_sum(terms, training.step)
-        optimiser.zero_grad(set_to_none=True)
+        training.optimiser.zero_grad(set_to_none=True)
         with training.observed_pass():
             loss.backward()
         for part in separately_trained(method):  # a student is clipped alike, whatever is trained beside it
-            torch.nn.utils.clip_grad_norm_(part, settings.clip_norm)
-        optimiser.step()
-        schedule.step()
+            torch.nn.utils.clip_grad_norm_(part, config.train.clip_norm)
+        training.optimiser.step()
+        training.schedule.step()
 
         for name, term in terms.items():
             training.sums[name] = training.sums.get(name, 0.0) + term.item()  # waits for the device
@@ -111,11 +105,11 @@ def train(
         progress.update()
         epoch_ends = training.step % training.steps_per_epoch == 0
         if epoch_ends:
-            end_epoch(training, schedule)
-            show_epoch(progress, label, training.history[-1], settings.epochs)
-        training.stop_clock()
+            end_epoch(training)
+            show_epoch(progress, label, training)
+        training.count_seconds()
         if epoch_ends or time.monotonic() - saved_at >= resume_every_s:
-            save_resume(resume_file, training, optimiser, schedule)
+            training.save(resume_file)
             saved_at = time.monotonic()
     progress.close()
     return finish(training)
@@ -149,14 +143,14 @@ def finite_sum(terms: dict[str, Tensor], step: int) -> Tensor:
     return loss
 
 
-def end_epoch(training: Training, schedule: OneCycleLR) -> None:
+def end_epoch(training: Training) -> None:
     """Validate, keep the best weights of each student, and add the epoch to the history."""
-    row = {"epoch": training.epoch, "learning_rate": schedule.get_last_lr()[0]}
+    row = {"epoch": training.epoch, "learning_rate": training.schedule.get_last_lr()[0]}
     row |= {name: total / training.steps_per_epoch for name, total in training.sums.items()}
     row |= training.method.diagnostics() | validate(training)
     for extra in training.call("on_epoch_end"):
         row |= extra
-    training.stop_clock()
+    training.count_seconds()
     training.history.append(row | {"seconds": training.seconds})
     training.sums = {}
 
@@ -195,13 +189,6 @@ def finish(training: Training) -> Trained:
     return Trained(students, pd.DataFrame(training.history), cost)
 
 
-def one_cycle(optimiser: torch.optim.Optimizer, settings: TrainConfig, steps: int) -> OneCycleLR:
-    """Return the schedule of the learning rate: rise and fall over ``steps``; the rise takes at least one step."""
-    total = max(steps + 1, 4)  # the least that has a rise and a fall
-    rise = max(settings.warmup, 2 / total)
-    return OneCycleLR(optimiser, settings.learning_rate, total_steps=total, pct_start=rise)
-
-
 def separately_trained(method: Method) -> list[list[Tensor]]:
     """Return the trained parameters of each student, and of all else that is trained with them."""
     students = [[p for p in student.parameters() if p.requires_grad] for student in method.students.values()]
@@ -215,11 +202,12 @@ def seeded(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
 
 
-def show_epoch(progress: tqdm, label: str, row: dict[str, float], epochs: int) -> None:
+def show_epoch(progress: tqdm, label: str, training: Training) -> None:
     """Show an epoch in the bar or, where there is none, print it as a line."""
-    prefix = "val_miou/"
+    row, prefix = training.history[-1], "val_miou/"
     mious = {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
-    text = ", ".join(f"{name} {100 * value:.1f}" for name, value in mious.items())
-    progress.set_postfix_str(f"validation mIoU {text}")
+    text = "validation mIoU " + ", ".join(f"{name} {100 * value:.1f}" for name, value in mious.items())
+    progress.set_postfix_str(text)
     if headless():
-        say(f"{label} | epoch {row['epoch']:>3}/{epochs} | validation mIoU {text} | {row['seconds']:.0f} s")
+        epochs = training.config.train.epochs
+        say(f"{label} | epoch {row['epoch']:>3}/{epochs} | {text} | {row['seconds']:.0f} s")

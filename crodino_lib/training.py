@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import OneCycleLR
 
-from crodino_lib.config import RunConfig
+from crodino_lib.config import RunConfig, TrainConfig
 from crodino_lib.data.sample import Scenes
 from crodino_lib.io import atomic_write, say
 from crodino_lib.methods.base import Method
@@ -61,9 +61,6 @@ class Training:
         history: one row per epoch.
         best: student -> ``miou``, ``weights`` and ``epoch`` of its best epoch.
         peak: most bytes of memory held.
-        batch_size: scenes per step.
-        steps_per_epoch: whole batches of the training split.
-        total_steps: steps of the run.
     """
 
     method: Method
@@ -79,33 +76,34 @@ class Training:
     history: list[dict] = field(default_factory=list)
     best: dict[str, dict] = field(default_factory=dict)
     peak: int = 0
-    _started: float = 0.0
 
     SAVED = ("step", "seconds", "precision", "sums", "history", "best", "peak")
 
     def __post_init__(self):
-        self.batch_size = min(self.config.train.batch_size, len(self.scenes))
+        settings = self.config.train
+        self.batch_size = min(settings.batch_size, len(self.scenes))
         self.steps_per_epoch = len(self.scenes) // self.batch_size
-        self.total_steps = self.config.train.epochs * self.steps_per_epoch
+        self.total_steps = settings.epochs * self.steps_per_epoch
+        trained = [parameter for parameter in self.method.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay)
+        self.schedule = one_cycle(self.optimiser, settings, self.total_steps)
+        self._counted_at = time.monotonic()
 
     @property
     def epoch(self) -> int:
         """Epochs done."""
         return self.step // self.steps_per_epoch
 
-    def start_clock(self) -> None:
-        """Count seconds from here on."""
-        self._started = time.monotonic() - self.seconds
-
-    def stop_clock(self) -> None:
-        """Store the seconds counted so far."""
-        self.seconds = time.monotonic() - self._started
+    def count_seconds(self) -> None:
+        """Add the time since the last count to the run's seconds."""
+        now = time.monotonic()
+        self.seconds, self._counted_at = self.seconds + now - self._counted_at, now
 
     def call(self, event: str, *args: Any) -> list[Any]:
         """Return what every callback returns for an event; the time it takes is not the run's."""
-        begun = time.monotonic()
+        self.count_seconds()
         results = [getattr(callback, event)(self, *args) for callback in self.callbacks]
-        self._started += time.monotonic() - begun
+        self._counted_at = time.monotonic()
         return results
 
     @contextlib.contextmanager
@@ -116,37 +114,38 @@ class Training:
                 stack.enter_context(callback.on_pass(self))
             yield
 
+    def save(self, path: Path) -> None:
+        """Write everything that continuing needs, as tensors and plain values, atomically."""
+        saved = {name: part.state_dict() for name, part in self._parts.items()}
+        saved["training"] = {name: getattr(self, name) for name in Training.SAVED}
+        saved["callbacks"] = [callback.state for callback in self.callbacks]
+        with atomic_write(path) as temporary:
+            torch.save(saved, temporary)
 
-def save_resume(path: Path, training: Training, optimiser: torch.optim.Optimizer, schedule: LRScheduler) -> None:
-    """Write everything that continuing needs, as tensors and plain values, atomically."""
-    with atomic_write(path) as temporary:
-        torch.save(
-            {
-                "training": {name: getattr(training, name) for name in Training.SAVED},
-                "callbacks": [callback.state for callback in training.callbacks],
-                "method": training.method.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "schedule": schedule.state_dict(),
-            },
-            temporary,
-        )
+    def load(self, path: Path) -> None:
+        """Restore what ``save`` wrote.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        try:
+            saved = torch.load(path, map_location=self.device, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
+            raise ValueError(f"{path} is damaged ({error}); delete it to start this run again") from error
+        for name, value in saved["training"].items():  # precision too: another machine may compute in another one
+            setattr(self, name, value)
+        for callback, state in zip(self.callbacks, saved["callbacks"], strict=True):
+            callback.state = state
+        for name, part in self._parts.items():
+            part.load_state_dict(saved[name])
+        say(f"resuming at step {self.step} of {self.total_steps}")
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return {"method": self.method, "optimiser": self.optimiser, "schedule": self.schedule}
 
 
-def load_resume(path: Path, training: Training, optimiser: torch.optim.Optimizer, schedule: LRScheduler) -> None:
-    """Restore what ``save_resume`` wrote.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    try:
-        saved = torch.load(path, map_location=training.device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it to start this run again") from error
-    for name, value in saved["training"].items():  # precision too: another machine may compute in another one
-        setattr(training, name, value)
-    for callback, state in zip(training.callbacks, saved["callbacks"], strict=True):
-        callback.state = state
-    training.method.load_state_dict(saved["method"])
-    optimiser.load_state_dict(saved["optimiser"])
-    schedule.load_state_dict(saved["schedule"])
-    say(f"resuming at step {training.step} of {training.total_steps}")
+def one_cycle(optimiser: torch.optim.Optimizer, settings: TrainConfig, steps: int) -> OneCycleLR:
+    """Return the schedule of the learning rate: rise and fall over ``steps``; the rise takes at least one step."""
+    total = max(steps + 1, 4)  # the least that has a rise and a fall
+    return OneCycleLR(optimiser, settings.learning_rate, total_steps=total, pct_start=max(settings.warmup, 2 / total))

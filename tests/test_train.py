@@ -9,8 +9,8 @@ from crodino_lib.config import ModelConfig, RunConfig, TrainConfig
 from crodino_lib.device import autocast, resolve_precision
 from crodino_lib.io import atomic_write
 from crodino_lib.methods.registry import METHODS, build_method, parse_method
-from crodino_lib.train import one_cycle, seeded, separately_trained, train
-from crodino_lib.training import Callback
+from crodino_lib.train import seeded, separately_trained, train
+from crodino_lib.training import Callback, one_cycle
 
 SENSORS = ("rgb", "depth")
 

@@ -42,13 +42,12 @@ def run_study(config: StudyConfig) -> Path:
 
 def train_grid(study: Study) -> list[Run]:
     """Return every run of the study's grid, trained where missing: teachers first, several at a time."""
-    grid = study.grid()
-    missing = [config for config in grid if not study.is_finished(config)]
-    parents = [config.parent for config in missing if config.parent and not study.is_finished(config.parent)]
-    tasks = []
-    for config in sorted([*parents, *missing], key=lambda config: bool(config.teacher)):
-        if config not in tasks:
+    grid, tasks = study.grid(), []
+    teachers = [config.parent for config in grid if config.parent]
+    for config in teachers + grid:
+        if config not in tasks and not study.is_finished(config):
             tasks.append(config)
+    tasks.sort(key=lambda config: (config not in teachers, -len(config.sensors)))  # long runs before short ones
     say(f"runs: {len(grid)} in all, {len(tasks)} to train")
     for line in in_parallel([(train_run, study.config, study.folder.parent, config) for config in tasks]):
         say(f"  {line}")

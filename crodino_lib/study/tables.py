@@ -1,5 +1,6 @@
 """Compile tables from the records of runs, with the seeds and images that stand behind every number."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -106,33 +107,26 @@ def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: two runs of one row have the same seed; names them.
     """
+    is_baseline = table.method.str.partition(" [")[0] == "baseline"
+    flops = table[is_baseline].groupby("sensors").flops.first()
     rows = []
-    for key, group in table.groupby(ROW, sort=False):
+    for key, group in table.assign(gain=(table.miou - table.reference).mask(is_baseline)).groupby(ROW, sort=False):
         if group.seed.duplicated().any():
             raise ValueError(f"the runs {', '.join(group.run)} of {key[1]} have the same seed and the same settings")
-        is_baseline = group.method.iloc[0].split(" [")[0] == "baseline"
-        gains = np.full(len(group), np.nan) if is_baseline else (group.miou - group.reference).to_numpy()
-        means, first, several = group.mean(numeric_only=True), group.iloc[0], len(group) > 1
+        means, first = group.mean(numeric_only=True, skipna=False), group.iloc[0]
         rows.append(
             dict(zip(ROW, key, strict=True))
-            | {"teacher mIoU": means["teacher miou"], "mIoU": means.miou}
-            | {"sd over seeds": group.miou.std(ddof=1) if several else np.nan}
+            | {"teacher mIoU": means["teacher miou"], "mIoU": means.miou, "sd over seeds": group.miou.std()}
             | {"image interval low": means.low, "image interval high": means.high}
-            | {"gain": gains.mean(), "gain sd": gains.std(ddof=1) if several else np.nan}
+            | {"gain": means.gain, "gain sd": group.gain.std(skipna=False)}
             | {"gain interval low": means["gain low"], "gain interval high": means["gain high"]}
             | {"seeds": len(group), "test images": first.images, "training images": first["training images"]}
-            | {"parameters": first.parameters, "cost of inference": first.flops / _baseline_flops(table, key[4])}
+            | {"parameters": first.parameters}
+            | {"cost of inference": first.flops / flops.get(SensorSet.parse(first.sensors)[0], np.nan)}
             | {"training minutes": means["training seconds"] / 60}
             | {"teacher minutes": means["teacher training seconds"] / 60}
         )
     return pd.DataFrame(rows).rename(columns={"sensors": "sensors at test"})
-
-
-def _baseline_flops(table: pd.DataFrame, sensors: str) -> float:
-    """Return the operations of the baseline of the first of these sensors; NaN where there is none."""
-    first = SensorSet.parse(sensors)[0]
-    flops = table[table.method.str.startswith("baseline") & (table.sensors == first)].flops
-    return flops.iloc[0] if len(flops) else np.nan
 
 
 COST_COLUMNS = {  # column -> column of run_table and its unit
@@ -182,24 +176,11 @@ def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
     Images, parameters and minutes stand in the full table and in that of costs.
     """
 
-    def signed(value: float) -> str:
-        return f"{value:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0")
-
-    def spread(row: pd.Series) -> str:
-        if row["seeds"] > 1:
-            return f"{row['mIoU']:.1f} ± {row['sd over seeds']:.1f}"
-        return f"{row['mIoU']:.1f} [{row['image interval low']:.1f}, {row['image interval high']:.1f}]"
-
-    def gain(row: pd.Series) -> str:
-        if np.isnan(row["gain"]):
-            return "-"
-        if row["seeds"] > 1:
-            return f"{signed(row['gain'])} ± {row['gain sd']:.1f}"
-        return f"{signed(row['gain'])} [{signed(row['gain interval low'])}, {signed(row['gain interval high'])}]"
-
     def teacher(row: pd.Series) -> str:
         return f"{row['teacher']} ({row['teacher mIoU']:.1f})" if row["teacher"] != "-" else "-"
 
+    own = comparison[["mIoU", "sd over seeds", "image interval low", "image interval high"]]
+    gains = comparison[["gain", "gain sd", "gain interval low", "gain interval high"]]
     cost = comparison["cost of inference"]
     return pd.DataFrame(
         {
@@ -207,12 +188,20 @@ def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
             "teacher (its mIoU)": comparison.apply(teacher, axis=1),
             "sensors at test": comparison["sensors at test"],
             "split": comparison["split"],
-            "mIoU": comparison.apply(spread, axis=1),
-            "gain over baseline": comparison.apply(gain, axis=1),
+            "mIoU": [_with_spread(*row) for row in own.to_numpy()],
+            "gain over baseline": [_with_spread(*row, sign="+") for row in gains.to_numpy()],
             "seeds": comparison["seeds"],
             "inference cost": cost.map(lambda ratio: "-" if np.isnan(ratio) else f"{ratio:.2f}x"),
         }
     )
+
+
+def _with_spread(mean: float, deviation: float, low: float, high: float, sign: str = "") -> str:
+    """Return ``mean ± deviation``, or ``mean [low, high]`` of one seed, or a dash where there is no mean."""
+    if np.isnan(mean):
+        return "-"
+    mean, low, high = (re.sub(r"^[+-]0\.0$", "0.0", f"{value:{sign}.1f}") for value in (mean, low, high))
+    return f"{mean} [{low}, {high}]" if np.isnan(deviation) else f"{mean} ± {deviation:.1f}"
 
 
 def to_markdown(table: pd.DataFrame) -> str:

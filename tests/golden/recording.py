@@ -27,7 +27,8 @@ from crodino_lib.evaluate import evaluate
 from crodino_lib.methods.base import Method
 from crodino_lib.methods.registry import METHODS, VARIANTS, build_method, parse_method
 from crodino_lib.models.encoder import create_encoder
-from crodino_lib.train import one_cycle, train
+from crodino_lib.train import train
+from crodino_lib.training import one_cycle
 
 GOLDEN = Path(__file__).with_name("golden.json")
 SMALL, DEFAULT = "test_efficientnet", "tf_efficientnet_lite0"
