@@ -43,23 +43,16 @@ RECIPE = AugmentConfig()
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers of one sensor of a batch.
+    """Random numbers of one sensor of a batch."""
 
-    Attributes:
-        warp: (B, 2, 3) as in ``Batch``.
-        knobs: (5, B, 1, 1, 1) even in [-1, 1): what the sensor's photometry turns, once a scene.
-        pixels: generator on the device of what is drawn for every pixel.
-    """
-
-    warp: Tensor
-    knobs: Tensor
-    pixels: torch.Generator
+    warp: Tensor  # (B, 2, 3) as in Batch
+    knobs: Tensor  # (5, B, 1, 1, 1) even in [-1, 1): what the sensor's photometry turns, once a scene
+    pixels: torch.Generator  # on the device, of what is drawn for every pixel
 
 
 def plain(scenes: Scenes, indices: list[int], card: DatasetCard, sensors: Sequence[str], device: torch.device) -> Batch:
     """Return scenes unaugmented and normalised, for validation, tests and latents."""
-    labels = _labels(scenes, indices, device)
-    batch = Batch({}, {}, {}, {}, [scenes.ids[i] for i in indices])
+    labels, batch = _begun(scenes, indices, device)
     for sensor in sensors:
         values, valid = card.sensors[sensor].encode(*_values(scenes, indices, sensor, device))
         batch.images[sensor] = normalise(values, valid, card.sensors[sensor])
@@ -83,7 +76,7 @@ def augment(
     Args:
         scenes: the split.
         indices: scenes of the batch.
-        card: says how each sensor is normalised.
+        card: states how each sensor is normalised.
         sensors: sensors of the batch; each draws for itself, so adding or moving one changes no other's draws.
         regime: ``paired`` draws geometry once per scene, ``decoupled`` once per sensor; photometry is always the
             sensor's own.
@@ -96,14 +89,15 @@ def augment(
     """
     choose(regime, get_args(Regime), "augmentation regime")
     seed = int(torch.randint(2**62, (), generator=generator))
-    labels = _labels(scenes, indices, device)
-    batch = Batch({}, {}, {}, {}, [scenes.ids[i] for i in indices])
+    labels, batch = _begun(scenes, indices, device)
     for name in sensors:
         sensor = card.sensors[choose(name, card.sensors, f"sensor of {card.name}")]
         draws = draw(len(indices), list(card.sensors).index(name), regime, seed, device, config)
         values, valid = _values(scenes, indices, name, device)
         recipe = config.model_copy(update={"depth_noise": 0.0}) if sensor.smooth else config
-        values, valid = _photometry(name, sensor)(values, valid, sensor.measured, draws, recipe)
+        jitter = jitter_rgb if name == "rgb" else jitter_thermal
+        jitter = jitter_depth if name == "depth" and sensor.metric else jitter
+        values, valid = jitter(values, valid, sensor.measured, draws, recipe)
         values, valid = sensor.encode(values, valid)
         values, valid, batch.labels[name] = warped(values, valid, labels, draws.warp, smooth=not sensor.metric)
         batch.images[name] = normalise(sensor.mirror(values, draws.warp), valid, sensor)
@@ -172,12 +166,6 @@ def among_valid(average: Callable[[Tensor], Tensor], values: Tensor, valid: Tens
     return stacked[:, :-1] / stacked[:, -1:].clamp(min=1e-3)
 
 
-def _photometry(name: str, sensor: Sensor) -> Callable[..., tuple[Tensor, Tensor]]:
-    if name == "rgb":
-        return jitter_rgb
-    return jitter_depth if sensor.metric and name == "depth" else jitter_thermal
-
-
 def jitter_rgb(
     values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig
 ) -> tuple[Tensor, Tensor]:
@@ -223,13 +211,7 @@ def jitter_thermal(
 
 
 def blur(values: Tensor, valid: Tensor, sigma: Tensor) -> Tensor:
-    """Blur by a Gaussian among valid pixels, cut at 2 pixels.
-
-    Args:
-        values: (B, C, H, W).
-        valid: (B, 1, H, W) bool.
-        sigma: (B, 1, 1, 1) in pixels.
-    """
+    """Blur values (B, C, H, W) by a Gaussian of ``sigma`` (B, 1, 1, 1) pixels, cut at 2, among valid pixels."""
     offsets = torch.arange(-2, 3, device=values.device)
     weights = torch.exp(-0.5 * (offsets / sigma.flatten(1).clamp(min=0.05)) ** 2)  # below 0.05 nothing is blurred
 
@@ -261,6 +243,7 @@ def _values(scenes: Scenes, indices: list[int], sensor: str, device: torch.devic
     return values, torch.from_numpy(scenes.valid[sensor][indices]).to(device)
 
 
-def _labels(scenes: Scenes, indices: list[int], device: torch.device) -> Tensor:
-    """Return the labels (B, H, W) int64."""
-    return torch.from_numpy(scenes.labels[indices]).to(device).long()
+def _begun(scenes: Scenes, indices: list[int], device: torch.device) -> tuple[Tensor, Batch]:
+    """Return the labels (B, H, W) int64, and a batch without sensors."""
+    labels = torch.from_numpy(scenes.labels[indices]).to(device).long()
+    return labels, Batch({}, {}, {}, {}, [scenes.ids[i] for i in indices])

@@ -15,17 +15,13 @@ SAMPLED = 4096  # values of a scene that its median is taken from
 
 
 class SplitStatistics:
-    """Accumulate what the scenes of one split hold and list what is wrong with them; not for several threads.
-
-    Attributes:
-        pixels: (256,) int64, pixels of each class; 255 counts the ignored ones.
-        scenes: (256,) int64, scenes in which each class occurs.
-    """
+    """Accumulate what the scenes of one split hold and list what is wrong with them; not for several threads."""
 
     def __init__(self, card: DatasetCard):
         self.card = card
-        self.pixels, self.scenes = np.zeros(256, np.int64), np.zeros(256, np.int64)
-        self._values: dict[str, list[tuple[float, ...]]] = {name: [] for name in card.sensors}
+        self.pixels = np.zeros(256, np.int64)  # of each class; 255 counts the ignored ones
+        self.scenes = np.zeros(256, np.int64)  # in which each class occurs
+        self._values: dict[str, list[tuple[float, ...]]] = defaultdict(list)
         self._fills: dict[tuple[str, float], list[int]] = defaultdict(list)
 
     def add(self, sample: Sample) -> list[str]:
@@ -82,9 +78,7 @@ class SplitStatistics:
         if len(names) > 1 or split != "train":
             return ""
         ignored = self.pixels[IGNORE] / self.pixels.sum()
-        hint = (
-            f"; {ignored:.0%} of the pixels are ignored: if their id, such as 255, is a class, set ignore = [] and map"
-        )
+        hint = f"; {ignored:.0%} of the pixels are ignored: if their id, say 255, is a class, set ignore = [] and map"
         return f"every labelled pixel is {names[0]!r}, expected two classes or more" + hint * bool(ignored)
 
     def _sensor_problem(self, name: str, split: str) -> str:

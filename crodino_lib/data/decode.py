@@ -17,17 +17,11 @@ IMPOSTORS = {b"version https://git-lfs": "a pointer of Git LFS: run git lfs pull
 
 
 class Picture(NamedTuple):
-    """A decoded file: its values in native byte order, and what its tags say.
+    """A decoded file: its values in native byte order, and what its tags say."""
 
-    Attributes:
-        pixels: (H, W) or (H, W, C), as stored and then turned as ``orientation`` says.
-        no_data: the value that means no measurement, where GDAL wrote such a tag.
-        orientation: the tag of EXIF or TIFF; 1 is upright.
-    """
-
-    pixels: np.ndarray
-    no_data: float | None = None
-    orientation: int = 1
+    pixels: np.ndarray  # (H, W) or (H, W, C), as stored and then turned as the orientation says
+    no_data: float | None = None  # the value that means no measurement, where GDAL wrote such a tag
+    orientation: int = 1  # the tag of EXIF or TIFF; 1 is upright
 
 
 def open_picture(path: Path, colour: bool = False) -> Picture:
@@ -77,9 +71,7 @@ def _open_with_pillow(path: Path, colour: bool) -> Picture:
         arguments = image.tile[0].args if image.tile else ""
         stored = str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
         if ("16" in stored and not image.mode.startswith("I")) or stored in ("L;2", "L;4"):
-            raise ValueError(
-                f"values are stored as {stored}, which Pillow scales to 8 bits: save 8 bits, or 16 of grey"
-            )
+            raise ValueError(f"values are stored as {stored}, which Pillow scales to 8 bits: save 8 bits or 16, grey")
         pixels = np.asarray(image.convert("RGB") if colour and image.mode == "P" else image)
         return Picture(pixels, orientation=image.getexif().get(ORIENTATION, 1))
 

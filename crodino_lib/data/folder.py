@@ -41,11 +41,8 @@ def open_folder(config: DataConfig) -> SceneDataset:
 def splits_of(spec: FolderSpec, root: Path) -> dict[str, list[str]]:
     """Return split -> scene ids: from the lists that ``spec`` names; else from sub-folders; else drawn.
 
-    Without lists the scenes are those with a file of every kind; a warning names the others.
-
-    Raises:
-        FileNotFoundError: a list or folder is missing.
-        ValueError: no scene has all its files, a list is wrong, or no split can be drawn.
+    Without lists the scenes are those with a file of every kind; a warning names the others. An error names the list
+    or folder that is missing or wrong, or says why no split can be drawn.
     """
     if spec.splits:
         first = next(iter(spec.pictures.values()))
@@ -59,12 +56,7 @@ def splits_of(spec: FolderSpec, root: Path) -> dict[str, list[str]]:
 
 
 class FolderDataset(SceneDataset):
-    """A dataset with one file per scene and sensor.
-
-    Args:
-        spec: what the files mean.
-        root: the folder they lie in.
-        splits: split -> scene ids; ``train``, ``val`` and ``test`` and any others.
+    """A dataset with one file per scene and sensor: ``spec`` is what the files mean, ``root`` the folder they lie in.
 
     Raises:
         FileNotFoundError: a folder or file is missing; all missing files are counted.
@@ -164,11 +156,9 @@ class FolderDataset(SceneDataset):
                 else:
                     missing.append(f"{name} of {scene_id} (named as {example} is)")
         if missing:
-            more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-            raise FileNotFoundError(
-                f"{self.root}: {len(missing)} file(s) of the {len(found)} scenes of its splits are missing: "
-                f"{', '.join(missing[:10])}{more}"
-            )
+            few = ", ".join(missing[:10]) + f" and {len(missing) - 10} more" * (len(missing) > 10)
+            where = f"{self.root}: {len(missing)} file(s) of the {len(found)} scenes of its splits"
+            raise FileNotFoundError(f"{where} are missing: {few}")
         return found
 
     def _sensor(self, name: str, files: SensorFiles) -> Sensor:

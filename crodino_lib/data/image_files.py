@@ -25,6 +25,9 @@ KINDS = {  # kind -> type in the file, channels, in words
 Numbers = Annotated[tuple[FiniteFloat, ...], Field(strict=False)]  # TOML has lists only
 Bands = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)]
 RawId = Annotated[int, Field(ge=-1, lt=1 << 16)]
+RawIds = Annotated[tuple[RawId, ...], Field(strict=False)]
+Digits = Annotated[str, Field(pattern="^[0-9]{1,4}$")]
+Colour = Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
 
 
 class ImageFiles(Strict):
@@ -62,16 +65,14 @@ class ImageFiles(Strict):
     def index(self, root: Path) -> dict[str, Path]:
         """Return id -> file, sub-folders included; hidden files and those that the pattern does not fit are left out.
 
-        Raises:
-            FileNotFoundError: the folder does not exist.
-            ValueError: two files fit one id.
+        Raises FileNotFoundError where the folder does not exist, and ValueError where two files fit one id.
         """
         folder = existing_folder(root / self.dir)
         files: dict[str, Path] = {}
         for parent, folders, names in os.walk(folder, followlinks=True):
             above, here = Path(parent).resolve(), Path(parent)
-            links = {name for name in folders if above.is_relative_to((here / name).resolve())}  # loops
-            folders[:] = [name for name in folders if name not in links and not name.startswith((".", "__MACOSX"))]
+            loops = {name for name in folders if above.is_relative_to((here / name).resolve())}
+            folders[:] = [name for name in folders if name not in loops and not name.startswith((".", "__MACOSX"))]
             for path in (here / name for name in names if not name.startswith((".", "~"))):
                 stem = self.stem(path.relative_to(folder).as_posix())
                 if stem is not None and (fits := re.fullmatch(self.pattern, stem)):
@@ -112,15 +113,9 @@ class LabelFiles(ImageFiles):
 
     bands: Annotated[Bands, Field(max_length=1)] = Field((), description="the one channel that holds ids")
     offset: Literal[0, -1] = Field(0, description="-1 where files hold 1..K and 0 is ignored, as CMX's gt_transform")
-    ignore: Annotated[tuple[RawId, ...], Field(strict=False)] = Field(
-        (IGNORE,), description="ids that are ignored; [] where 255 would mean that labels were converted"
-    )
-    map: dict[Annotated[str, Field(pattern="^[0-9]{1,4}$")], int] = Field(
-        default_factory=dict, description="id in the file -> class or 255, after offset and ignore"
-    )
-    colours: dict[Annotated[str, Field(pattern="^#[0-9a-f]{6}$")], RawId] = Field(
-        default_factory=dict, description="'#rrggbb' in small letters -> id, where files are pictures of colours"
-    )
+    ignore: RawIds = Field((IGNORE,), description="ids that are ignored; [] where 255 would mean converted labels")
+    map: dict[Digits, int] = Field({}, description="id in the file -> class or 255, after offset and ignore")
+    colours: dict[Colour, RawId] = Field({}, description="'#rrggbb' in small letters -> id, of pictures of colours")
 
     def classes(self, count: int) -> np.ndarray:
         """Return (65536,) int64: id in a file (-1 is the last) -> class 0..count-1, 255 = ignore, -1 = not allowed."""
@@ -160,9 +155,8 @@ def read_picture(path: Path, kind: str, bands: tuple[int, ...] = ()) -> Picture:
     if pixels.shape[2:] != (channels,) or name != stored:
         where = f" in bands {list(bands)}" if bands else ""
         hint = "; bands = [0, 0, 0] reads grey as colour" if kind == "rgb" and pixels.shape[2:] == (1,) else ""
-        raise ValueError(
-            f"{path} holds {pixels.dtype} of shape {pixels.shape}{where}, expected kind {kind!r}: {words}{hint}"
-        )
+        found = f"{pixels.dtype} of shape {pixels.shape}{where}"
+        raise ValueError(f"{path} holds {found}, expected kind {kind!r}: {words}{hint}")
     return picture._replace(pixels=(pixels.view(np.float16) if kind == "f16" else pixels).transpose(2, 0, 1))
 
 
@@ -177,11 +171,7 @@ def _chosen(path: Path, pixels: np.ndarray, bands: tuple[int, ...]) -> np.ndarra
 
 
 def read_sensor(path: Path, files: SensorFiles) -> tuple[np.ndarray, np.ndarray]:
-    """Read one picture in its sensor's unit.
-
-    Returns:
-        (C, H, W) float32, 0 where invalid, and (1, H, W) bool: where it is valid.
-    """
+    """Return one picture in its sensor's unit, (C, H, W) float32, 0 where invalid, and where it is valid, (1, H, W)."""
     raw, no_data, _ = read_picture(path, files.kind, files.bands)
     measured = np.isfinite(raw)
     for value in files.invalid if no_data is None else (*files.invalid, no_data):
@@ -193,12 +183,7 @@ def read_sensor(path: Path, files: SensorFiles) -> tuple[np.ndarray, np.ndarray]
 
 
 def read_label(path: Path, files: LabelFiles, classes: np.ndarray) -> np.ndarray:
-    """Return the (H, W) int64 classes of one label file.
-
-    Args:
-        path: the file.
-        files: how it is to be read.
-        classes: id in the file -> class, from ``LabelFiles.classes``.
+    """Return the (H, W) int64 classes of one label file; ``classes`` are those of ``LabelFiles.classes``.
 
     Raises:
         ValueError: the file is damaged, holds colours where ids are expected, or an id that is no class; names it.

@@ -9,7 +9,6 @@ from crodino_lib.config import DataConfig
 from crodino_lib.data.image_files import existing_folder
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z", ".bz2", ".xz")
-_usual = warnings.formatwarning
 
 
 class DataWarning(UserWarning):
@@ -27,11 +26,12 @@ def warn(message: str) -> None:
 
 def show_plainly() -> None:
     """Print warnings about data as sentences, not as places in our code."""
-    warnings.formatwarning = _format_warning
+    usual = warnings.formatwarning
 
+    def plain(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+        return f"note: {message}\n" if issubclass(category, DataWarning) else usual(message, category, *place, **line)
 
-def _format_warning(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
-    return f"note: {message}\n" if issubclass(category, DataWarning) else _usual(message, category, *place, **line)
+    warnings.formatwarning = plain
 
 
 def existing_root(config: DataConfig) -> Path:
@@ -79,9 +79,6 @@ def choose_layout(root: Path, layouts: Mapping[str, Iterable[str]], what: str) -
 
 def expect_counts(splits: Mapping[str, list[str]], published: Mapping[str, int], what: str) -> None:
     """Warn where splits have other sizes than the published ones: results are then not comparable."""
-    counts = {name: len(splits.get(name, ())) for name in published}
-    if found := [f"{name} {n} (published {published[name]})" for name, n in counts.items() if n != published[name]]:
-        warn(
-            f"this copy of {what} has other numbers of scenes: {', '.join(found)}; results do not compare with "
-            "published ones"
-        )
+    counts = {name: (len(splits.get(name, ())), count) for name, count in published.items()}
+    if found := ", ".join(f"{name} {n} (published {count})" for name, (n, count) in counts.items() if n != count):
+        warn(f"this copy of {what} has other numbers of scenes: {found}; results do not compare with published ones")

@@ -16,19 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """An entry of ``datasets.toml``; its reader is imported when it is needed.
+    """An entry of ``datasets.toml``; its reader is imported when it is needed."""
 
-    Attributes:
-        opener: ``module:function`` of the function ``DataConfig -> SceneDataset``.
-        description: the dataset in one sentence.
-        options_class: ``module:class`` of the options, ``Strict`` for none.
-        needs_root: whether the user points at a copy on disk.
-    """
-
-    opener: str
+    opener: str  # module:function, DataConfig -> SceneDataset
     description: str
-    options_class: str = "config:Strict"
-    needs_root: bool = True
+    options_class: str = "config:Strict"  # module:class, this one for none
+    needs_root: bool = True  # whether the user points at a copy on disk
 
     @property
     def options(self) -> type[Strict]:

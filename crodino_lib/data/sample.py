@@ -75,28 +75,19 @@ RGB = Sensor(3, "0..255", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """Description of a dataset: enough to train on it, draw it and cite it.
+    """Description of a dataset: enough to train on it, draw it and cite it."""
 
-    Attributes:
-        name: the name it is asked for by; ``title`` is the one it is printed by.
-        classes: class names; their order is the label's.
-        palette: one (r, g, b) in 0..255 per class.
-        splits: names of the splits; ``train``, ``val`` and ``test`` among them.
-        native_size: (width, height) in pixels that the files have.
-        licensed: True where no image of it may be redistributed.
-    """
-
-    name: str
-    title: str
+    name: str  # as it is asked for
+    title: str  # as it is printed
     sensors: dict[str, Sensor]
-    classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    splits: tuple[str, ...]
-    native_size: tuple[int, int]
+    classes: tuple[str, ...]  # in the order of the label's ids
+    palette: tuple[tuple[int, int, int], ...]  # one (r, g, b) in 0..255 per class
+    splits: tuple[str, ...]  # train, val and test among them
+    native_size: tuple[int, int]  # (width, height) in pixels that the files have
     homepage: str = ""
     citation: str = ""
     notes: str = ""
-    licensed: bool = True
+    licensed: bool = True  # whether no image of it may be redistributed
 
     def entries(self, height: int, width: int) -> dict[str, tuple[type, tuple[int, int, int]]]:
         """Return the type and shape of each sensor in a sample, and of where it is valid."""
@@ -147,20 +138,13 @@ class SceneDataset(abc.ABC):
 
 @dataclass
 class Scenes:
-    """One split held in memory at the size that networks see.
+    """One split held in memory at the size that networks see."""
 
-    Attributes:
-        images: sensor -> (N, C, H, W); uint8 for rgb, float32 in the sensor's unit for the others.
-        valid: sensor -> (N, 1, H, W) bool, for every sensor but rgb.
-        labels: (N, H, W) uint8 in ``0..K-1`` or 255.
-        factors: one row per scene, where the dataset records factors.
-    """
-
-    images: dict[str, np.ndarray]
-    valid: dict[str, np.ndarray]
-    labels: np.ndarray
+    images: dict[str, np.ndarray]  # sensor -> (N, C, H, W); uint8 for rgb, float32 in the sensor's unit for the others
+    valid: dict[str, np.ndarray]  # sensor -> (N, 1, H, W) bool, for every sensor but rgb
+    labels: np.ndarray  # (N, H, W) uint8 in 0..K-1 or 255
     ids: list[str]
-    factors: pd.DataFrame | None = field(default=None, repr=False)
+    factors: pd.DataFrame | None = field(default=None, repr=False)  # one row per scene, where they are recorded
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -168,20 +152,16 @@ class Scenes:
 
 @dataclass
 class Batch:
-    """Input of networks; every sensor has its own geometry, so its own labels.
+    """Input of networks: sensor -> tensor, as every sensor has its own geometry, so its own labels.
 
-    Attributes:
-        images: sensor -> (B, C, H, W) float32, normalised as the card says, 0 where invalid.
-        valid: sensor -> (B, 1, H, W) bool: inside the scene, and measured or filled.
-        labels: sensor -> (B, H, W) int64 in [0, K) or 255, which is also everything outside the scene.
-        warps: sensor -> (B, 2, 3) float32: normalised output coordinates (x, y in [-1, 1]) to the scene's, as in
-            ``torch.nn.functional.affine_grid`` with ``align_corners=False``.
+    ``warps`` map normalised output coordinates (x, y in [-1, 1]) to the scene's, as in
+    ``torch.nn.functional.affine_grid`` with ``align_corners=False``.
     """
 
-    images: dict[str, Tensor]
-    valid: dict[str, Tensor]
-    labels: dict[str, Tensor]
-    warps: dict[str, Tensor]
+    images: dict[str, Tensor]  # (B, C, H, W) float32, normalised as the card states, 0 where invalid
+    valid: dict[str, Tensor]  # (B, 1, H, W) bool: inside the scene, and measured or filled
+    labels: dict[str, Tensor]  # (B, H, W) int64 in [0, K) or 255, which is also everything outside the scene
+    warps: dict[str, Tensor]  # (B, 2, 3) float32
     ids: list[str]
 
 

@@ -47,13 +47,13 @@ def load_scenes(dataset: SceneDataset, split: str, config: DataConfig, sensors: 
     for sensor in sensors:
         choose(sensor, card.sensors, f"sensor of {card.name}")
     if config.limit:
-        ids = _thinned(ids, dict(zip(MEASURED_SPLITS, config.scenes, strict=True)).get(split, config.scenes[-1]))
+        count = dict(zip(MEASURED_SPLITS, config.scenes, strict=True)).get(split, config.scenes[-1])
+        ids = [ids[place] for place in np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)]
     size = config.pixels(card.native_size)
     key = hashlib.sha256(repr((TRAINING_VERSION, dataset.fingerprint(), ids, size)).encode()).hexdigest()
     folder = cache_dir() / "decoded" / f"{card.name}-{split}-{size[0]}x{size[1]}-{key[:16]}"
     with file_lock(folder):
-        arrays = _open_arrays(folder / "arrays")
-        if arrays is None:
+        if (arrays := _open_arrays(folder / "arrays")) is None:
             _decode(dataset, split, ids, size, folder)
             arrays = _open_arrays(folder / "arrays")
     factors = dataset.factors(split)
@@ -64,13 +64,6 @@ def load_scenes(dataset: SceneDataset, split: str, config: DataConfig, sensors: 
         ids=ids,
         factors=None if factors is None else factors.loc[ids],
     )
-
-
-def _thinned(ids: list[str], count: int) -> list[str]:
-    """Return at most ``count`` of ``ids``, evenly spaced from first to last."""
-    if len(ids) <= count:
-        return ids
-    return [ids[index] for index in np.linspace(0, len(ids) - 1, count).round().astype(int)]
 
 
 def _open_arrays(folder: Path) -> dict[str, np.ndarray] | None:

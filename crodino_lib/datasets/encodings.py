@@ -125,9 +125,9 @@ def surface_normals(depth: Tensor, valid: Tensor, focal: float, aspect: float) -
     normals, known = torch.zeros_like(points), torch.zeros_like(valid)
     normals[..., 1:-1, 1:-1] = normalize(torch.linalg.cross(down, across, dim=1), dim=1)
     normals[:, 2] *= -1
-    rows, columns = valid[..., 1:-1, :], valid[..., :, 1:-1]
-    neighbours = (rows[..., :-2], rows[..., 2:], columns[..., :-2, :], columns[..., 2:, :])
-    known[..., 1:-1, 1:-1] = torch.stack([valid[..., 1:-1, 1:-1], *neighbours]).all(dim=0)
+    rows, columns = valid[..., 1:-1, :], valid[..., :, 1:-1]  # a pixel counts where its four neighbours do
+    beside = rows[..., :-2] & rows[..., 2:] & columns[..., :-2, :] & columns[..., 2:, :]
+    known[..., 1:-1, 1:-1] = valid[..., 1:-1, 1:-1] & beside
     return normals * known, known
 
 

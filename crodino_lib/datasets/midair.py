@@ -15,6 +15,7 @@ Workshops 2019.
 
 import math
 import tomllib
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -25,13 +26,12 @@ from pydantic import Field
 from crodino_lib.config import DataConfig
 from crodino_lib.data.decode import decode
 from crodino_lib.data.folder import FolderDataset, FolderSpec
-from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, existing_folder, read_picture
+from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, read_picture
 from crodino_lib.data.layouts import choose_layout, existing_root, warn
 from crodino_lib.data.sample import Sample, SceneDataset
 from crodino_lib.settings import Strict
 
 Files = dict[str, dict[str, Path]]
-Splits = dict[str, list[str]]
 TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 WORLDS = ("Kite_training", "PLE_training")
 CLIMATES = {name: range(first, first + count) for name, (first, count) in TABLES["climates"].items()}
@@ -71,18 +71,13 @@ def open_midair(config: DataConfig) -> SceneDataset:
     files: Files = {}
     for climate in CLIMATES:
         files |= _scenes(root, climate, spec.pictures, options.frame_stride)
-    scenes: dict[int, list[str]] = {}
-    for scene_id in files:
-        scenes.setdefault(_number(scene_id), []).append(scene_id)
+    scenes: dict[int, list[str]] = defaultdict(list)
+    for scene_id in files:  # such as sunny/trajectory_0001/000004
+        scenes[int(scene_id.split("/")[1].removeprefix("trajectory_"))].append(scene_id)
     _warn_of_differences(root, list(scenes))
     splits = _split(list(scenes), options.split, root)
     ids = {split: [scene_id for number in numbers for scene_id in scenes[number]] for split, numbers in splits.items()}
     return MidAir(spec, root, ids, files, options.depth_max_m)
-
-
-def _number(scene_id: str) -> int:
-    """Return the trajectory of ``sunny/trajectory_0001/000004``: 1."""
-    return int(scene_id.split("/")[-2].removeprefix("trajectory_"))
 
 
 class MidAir(FolderDataset):
@@ -92,7 +87,7 @@ class MidAir(FolderDataset):
         ValueError: a file is damaged, or the segmentation was converted in place.
     """
 
-    def __init__(self, spec: FolderSpec, root: Path, splits: Splits, files: Files, depth_max_m: float):
+    def __init__(self, spec: FolderSpec, root: Path, splits: dict[str, list[str]], files: Files, depth_max_m: float):
         self._listed, self._depth_max = files, depth_max_m
         first = next(iter(files.values()))
         channels = _stored_ids(first["label"]).shape[2]
@@ -103,17 +98,16 @@ class MidAir(FolderDataset):
     def read(self, scene_id: str) -> Sample:
         """Read one scene, its depth above 0 and cut at ``depth_max_m``; see ``SceneDataset.read``."""
         sample = super().read(scene_id)
-        measured = sample["depth_valid"].sum()
-        sample["depth_valid"] &= sample["depth"] > 0
-        negative = 1 - sample["depth_valid"].sum() / max(1, measured)
-        largest = sample["depth"].max(initial=0, where=sample["depth_valid"])
+        depth, measured = sample["depth"], sample["depth_valid"].sum()
+        valid = sample["depth_valid"] & (depth > 0)
+        negative = 1 - valid.sum() / max(1, measured)
+        largest = depth.max(initial=0, where=valid)
         if (negative > NEGATIVE_SHARE and measured) or 0 < largest < NEAREST_M:
             raise ValueError(
                 f"{self._files[scene_id]['depth']} holds at most {largest:g} m, and {negative:.0%} of it is negative: "
                 "its 16 bits are not those of half-precision metres, so the file was converted; unpack it again"
             )
-        sample["depth"] = np.where(sample["depth_valid"], sample["depth"].clip(max=self._depth_max), np.float32(0))
-        return sample
+        return sample | {"depth": np.where(valid, depth.clip(max=self._depth_max), np.float32(0)), "depth_valid": valid}
 
     def _find_files(self) -> Files:
         return self._listed
@@ -125,17 +119,15 @@ class MidAir(FolderDataset):
         """Read the (H, W) ids of a label, whose size and channels converters change."""
         planes = _stored_ids(path)
         if planes.shape != self._shape:
-            raise ValueError(
-                f"{path} has (height, width, channels) {planes.shape}, expected {self._shape}, as the pictures and the "
-                f"first label have: {CONVERTED}"
-            )
+            expected = f"expected {self._shape}, as the pictures and the first label have"
+            raise ValueError(f"{path} has (height, width, channels) {planes.shape}, {expected}: {CONVERTED}")
         return planes[..., 0]
 
     def _refuse_converted(self) -> None:
         """Look at some labels for ids that only originals hold.
 
-        Nobody says whether originals have one channel or three, and converters write three: three are read, the first
-        of them, where an id proves that they are originals.
+        Nobody says whether originals have one channel or three, and converters write three: where an id proves that
+        labels of three are originals, the first is read.
         """
         paths = [files["label"] for files in self._files.values()]
         ids = {path: np.unique(self._ids(path)) for path in paths[:: math.ceil(len(paths) / LOOKED_AT)]}
@@ -152,18 +144,12 @@ class MidAir(FolderDataset):
 
 
 def _stored_ids(path: Path) -> np.ndarray:
-    """Read the (H, W, C) uint8 ids of a label file.
-
-    Raises:
-        ValueError: the file is damaged or holds something else.
-    """
+    """Read the (H, W, C) uint8 ids of a label file; ValueError where it is damaged or holds something else."""
     pixels = decode(path)
     planes = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.dtype != np.uint8 or planes.shape[2] not in (1, 3) or np.ptp(planes, axis=2).any():
-        raise ValueError(
-            f"{path} holds {pixels.dtype} of shape {pixels.shape}, expected class ids: 8 bits, one channel or three "
-            "equal ones"
-        )
+        expected = "expected class ids: 8 bits, one channel or three equal ones"
+        raise ValueError(f"{path} holds {pixels.dtype} of shape {pixels.shape}, {expected}")
     return planes
 
 
@@ -198,36 +184,25 @@ def _scenes(root: Path, climate: str, files: Mapping[str, ImageFiles], stride: i
     known = [f"trajectory_{number:04d}" for number in CLIMATES[climate]]
     if strange := [flight for flight in flights if flight not in known]:
         raise ValueError(f"{root}: {strange[0]} is not a trajectory of {climate}: expected {known[0]}..{known[-1]}")
-    for folder in folders.values():
-        existing_folder(root / folder)
     found = {name: entry.model_copy(update={"dir": folders[name]}).index(root) for name, entry in files.items()}
     frames = sorted(frame for frame in set().union(*found.values()) if int(frame[-6:]) % stride == 0)
     missing = [f"{folders[e]}/{f}{files[e].ext}" for e in files for f in frames if f not in found[e]]
+    unpack = "unpack frames.zip where it lies"
     if missing:
-        raise FileNotFoundError(
-            f"{root}: {len(missing)} file(s) are missing though other sensors have the frame: "
-            f"{', '.join(missing[:10])}; unpack frames.zip where it lies"
-        )
+        told = f"{len(missing)} file(s) are missing though other sensors have the frame: {', '.join(missing[:10])}"
+        raise FileNotFoundError(f"{root}: {told}; {unpack}")
     for flight in flights:
-        numbers = [int(frame[-6:]) for frame in frames if frame.startswith(flight)]
+        place, numbers = root / folders["rgb"] / flight, [int(f[-6:]) for f in frames if f.startswith(flight)]
         if not numbers:
-            raise ValueError(
-                f"{root / folders['rgb'] / flight} has no frame whose number is a multiple of frame_stride = {stride}; "
-                "unpack frames.zip where it lies"
-            )
+            raise ValueError(f"{place} has no frame whose number is a multiple of frame_stride = {stride}; {unpack}")
         if gaps := sorted(set(range(numbers[0], numbers[-1] + 1, stride)) - set(numbers)):
-            place = root / folders["rgb"] / flight
             warn(f"{place} lacks {len(gaps)} frame(s) between others, such as {gaps[0]:06d}")
     name = climate.split("/")[1]
     return {f"{name}/{frame}": {entry: found[entry][frame] for entry in found} for frame in frames}
 
 
 def _split(numbers: list[int], rule: str, root: Path) -> dict[str, list[int]]:
-    """Return the trajectories of train, val and test.
-
-    Raises:
-        ValueError: a split has no trajectory in this copy.
-    """
+    """Return the trajectories of train, val and test; ValueError where this copy has none for one of them."""
 
     def flight(number: int) -> tuple[bool, int]:
         return number in range(4000, 7000), number % 1000  # the world, and the path through it
@@ -252,10 +227,8 @@ def _warn_of_differences(root: Path, numbers: list[int]) -> None:
     folders = [f"{world}/{folder.name}" for world in WORLDS for folder in sorted((root / world).glob("[!.]*/"))]
     if strange := [folder for folder in folders if folder not in CLIMATES]:
         warn(f"{root} holds {', '.join(strange)}, which are not read; climates are {', '.join(CLIMATES)}")
-    counts = {climate: len(set(numbers) & set(known)) for climate, known in CLIMATES.items()}
     if (published := sum(map(len, CLIMATES.values()))) != len(numbers):
+        counts = {climate: len(set(numbers) & set(known)) for climate, known in CLIMATES.items()}
         held = ", ".join(f"{climate} {count} of {len(CLIMATES[climate])}" for climate, count in counts.items())
-        warn(
-            f"this copy of Mid-Air holds {len(numbers)} of the {published} published trajectories ({held}); results "
-            "do not compare with published ones"
-        )
+        found = f"holds {len(numbers)} of the {published} published trajectories ({held})"
+        warn(f"this copy of Mid-Air {found}; results do not compare with published ones")

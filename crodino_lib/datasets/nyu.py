@@ -25,17 +25,8 @@ from crodino_lib.data.folder import FolderDataset, FolderSpec, splits_of
 from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, missing
 from crodino_lib.data.layouts import ARCHIVES, LayoutError, choose_layout, existing_root, expect_counts
 from crodino_lib.data.sample import RGB, DatasetCard, Sample, SceneDataset
-from crodino_lib.datasets.nyu_mat import (
-    FULL_SIZE,
-    INSIDE,
-    TABLES,
-    NyuMatDataset,
-    NyuOptions,
-    checked_scene,
-    classes_of_894,
-    cropped_size,
-    official_split,
-)
+from crodino_lib.datasets import nyu_mat
+from crodino_lib.datasets.nyu_mat import FULL_SIZE, INSIDE, TABLES, NyuOptions
 
 MAT_NAME = "nyu_depth_v2_labeled.mat"
 FOCAL_PX = 518.86  # of the camera in colour, from the camera_params.m of the dataset's toolbox
@@ -75,7 +66,7 @@ def _open(config: DataConfig, count: Literal[13, 40]) -> SceneDataset:
         palette = tuple(tuple(bytes.fromhex(colour[1:])) for colour in colours)
         sensors = {"rgb": RGB, "depth": _depth(options.depth, options, dir="", kind="float").sensor}
         card = DatasetCard(**about, sensors=sensors, palette=palette, splits=(), native_size=(0, 0))
-        return NyuMatDataset(path, card, classes_of_894(count), options)
+        return nyu_mat.NyuMatDataset(path, card, nyu_mat.classes_of_894(count), options)
     kinds = ("rgb", "depth_raw" if options.depth == "raw" else "depth", f"semantic_{count}")
     export = [f"{split}/{kind}" for split in ("train", "test") for kind in kinds]
     layouts = {TREE: ("rgb", f"label{count}"), "export of nicr-scene-analysis-datasets": export}
@@ -141,7 +132,7 @@ def _open_export(root: Path, about: dict[str, Any], kinds: tuple[str, ...], opti
     )
     splits = splits_of(spec, root)
     listed = {"train": splits["train"] + splits["val"], "test": splits["test"]}
-    official = official_split(first=0)
+    official = nyu_mat.official_split(first=0)
     for split, ids in listed.items():
         if wrong := sorted(set(ids) - set(official[split])):
             raise ValueError(
@@ -158,9 +149,9 @@ class NyuExport(FolderDataset):
     def __init__(self, spec: FolderSpec, root: Path, splits: dict[str, list[str]], crop_border: bool):
         super().__init__(spec, root, splits)
         self.crop_border = crop_border
-        size = cropped_size(self.card.native_size, crop_border, f"{root}, the first scene of train,")
+        size = nyu_mat.cropped_size(self.card.native_size, crop_border, f"{root}, the first scene of train,")
         self.card = dataclasses.replace(self.card, native_size=size)
 
     def read(self, scene_id: str) -> Sample:
         """Read one scene; see ``SceneDataset.read``."""
-        return checked_scene(super().read(scene_id), self.crop_border, str(self._files[scene_id]["depth"]))
+        return nyu_mat.checked_scene(super().read(scene_id), self.crop_border, str(self._files[scene_id]["depth"]))

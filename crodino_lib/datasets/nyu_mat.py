@@ -11,8 +11,7 @@ HDF5 shows MATLAB's arrays with their axes reversed:
 ``labels``      uint16 (N, W, H)       0 = unlabelled, 1..894 = name, which ``nyu.toml`` maps to 40 or 13 classes
 ==============  =====================  ========================================================================
 
-Source: N. Silberman, D. Hoiem, P. Kohli, R. Fergus, "Indoor Segmentation and Support Inference from RGBD Images",
-ECCV 2012.
+Source: Silberman, Hoiem, Kohli, Fergus, "Indoor Segmentation and Support Inference from RGBD Images", ECCV 2012.
 """
 
 import dataclasses
@@ -100,11 +99,7 @@ def cropped_size(size: tuple[int, int], crop_border: bool, where: str) -> tuple[
 
 
 def checked_scene(sample: Sample, crop_border: bool, where: str) -> Sample:
-    """Return the scene, without its border where ``crop_border`` is set, after a check that depth is in metres.
-
-    Raises:
-        ValueError: its depth cannot be in metres, or the border is not known.
-    """
+    """Return the scene, without its border where that is asked for; ValueError where depth cannot be in metres."""
     low, high = sample["depth"].min(), sample["depth"].max()
     if low < 0 or high > FARTHEST_M:
         raise ValueError(f"{where}: depth is {low:g} to {high:g} m, expected 0 to 10; the file holds another unit")
@@ -116,11 +111,7 @@ def checked_scene(sample: Sample, crop_border: bool, where: str) -> Sample:
 class NyuMatDataset(SceneDataset):
     """The original file, read scene by scene; ids are MATLAB's numbers, ``0001`` to ``1449``.
 
-    Args:
-        path: the file.
-        card: the dataset's card; its splits and size come from the file.
-        classes: (895,) number of a name -> class or 255, from ``classes_of_894``.
-        options: which depth, and whether the border is left out.
+    Splits and size of the ``card`` come from the file; ``classes`` are those of ``classes_of_894``.
 
     Raises:
         ImportError: h5py is not installed.
@@ -136,10 +127,8 @@ class NyuMatDataset(SceneDataset):
         if not all(official.values()):
             raise ValueError(f"{path} holds {count} scene(s), expected {SCENES}; none of them is one of train")
         if count != SCENES:
-            warn(
-                f"{path} holds {count} scenes, published {SCENES}: the official split is cut to those that are there "
-                "and scenes beyond it are not read; results do not compare with published ones"
-            )
+            cut = "the official split is cut to those that are there and scenes beyond it are not read"
+            warn(f"{path} holds {count} scenes, published {SCENES}: {cut}; results do not compare with published ones")
         self._refuse_mapped_labels(count)
         self.splits = disjoint(with_val(official, VAL_FRACTION), path)
         self._places = {scene_id: int(scene_id) - 1 for ids in self.splits.values() for scene_id in ids}
@@ -166,7 +155,7 @@ class NyuMatDataset(SceneDataset):
         return checked_scene(sample, self.options.crop_border, where)
 
     def fingerprint(self) -> str:
-        """Return a hash of the file and the options; the same wherever the copy lies."""
+        """Return a hash of parts of the file and of the options."""
         return self._fingerprint
 
     @cached_property

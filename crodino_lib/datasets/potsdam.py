@@ -62,9 +62,7 @@ class PotsdamOptions(Strict):
         "isprs", description="24 tiles and 14 for test; 18 and 6 of those 24; 22, 1 for val and 14, without 7_10"
     )
     tile_px: int = Field(512, ge=16, description="width and height of a crop, which is a scene, in pixels")
-    stride_px: int | None = Field(
-        None, ge=1, description="pixels from crop to crop of train; at most tile_px, its default"
-    )
+    stride_px: int | None = Field(None, ge=1, description="pixels between crops of train, at most tile_px; its default")
 
     @field_validator("stride_px")
     @classmethod
@@ -75,11 +73,7 @@ class PotsdamOptions(Strict):
 
 
 def find_layer(name: str, root: Path) -> dict[str, Path]:
-    """Return tile -> file of one kind, from its folder, a folder of that name within it, or the root.
-
-    Raises:
-        ValueError: two files of one folder are of one tile.
-    """
+    """Return tile -> file of one kind, from its folder, a folder of that name within it, or the root."""
     stem, ext = TABLES["layers"][name]["name"].split(".")
     tiles = stem.replace("*", r"0?(\d+)_0?(\d+)")
     found: dict[str, Path] = {}
@@ -92,8 +86,7 @@ def find_layer(name: str, root: Path) -> dict[str, Path]:
 
 def crop_starts(length: int, crop: int, stride: int) -> list[int]:
     """Return the first pixels of crops that cover ``length`` pixels; the last crop is shifted inwards to fit."""
-    starts = list(range(0, length - crop + 1, stride))
-    return starts if starts[-1] == length - crop else [*starts, length - crop]
+    return sorted({*range(0, length - crop, stride), length - crop})
 
 
 def colour_codes(pixels: np.ndarray) -> np.ndarray:
@@ -104,12 +97,7 @@ def colour_codes(pixels: np.ndarray) -> np.ndarray:
 
 
 def stored_size(path: Path) -> tuple[int, int]:
-    """Read (width, height) of a TIFF or JPEG; no pixel is decoded.
-
-    Raises:
-        ImportError: tifffile is not installed.
-        ValueError: the file is damaged or truncated.
-    """
+    """Read (width, height) of a TIFF or JPEG; ValueError where it is damaged or truncated. No pixel is decoded."""
     if path.suffix.lower() == ".jpg":
         with readable(path), Image.open(path) as image:
             return image.size
@@ -128,7 +116,7 @@ def open_potsdam(config: DataConfig) -> SceneDataset:
 
     Raises:
         FileNotFoundError: the folder or a file is missing; all missing ones are named.
-        ValueError: no root is given, an option is not allowed, or a file is truncated or of another size than its tile.
+        ValueError: no root is given, or a file is truncated, twice there, or of another size than its tile.
     """
     return PotsdamDataset(existing_root(config), PotsdamOptions(**config.options))
 
@@ -177,9 +165,9 @@ class PotsdamDataset(SceneDataset):
         return sample | {"label": sample["label"].astype(np.int64)}
 
     def fingerprint(self) -> str:
-        """Return a hash of the options and of the name, size, first and last 64 KiB of every file.
+        """Return a hash of the options and of the name, size, first and last 64 KiB of every file, which may be large.
 
-        Files of 100 MB and more are not read whole for it: an edit that keeps all of these is not seen.
+        An edit of a file that keeps all of these is not seen.
         """
         total = hashlib.sha256(self.options.model_dump_json().encode() + repr(self._tiles).encode())
         for path in (path for files in self._files.values() for path in files.values()):
@@ -199,17 +187,17 @@ class PotsdamDataset(SceneDataset):
         tiles = [tile for tiles in self._tiles.values() for tile in tiles]
         missing = {entry: [tile for tile in tiles if tile not in files] for entry, files in found.items()}
         if any(missing.values()):
-            there = sorted(path.name for path in self.root.iterdir() if path.is_dir())
+            there, count = sorted(path.name for path in self.root.glob("*/")), sum(map(len, missing.values()))
             lines = [
-                f"{self.root} lacks {sum(map(len, missing.values()))} file(s) of the {len(tiles)} tiles of "
-                f"{self.options.split!r}; its folders are {', '.join(there[:12]) or 'none'}"
+                f"{self.root} lacks {count} file(s) of the {len(tiles)} tiles of {self.options.split!r}; its folders "
+                f"are {', '.join(there[:12]) or 'none'}"
             ]
             for entry, lacking in missing.items():
                 layer = TABLES["layers"][self._layers[entry]]
-                folders, name = layer["folders"], layer["name"]
+                folders = layer["folders"]
                 hint = "" if set(folders) & set(there) else nearest(folders[-1].lower(), [x.lower() for x in there])
                 if lacking:
-                    lines.append(f"{' or '.join(folders)}: {name}, * being {', '.join(lacking)}.{hint}")
+                    lines.append(f"{' or '.join(folders)}: {layer['name']}, * being {', '.join(lacking)}.{hint}")
             raise (FileNotFoundError if any(found.values()) else LayoutError)("\n".join(lines))
         return {tile: {entry: files[tile] for entry, files in found.items()} for tile in tiles}
 
@@ -228,8 +216,8 @@ class PotsdamDataset(SceneDataset):
                     other = f"{files[entry]} has {across}x{down} pixels"
                     raise ValueError(f"{other} but {where}; all files of a tile must be aligned and equally large")
         if others := [f"{tile} {size[0]}x{size[1]}" for tile, size in sizes.items() if size != TILE_SIZE]:
-            published = "{}x{}, which is published".format(*TILE_SIZE)
-            warn(f"{self.root}: {len(others)} tile(s) have other sizes than {published}: {', '.join(others[:5])}")
+            told = f"{len(others)} tile(s) have other sizes than {TILE_SIZE[0]}x{TILE_SIZE[1]}, which is published"
+            warn(f"{self.root}: {told}: {', '.join(others[:5])}")
         return sizes
 
     def _cut(self, split: str) -> dict[str, tuple[str, slice, slice]]:
@@ -245,7 +233,7 @@ class PotsdamDataset(SceneDataset):
 
     def _read_tile(self, tile: str) -> dict[str, np.ndarray]:
         """Read the entries of a sample for a whole tile; ``ir`` and ``label`` in 8 bits."""
-        bands = self._read_bands(tile, "rgb")
+        bands = self._read_bands(tile, "rgb").transpose(2, 0, 1)
         derived = (self.options.bands, self._layers["rgb"]) == ("irrg", "rgbir")
         height, measured = self._read_height(tile)
         infrared = {"ir": bands[3:]} if self.options.bands == "rgbir" else {}
@@ -253,14 +241,12 @@ class PotsdamDataset(SceneDataset):
         return {"rgb": rgb, "height": height, "height_valid": measured, "label": self._read_label(tile)} | infrared
 
     def _read_bands(self, tile: str, entry: str) -> np.ndarray:
-        """Read (C, H, W) uint8 of colours or a label."""
-        path, channels = self._files[tile][entry], TABLES["layers"][self._layers[entry]]["channels"]
-        pixels = decode(path)
-        width, height = self._sizes[tile]
-        if pixels.dtype != np.uint8 or pixels.shape != (height, width, channels):
-            expected = f"expected uint8 {(height, width, channels)}"
-            raise ValueError(f"{path} holds {pixels.dtype} {pixels.shape}, {expected}")
-        return np.moveaxis(pixels, -1, 0)
+        """Read (H, W, C) uint8 of colours or a label."""
+        path, (width, height) = self._files[tile][entry], self._sizes[tile]
+        pixels, expected = decode(path), (height, width, TABLES["layers"][self._layers[entry]]["channels"])
+        if pixels.dtype != np.uint8 or pixels.shape != expected:
+            raise ValueError(f"{path} holds {pixels.dtype} {pixels.shape}, expected uint8 {expected}")
+        return pixels
 
     def _read_height(self, tile: str) -> tuple[np.ndarray, np.ndarray]:
         """Read (1, H, W) float32, 0 where invalid, and bool; the part that the file is short of is invalid."""
@@ -274,20 +260,14 @@ class PotsdamDataset(SceneDataset):
         return (np.pad(found, short), np.pad(measured, short)) if tile == SHORT_TILE else (found, measured)
 
     def _read_label(self, tile: str) -> np.ndarray:
-        """Read (H, W) uint8 classes.
-
-        Raises:
-            ValueError: so many pixels have no colour of a class that the file is a picture of something else.
-        """
-        path, colours = self._files[tile]["label"], np.moveaxis(self._read_bands(tile, "label"), 0, -1)
+        """Read (H, W) uint8 classes; ValueError where too many pixels have no colour of a class for a label."""
+        path, colours = self._files[tile]["label"], self._read_bands(tile, "label")
         codes = np.concatenate([colour_codes(part) for part in np.array_split(colours, PARTS)])
         wrong = np.count_nonzero(codes == MAGENTA)
         message = f"{path}: {wrong} pixels ({wrong / codes.size:.2%}) have colours that are not a class"
         if wrong > ERROR_SHARE * codes.size:
-            raise ValueError(
-                f"{message}, so it is not a label; that of 4_12 in 5_Labels_all is a photograph, the one in "
-                "5_Labels_for_participants is right"
-            )
+            right = "that of 4_12 in 5_Labels_all is a photograph, the one in 5_Labels_for_participants is right"
+            raise ValueError(f"{message}, so it is not a label; {right}")
         if wrong > WARN_SHARE * codes.size:
             warn(f"{message}; they are ignored")
         return self._classes[codes]

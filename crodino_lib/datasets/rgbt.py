@@ -4,16 +4,15 @@
 ``images/00001D.png`` (8 bits, 640x480, four channels: R, G, B and thermal), ``labels/00001D.png`` (ids 0..8) and
 ``train.txt``, ``val.txt``, ``test.txt`` with 784, 392 and 393 stems; a stem ends in D by day and in N by night. Copies
 with colour and thermal in files of their own are read as well. Guardrail has almost no pixels, so its IoU says little.
-Source: Ha, Watanabe, Karasawa, Ushiku, Harada, "MFNet: Towards Real-Time Semantic Segmentation for Autonomous Vehicles
-with Multi-Spectral Scenes", IROS 2017.
+Source: Ha et al., "MFNet: Towards Real-Time Semantic Segmentation for Autonomous Vehicles with Multi-Spectral Scenes",
+IROS 2017.
 
 **PST900** (https://github.com/ShreyasSkandanS/pst900_thermal_rgb), tunnels and mines seen by a robot.
 ``{train,test}/{rgb,thermal,thermal_raw,depth,labels}/31_bag1a_rect_rgb_frame0000000007.png``, 1280x720, the same name
 in every folder; ``rgb`` and ``thermal`` (after the camera's automatic gain) in 8 bits, ``thermal_raw`` in 16, ``depth``
 in 16 as value / 2560 in an undocumented unit, presumably metres, ``labels`` with ids 0..4. Flat copies are read as
 well: ``rgb/ thermal/ labels/ train.txt test.txt``, or the same with ``rgb_resize/ thermal_resize/ labels_resize/``.
-Source: Shivakumar, Rodrigues, Zhou, Miller, Kumar, Taylor, "PST900: RGB-Thermal Calibration, Dataset and Segmentation
-Network", ICRA 2020.
+Source: Shivakumar et al., "PST900: RGB-Thermal Calibration, Dataset and Segmentation Network", ICRA 2020.
 
 **KP day-night** (https://github.com/yeong5366/MS-UDA), streets of the KAIST pedestrian dataset
 (https://github.com/SoonminHwang/rgbt-ped-detection). 950 labelled pairs of 640x512 pixels in 8 bits, in the tree of
@@ -75,11 +74,9 @@ def _files(table: Mapping[str, Any], entry: str, **own: Any) -> ImageFiles:
 
 def _find(config: DataConfig, name: str) -> tuple[Path, str, dict[str, ImageFiles]]:
     """Return the folder of a copy, the layout it is in, and entry of a sample -> its files."""
-    table = TABLES[name]
-    layouts = {
-        layout: {entry: _files(table, entry, **own) for entry, own in entries.items()}
-        for layout, entries in table["layouts"].items()
-    }
+    table, layouts = TABLES[name], {}
+    for layout, entries in table["layouts"].items():
+        layouts[layout] = {entry: _files(table, entry, **own) for entry, own in entries.items()}
     folders = {layout: [entry.dir for entry in files.values()] for layout, files in layouts.items()}
     root, layout = choose_layout(existing_root(config), folders, table["title"])
     return root, layout, layouts[layout]
@@ -147,8 +144,7 @@ def _mfnet_splits(root: Path, files: ImageFiles, split: str) -> dict[str, list[s
 def _by_light(root: Path, files: ImageFiles, test: list[str]) -> dict[str, list[str]]:
     """Return test_day and test_night: by list where there is one, else by the last letter of the stem.
 
-    Raises:
-        ValueError: a list names a scene outside test or one taken in the other light.
+    ValueError where a list names a scene outside test or one taken in the other light.
     """
     splits: dict[str, list[str]] = {}
     for name, own, other in (("test_day", "D", "N"), ("test_night", "N", "D")):
@@ -193,20 +189,15 @@ def open_pst900(config: DataConfig) -> SceneDataset:
 
 
 def _splits_by_folder(root: Path, folders: list[str], files: Mapping[str, ImageFiles]) -> dict[str, list[str]]:
-    """Return the names of all pictures below ``train`` and ``test``, sorted.
-
-    Raises:
-        FileNotFoundError: a folder is missing.
-        ValueError: a folder holds no picture, or a name is in both.
-    """
+    """Return the names of all pictures below ``train`` and ``test``, sorted; an error where a folder has none."""
     for split, folder in itertools.product(("train", "test"), folders):
         existing_folder(root / split / folder)
     names: dict[str, set[str]] = {"train": set(), "test": set()}
-    for name, path in (item for entry in files.values() for item in entry.index(root).items()):
-        names[path.relative_to(root).parts[0]].add(name)
-    for split, found in names.items():
-        if not found:
-            raise ValueError(f"{root / split} holds no picture: expected .png files in {', '.join(folders)}")
+    for entry in files.values():
+        for name, path in entry.index(root).items():
+            names[path.relative_to(root).parts[0]].add(name)
+    if empty := [split for split, found in names.items() if not found]:
+        raise ValueError(f"{root / empty[0]} holds no picture: expected .png files in {', '.join(folders)}")
     return {split: sorted(found) for split, found in names.items()}
 
 

@@ -30,27 +30,19 @@ FILE_ROWS = 40
 class Inspection:
     """Result of ``inspect_folder``.
 
-    Attributes:
-        files: one row per folder and ending: how many files, and what the first of them holds.
-        readings: dataset name -> the error with which the folder does not open as that dataset; empty where it opens.
-        dataset: the folder opened as the first dataset that it is, or None.
-        splits: one row per split: scenes, scenes read, their sizes.
-        sensors: one row per sensor and split: values in the sensor's unit.
-        classes: per split, each class's share of the labelled pixels in per cent; the last row is of all pixels.
-        samples: the scenes of the contact sheet.
-        warnings: what does not stop training and should be known.
-        problems: what makes training fail or its numbers wrong.
+    ``readings`` is dataset name -> the error with which the folder does not open as it, empty where it opens;
+    ``classes`` each class's share of a split's labelled pixels in per cent, its last row a share of all pixels.
     """
 
-    files: pd.DataFrame
+    files: pd.DataFrame  # one row per folder and ending: how many files, and what the first of them holds
     readings: dict[str, str] = field(default_factory=dict)
-    dataset: SceneDataset | None = None
-    splits: pd.DataFrame = field(default_factory=pd.DataFrame)
-    sensors: pd.DataFrame = field(default_factory=pd.DataFrame)
+    dataset: SceneDataset | None = None  # the folder opened as the first dataset that it is
+    splits: pd.DataFrame = field(default_factory=pd.DataFrame)  # one row per split: scenes, scenes read, their sizes
+    sensors: pd.DataFrame = field(default_factory=pd.DataFrame)  # one row per sensor and split, in the sensor's unit
     classes: pd.DataFrame = field(default_factory=pd.DataFrame)
-    samples: list[Sample] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)  # the scenes of the contact sheet
+    warnings: list[str] = field(default_factory=list)  # what does not stop training and should be known
+    problems: list[str] = field(default_factory=list)  # what makes training fail or its numbers wrong
 
 
 def inspect_folder(
@@ -60,7 +52,7 @@ def inspect_folder(
 
     Args:
         root: the folder, or the file of a dataset that is one.
-        name: dataset it should be; all datasets and presets are tried where none is named.
+        name: dataset it should be, with its ``options``; all datasets and presets are tried where none is named.
         options: of that dataset.
         everything: read all scenes instead of some of every split.
 
@@ -71,7 +63,11 @@ def inspect_folder(
     if not root.exists():
         raise FileNotFoundError(f"{root} does not exist")
     result = Inspection(file_table(root))
-    candidates = {name: (name, options or {})} if name else _candidates(root)
+    candidates = {name: (name, options or {})}
+    if not name:  # presets only where no dataset.toml states what the folder holds
+        presets = () if (root / "dataset.toml").exists() else PRESETS
+        candidates = {dataset: (dataset, {}) for dataset, entry in DATASETS.items() if entry.needs_root}
+        candidates |= {f"folder preset={preset}": ("folder", {"preset": preset}) for preset in presets}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for candidate, (dataset, chosen) in candidates.items():
@@ -96,13 +92,6 @@ def inspect_folder(
     return result
 
 
-def _candidates(root: Path) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return printed name -> dataset and options; presets only where no dataset.toml states what the folder holds."""
-    datasets = {name: (name, {}) for name, entry in DATASETS.items() if entry.needs_root}
-    presets = {} if (root / "dataset.toml").exists() else PRESETS
-    return datasets | {f"folder preset={preset}": ("folder", {"preset": preset}) for preset in presets}
-
-
 def file_table(root: Path) -> pd.DataFrame:
     """Return one row per folder and ending below ``root``: how many files, and what the first of them holds."""
     groups: dict[tuple[str, str], list[Path]] = {}
@@ -110,10 +99,8 @@ def file_table(root: Path) -> pd.DataFrame:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in sorted(Path(parent, name) for name in names if not name.startswith(".")):
             groups.setdefault((os.path.relpath(parent, root), path.suffix.lower()), []).append(path)
-    rows = [
-        (folder, ending, len(paths), paths[0].name, contents(paths[0]))
-        for (folder, ending), paths in list(groups.items())[:FILE_ROWS]
-    ]
+    shown = list(groups.items())[:FILE_ROWS]
+    rows = [(*key, len(paths), paths[0].name, contents(paths[0])) for key, paths in shown]
     if len(groups) > FILE_ROWS:
         rows.append((f"and {len(groups) - FILE_ROWS} more", "", "", "", ""))
     return pd.DataFrame(rows, columns=["folder", "ending", "files", "first", "holds"])
@@ -188,9 +175,9 @@ def _read_scenes(result: Inspection, everything: bool) -> None:
 
 def describe(result: Inspection) -> str:
     """Return the text that `crodino inspect` prints: tables, warnings, problems and a verdict."""
-    parts = [result.files.to_string(index=False)]
     shortened = {name: textwrap.shorten(error, 150, placeholder=" ...") for name, error in result.readings.items()}
-    parts.append("\n".join(f"{name:28} {'no: ' + error if error else 'yes'}" for name, error in shortened.items()))
+    readings = [f"{name:28} {'no: ' + error if error else 'yes'}" for name, error in shortened.items()]
+    parts = [result.files.to_string(index=False), "\n".join(readings)]
     if result.dataset:
         parts.append(f"read as {result.dataset.card.title}")
     parts += [table.to_string() for table in (result.splits, result.sensors, result.classes) if len(table)]

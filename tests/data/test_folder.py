@@ -443,8 +443,8 @@ def test_one_sensor_is_no_study(farm):
 @pytest.mark.parametrize(
     ("lists", "says"),
     [
-        ("night = 'train.txt'", "'night' is no split"),
-        ("validation = 'test.txt'", "'validation' is no split"),
+        ("night = 'train.txt'", r"'night': .* should match pattern .*train\|val\|test"),
+        ("validation = 'test.txt'", r"'validation': .* should match pattern .*train\|val\|test"),
         ("test_night = 'train.txt'", r"scene\(s\) are in both .*train.* and .*"),
     ],
 )
