@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import io
 import json
 import os
 import re
@@ -24,7 +25,7 @@ class NotebookFailed(RuntimeError):
     """A cell of a notebook raised; the message names notebook, cell, error and the last lines of the log."""
 
 
-class Tail:
+class Tail(io.TextIOBase):
     """A text stream that keeps the last lines, and passes every line on with a label before it."""
 
     def __init__(self, onward: TextIO | None, label: str = ""):
@@ -37,12 +38,8 @@ class Tail:
         self.lines.extend(lines)
         if self.onward:
             self.onward.writelines(f"{self.label}{line}\n" for line in lines)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush the stream behind."""
-        if self.onward:
             self.onward.flush()
+        return len(text)
 
 
 class Executed:
@@ -78,9 +75,6 @@ def notebook_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
     papermill only warns of a parameter that a notebook does not have, and injects it all the same: so the names come
     from the source of the cells that ran, not from the names a study knows.
 
-    Args:
-        namespace: the notebook's ``globals()``.
-
     Raises:
         ValueError: no parameters cell has run.
     """
@@ -103,14 +97,13 @@ def notebook_key(source: Path, config: StudyConfig, runs: list[str]) -> str:
     """Return a hash of a notebook's cells, its parameters, the library and the hashes of the study's runs."""
     cells = [(cell["cell_type"], cell["source"]) for cell in json.loads(source.read_text())["cells"]]
     digest = hashlib.sha256(json.dumps([cells, config.model_dump(mode="json"), sorted(runs)]).encode())
-    library = Path(crodino_lib.__file__).parent
-    for file in sorted(library.rglob("*.py")):
+    for file in sorted(Path(crodino_lib.__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
 def execute(source: Path, folder: Path, config: StudyConfig, key: str, log: TextIO | None = None) -> Executed:
-    """Run a notebook with papermill and keep the executed copy and its page.
+    """Run a notebook with papermill and keep the executed copy and its page in ``folder``.
 
     Args:
         source: the notebook.

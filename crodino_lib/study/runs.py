@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +69,8 @@ class Run:
 
     def miou(self, sensors: str, split: str = "test") -> float:
         """Return the mIoU in 0..1 of one student, such as ``rgb`` or ``rgb+depth``, on one split."""
-        rows = [row for row in self.record["metrics"] if (row["split"], row["sensors"]) == (split, str(sensors))]
-        return rows[0]["miou"]
+        wanted = (split, str(sensors))
+        return next(row["miou"] for row in self.record["metrics"] if (row["split"], row["sensors"]) == wanted)
 
     def confusion(self) -> dict[tuple[str, str], np.ndarray]:
         """Return (split, sensors) -> (N, K, K) counts per image; rows are the truth."""
@@ -81,10 +82,10 @@ class Run:
         method.load_students(self.folder)
         if teacher := self.record["parent"]:
             folder = self.folder.parents[1] / teacher["method"] / teacher["run"]
-            if finished_run(folder):
-                method.load_teacher(folder)
-            else:
+            if finished_run(folder) is None:
                 method.teacher = None
+            else:
+                method.load_teacher(folder)
         return method.eval()
 
 
@@ -175,18 +176,19 @@ def _train_and_record(
     with atomic_write(folder / "history.csv") as path:
         trained.history.to_csv(path, index=False)
     save_confusion(folder / "confusion.npz", confusion)
-    costs = operations.cost(trained.cost["steps"]) | {
-        "students": {name: deployed_cost(method, name) for name in method.students}
-    }
+    deployed = {name: deployed_cost(method, name) for name in method.students}
     record = {
         "config": config.model_dump(mode="json", exclude={"data": {"root"}}),
         "hash": run_hash(config, fingerprint),
         "training_version": TRAINING_VERSION,
         "dataset_fingerprint": fingerprint,
         "training_images": len(scenes["train"]),
-        "metrics": [metrics(*key, counts, method.card) for key, counts in confusion.items()],
+        "metrics": [
+            {"split": split, "sensors": sensors, "images": len(counts)} | named_scores(counts, method.card)
+            for (split, sensors), counts in confusion.items()
+        ],
         "convention": CONVENTION,
-        "cost": trained.cost | costs,
+        "cost": trained.cost | operations.cost(trained.cost["steps"]) | {"students": deployed},
         "parent": teacher_record(parent) if parent else None,
         "environment": environment(),
     }
@@ -200,26 +202,19 @@ def confusions(method: Method, scenes: Mapping[str, Scenes], precision: str) -> 
     """Return the confusion per image of every test split and every set of sensors the method serves."""
     device, batch_size = next(method.parameters()).device, method.config.train.batch_size
     results = {}
-    for split in [name for name in method.card.splits if name not in ("train", "val")]:
-        for sensors in method.serves:
-            with autocast(device, precision):
-                counts = evaluate(method.eval().predict, scenes[split], method.card, sensors, batch_size, device)
-            results[split, str(sensors)] = counts
+    for split, sensors in product([name for name in method.card.splits if name not in ("train", "val")], method.serves):
+        with autocast(device, precision):
+            counts = evaluate(method.eval().predict, scenes[split], method.card, sensors, batch_size, device)
+        results[split, str(sensors)] = counts
     return results
 
 
-def metrics(split: str, sensors: str, confusion: np.ndarray, card: DatasetCard) -> dict:
+def named_scores(confusion: np.ndarray, card: DatasetCard) -> dict:
     """Return the scores of one split and set of sensors, as they stand in the record."""
     values = scores(confusion)
     classes = zip(card.classes, values["class_iou"], strict=True)
-    return {
-        "split": split,
-        "sensors": sensors,
-        "miou": values["miou"],
-        "pixel_accuracy": values["pixel_accuracy"],
-        "images": len(confusion),
-        "class_iou": {name: None if np.isnan(iou) else iou for name, iou in classes},
-    }
+    named = {"class_iou": {name: None if np.isnan(iou) else iou for name, iou in classes}}
+    return {"miou": values["miou"], "pixel_accuracy": values["pixel_accuracy"]} | named
 
 
 def deployed_cost(method: Method, name: str) -> dict[str, float]:

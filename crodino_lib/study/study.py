@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterable
-from functools import cached_property, partial
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ class LazyScenes(dict):
 
     def __init__(self, dataset: SceneDataset, config: DataConfig):
         super().__init__()
-        self._load = partial(load_scenes, dataset, config=config, sensors=tuple(dataset.card.sensors))
+        self.dataset, self.config = dataset, config
 
     def __missing__(self, split: str) -> Scenes:
-        self[split] = self._load(split=split)
-        return self[split]
+        sensors = tuple(self.dataset.card.sensors)
+        return self.setdefault(split, load_scenes(self.dataset, split, self.config, sensors))
 
 
 class Study:
@@ -89,21 +90,20 @@ class Study:
         mine = {"training_version": TRAINING_VERSION} | self.config.identity()
         mine, file = json.loads(json.dumps(mine)), self.folder / "study.json"  # as it reads back: lists, not tuples
         # A name that starts with a dot is half a file: another process claims the folder too, or one was killed at it.
-        present = {path.name for path in self.folder.glob("[!.]*")}
-        if file.exists():
-            theirs = read_json(file)
-            differing = {k: (theirs.get(k), mine.get(k)) for k in mine | theirs if theirs.get(k) != mine.get(k)}
-            if differing and present - {file.name}:
-                changes = "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in differing.items())
-                raise ValueError(
-                    f"the results folder {self.folder} belongs to another study: {changes}. "
-                    "Give this study a name of its own (study = 'my-study'), restore the settings, or move the folder"
-                )
-            if not differing:
-                return
-        elif present:
+        others = {path.name for path in self.folder.glob("[!.]*")} - {file.name}
+        if not file.exists() and others:
             raise ValueError(
                 f"the results folder {self.folder} is not empty and holds no study.json; choose another name"
+            )
+        theirs = read_json(file) if file.exists() else {}
+        if theirs == mine:
+            return
+        if others:
+            differing = [name for name in mine | theirs if theirs.get(name) != mine.get(name)]
+            changes = "; ".join(f"{name} was {theirs.get(name)!r}, now {mine.get(name)!r}" for name in differing)
+            raise ValueError(
+                f"the results folder {self.folder} belongs to another study: {changes}. "
+                "Give this study a name of its own (study = 'my-study'), restore the settings, or move the folder"
             )
         with atomic_write(file) as path:
             path.write_text(json.dumps(mine, indent=1))
@@ -134,13 +134,12 @@ class Study:
         self, method: str, sensors: Iterable[str] | None = None, seed: int = 0, settings: dict | None = None
     ) -> RunConfig:
         """Return the settings of one run of this study; see ``run``."""
-        config = self._plan(method, sensors, seed, settings or {})
+        config = self._plan(method, tuple(sensors or self.config.sensors), seed, settings or {})
         check_run(config, self.card)
         return config
 
-    def _plan(self, name: str, sensors: Iterable[str] | None, seed: int, settings: dict) -> RunConfig:
+    def _plan(self, name: str, sensors: tuple[str, ...], seed: int, settings: dict) -> RunConfig:
         method, named = parse_method(name)
-        sensors = tuple(sensors or self.config.sensors)
         teacher, teacher_sensors = teacher_of(method, sensors, self.config.sensors, self.config.teacher)
         own = {"method": method, "sensors": sensors, "seed": seed, "settings": named | settings}
         shared = {"data": self.config.data, "model": self.config.model, "train": self.config.train}
@@ -148,12 +147,10 @@ class Study:
 
     def grid(self) -> list[RunConfig]:
         """Return every run of the study: two-sensor methods once a seed, single-sensor ones once a seed and sensor."""
-        configs = []
-        for seed in range(self.config.seeds):
-            for name in self.config.methods:
-                alone = METHODS[parse_method(name)[0]].build.sensor_count == 1
-                for sensors in [(s,) for s in self.config.sensors] if alone else [self.config.sensors]:
-                    configs.append(self._plan(name, sensors, seed, {}))
+        both, configs = self.config.sensors, []
+        for seed, name in product(self.config.seed_list, self.config.methods):
+            alone = METHODS[parse_method(name)[0]].build.sensor_count == 1
+            configs += [self._plan(name, sensors, seed, {}) for sensors in ([both[:1], both[1:]] if alone else [both])]
         return configs
 
     def run(
@@ -184,11 +181,10 @@ class Study:
 
     def finished(self) -> tuple[list[Run], list[RunConfig]]:
         """Return every finished run in the folder, and the runs of the grid that are missing; needs no data."""
-        files = sorted(self.folder.glob("runs/*/*/*/run.json"))
+        files, but = sorted(self.folder.glob("runs/*/*/*/run.json")), {"data": {"root"}}
         runs = [finished_run(file.parent, students=False) for file in files]
-        there = [run.config.model_dump(exclude={"data": {"root"}}) for run in runs]
-        missing = [config for config in self.grid() if config.model_dump(exclude={"data": {"root"}}) not in there]
-        return runs, missing
+        there = [run.config.model_dump(exclude=but) for run in runs]
+        return runs, [config for config in self.grid() if config.model_dump(exclude=but) not in there]
 
     def untrained(self, method: str, sensors: Iterable[str] | None = None, seed: int = 0) -> Method:
         """Return a method with its starting weights: the null model of every picture."""

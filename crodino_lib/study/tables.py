@@ -24,18 +24,14 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     the reference by resampling the same images for both: the uncertainty of this one seed.
     """
     runs = list(runs)
-    suffixes = _differing_settings(runs)
-    baselines = {
-        (split, sensors, run.config.seed, suffix): (100 * run.miou(sensors, split), counts)
-        for run, suffix in zip(runs, suffixes, strict=True)
-        if run.config.method == "baseline"
-        for (split, sensors), counts in run.confusion().items()
-    }
-    rows = []
-    for run, suffix in zip(runs, suffixes, strict=True):
+    named, baselines, rows = list(zip(runs, _differing_settings(runs), strict=True)), {}, []
+    for run, suffix in named:
+        if run.config.method == "baseline":
+            for (split, sensor), counts in run.confusion().items():
+                baselines[split, sensor, run.config.seed, suffix] = (100 * run.miou(sensor, split), counts)
+    for run, suffix in named:
         for (split, sensors), counts in run.confusion().items():
-            keys = [(split, sensor, run.config.seed, suffix) for sensor in SensorSet.parse(sensors)]
-            alone = [baselines.get(key) for key in keys]
+            alone = [baselines.get((split, name, run.config.seed, suffix)) for name in SensorSet.parse(sensors)]
             reference = None if None in alone else max(alone, key=lambda pair: pair[0])
             rows.append(_run_row(run, run.name + suffix, split, sensors, counts, reference))
     return pd.DataFrame(rows)
@@ -58,8 +54,7 @@ def _differing_settings(runs: list[Run]) -> list[str]:
 def _run_row(
     run: Run, method: str, split: str, sensors: str, counts: np.ndarray, reference: tuple[float, np.ndarray] | None
 ) -> dict:
-    rows = run.record["metrics"]
-    metric = next(row for row in rows if (row["split"], row["sensors"]) == (split, sensors))
+    metric = run.metrics().set_index(["split", "sensors"]).loc[(split, sensors)]
     cost, teacher = run.record["cost"], run.record["parent"] or {}
     resampled = resampled_mious(counts, seed=0)
     low, high = interval(resampled)
@@ -72,7 +67,7 @@ def _run_row(
         "sensors": sensors,
         "split": split,
         "seed": run.config.seed,
-        "miou": 100 * metric["miou"],
+        "miou": 100 * metric.miou,
         "low": 100 * low,
         "high": 100 * high,
         "reference": reference[0] if reference else np.nan,
@@ -80,7 +75,7 @@ def _run_row(
         "gain high": 100 * gain_high,
         "teacher miou": 100 * teacher["miou"].get(split, np.nan) if teacher else np.nan,
         "pixel accuracy": 100 * metric["pixel_accuracy"],
-        "images": metric["images"],
+        "images": len(counts),
         "training images": run.record["training_images"],
         "epochs": run.config.train.epochs,
         **{name: cost["students"][sensors][name] for name in ("parameters", "flops", "latency_ms")},
@@ -149,8 +144,7 @@ def cost_table(table: pd.DataFrame) -> pd.DataFrame:
         table: from ``run_table``.
 
     Returns:
-        One row per method, teacher, sensors trained with and sensors at test, with ``COST_COLUMNS``: inference of one
-        scene, training of the whole run, and the teacher's own training.
+        One row per method, teacher, sensors trained with and sensors at test, with ``COST_COLUMNS``.
     """
     groups = table[table.split == "test"].groupby(ROW[1:-1], sort=False)
     return pd.DataFrame(
@@ -171,10 +165,7 @@ def class_table(runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
 
 
 def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
-    """Return the comparison as a person reads it: mean ± sd (or the interval of one seed), gain, seeds, cost.
-
-    Images, parameters and minutes stand in the full table and in that of costs.
-    """
+    """Return the comparison as a person reads it: mean ± sd (or the interval of one seed), gain, seeds, cost."""
 
     def teacher(row: pd.Series) -> str:
         return f"{row['teacher']} ({row['teacher mIoU']:.1f})" if row["teacher"] != "-" else "-"
@@ -218,10 +209,7 @@ def save_tables(runs: list[Run], folder: Path, caveat: str, missing: Iterable[st
         runs: finished runs.
         folder: where the tables go.
         caveat: sentence about the profile.
-        missing: runs of the grid that are not finished, in words; listed below the comparison.
-
-    Returns:
-        The comparison.
+        missing: runs of the grid that are not finished, in words; listed below the comparison, which is returned.
 
     Raises:
         ValueError: no run is finished.
@@ -230,15 +218,14 @@ def save_tables(runs: list[Run], folder: Path, caveat: str, missing: Iterable[st
         raise ValueError(f"{folder.parent} has no finished run; crodino study trains the runs of a study")
     table = run_table(runs)
     comparison, costs = comparison_table(table), cost_table(table)
-    for name, frame in {"runs": table, "comparison": comparison, "costs": costs, "classes": class_table(runs)}.items():
-        with atomic_write(folder / f"{name}.csv") as path:
-            frame.to_csv(path, index=False, float_format="%.4f")
-    absent = "; ".join(missing)
-    text = f"{to_markdown(as_text(comparison))}\n{caption(comparison, caveat)}\n"
-    with atomic_write(folder / "comparison.md") as path:
-        path.write_text(text + (f"\nNot run: {absent}.\n" if absent else ""))
-    with atomic_write(folder / "costs.md") as path:
-        path.write_text(f"{to_markdown(costs.round(2))}\n{COST_CAPTION}\n")
+    frames = {"runs": table, "comparison": comparison, "costs": costs, "classes": class_table(runs)}
+    contents = {f"{name}.csv": frame.to_csv(index=False, float_format="%.4f") for name, frame in frames.items()}
+    absent = f"\nNot run: {'; '.join(missing)}.\n" if (missing := list(missing)) else ""
+    contents["comparison.md"] = f"{to_markdown(as_text(comparison))}\n{caption(comparison, caveat)}\n{absent}"
+    contents["costs.md"] = f"{to_markdown(costs.round(2))}\n{COST_CAPTION}\n"
+    for name, content in contents.items():
+        with atomic_write(folder / name) as path:
+            path.write_text(content)
     return comparison
 
 
@@ -251,12 +238,10 @@ COST_CAPTION = (
 
 def caption(comparison: pd.DataFrame, caveat: str) -> str:
     """Return the caption of a comparison: what its numbers are, and what they are not."""
-    spread = (
-        "mIoU in percent, mean ± standard deviation over seeds; gains are paired by seed"
-        if comparison["seeds"].min() > 1
-        else "mIoU in percent of one seed, with the 95 % interval of resampling test images, "
-        "which does not cover other seeds"
-    )
+    spread = "mIoU in percent, mean ± standard deviation over seeds; gains are paired by seed"
+    if comparison["seeds"].min() == 1:
+        interval_of = "the 95 % interval of resampling test images, which does not cover other seeds"
+        spread = f"mIoU in percent of one seed, with {interval_of}"
     return (
         f"{caveat} {spread}. Descriptive: a test over several methods needs eight paired seeds. Every method has the "
         "same network, optimiser, steps and selection split. Gains of sensors together are over the better of their "
