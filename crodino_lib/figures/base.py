@@ -60,6 +60,7 @@ def save(figure: Figure, folder: Path, stem: str, data: pd.DataFrame) -> list[Pa
     for suffix, metadata in UNDATED.items():
         drawn = io.BytesIO()
         figure.savefig(drawn, format=suffix, metadata=metadata)
+        figure.set_layout_engine("none")  # once is enough: a layout takes longer than a drawing
         contents[suffix] = drawn.getvalue()
     contents["csv"] = data.to_csv(index=not isinstance(data.index, pd.RangeIndex), lineterminator="\n").encode()
     for suffix, content in contents.items():
