@@ -124,7 +124,7 @@ def umap_2d(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
 
     looks = {"n_neighbors": min(UMAP_NEIGHBOURS, len(distances) - 1), "min_dist": UMAP_MIN_DIST}
     nearest = np.argsort(distances, axis=1, kind="stable")[:, : looks["n_neighbors"]]
-    looks["precomputed_knn"] = nearest, np.take_along_axis(distances, nearest, axis=1)  # else UMAP compiles its own sort
+    looks["precomputed_knn"] = nearest, np.take_along_axis(distances, nearest, axis=1)  # or UMAP compiles a sort
     umap = UMAP(metric="precomputed", random_state=seed, n_jobs=1, **looks)  # one job is what a fixed seed implies
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
