@@ -45,11 +45,7 @@ def existing_root(config: DataConfig) -> Path:
 
 
 def nested_root(root: Path, folders: Iterable[str], what: str) -> Path:
-    """Return ``root`` or the first folder up to two levels below it that holds all ``folders``, as archives add one.
-
-    Raises:
-        LayoutError: none does; says what is missing.
-    """
+    """Return ``root``, or the first folder up to two levels below it, that holds all ``folders``, else LayoutError."""
     folders = sorted(set(folders))
     below = (path for depth in ("*/", "*/*/") for path in sorted(root.glob(depth)))
     for candidate in (root, *below):
@@ -65,8 +61,7 @@ def nested_root(root: Path, folders: Iterable[str], what: str) -> Path:
 def choose_layout(root: Path, layouts: Mapping[str, Iterable[str]], what: str) -> tuple[Path, str]:
     """Return the folder of a copy that has one of ``layouts`` (name -> folders), and the name of the layout.
 
-    Raises:
-        LayoutError: none fits; says what each expects of the dataset that ``what`` names.
+    LayoutError where none fits; it lists what each expects of the dataset that ``what`` names.
     """
     problems = []
     for name, folders in layouts.items():

@@ -42,9 +42,5 @@ def check_data(config: DataConfig) -> DatasetEntry:
 
 
 def open_dataset(config: DataConfig) -> SceneDataset:
-    """Open a dataset: render it where it is the built-in one, resolve every file where it lies on disk.
-
-    Raises:
-        ValueError: an unknown dataset or option, or a dataset on disk without root.
-    """
+    """Open a dataset: render it where it is the built-in one, resolve every file where it lies on disk."""
     return load_object(f"crodino_lib.{check_data(config).opener}")(config)

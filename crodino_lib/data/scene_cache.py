@@ -153,16 +153,14 @@ def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
             small[name] = _resized(value.transpose(1, 2, 0), size, "BILINEAR").transpose(2, 0, 1)  # antialiased
         elif name == "label":
             small[name] = _resized(value.astype(np.uint8), size, "NEAREST").astype(np.int64)
-        elif f"{name}_valid" in sample:
-            small[name], small[f"{name}_valid"] = _mean_of_valid(value, sample[f"{name}_valid"], size)
+        elif f"{name}_valid" in sample:  # the mean of valid pixels
+            valid = sample[f"{name}_valid"][0]
+            weight = _resized(valid.astype(np.float32), size, "BOX")
+            total = np.stack([_resized(np.where(valid, channel, 0), size, "BOX") for channel in value])
+            kept = (weight >= 0.5)[None]
+            mean = np.where(kept, total / np.maximum(weight, 0.5), 0).astype(np.float32)
+            small |= {name: mean, f"{name}_valid": kept}
     return small
-
-
-def _mean_of_valid(image: np.ndarray, valid: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    weight = _resized(valid[0].astype(np.float32), size, "BOX")
-    total = np.stack([_resized(np.where(valid[0], channel, 0), size, "BOX") for channel in image])
-    kept = (weight >= 0.5)[None]
-    return np.where(kept, total / np.maximum(weight, 0.5), 0).astype(np.float32), kept
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int], filter_name: str) -> np.ndarray:

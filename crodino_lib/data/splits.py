@@ -134,11 +134,7 @@ def with_val(splits: Mapping[str, list[str]], fraction: float, longest: int | No
 
 
 def disjoint(splits: Mapping[str, list[str]], root: Path) -> dict[str, list[str]]:
-    """Return ``splits``, train, val and test first.
-
-    Raises:
-        ValueError: one of the three is empty, or train or val shares scenes with another.
-    """
+    """Return ``splits``, train, val and test first; ValueError where one is empty, or train or val shares scenes."""
     if empty := [name for name in ("train", "val", "test") if not splits.get(name)]:
         raise ValueError(f"{root}: the split {' and '.join(empty)} has no scene")
     for one, other in combinations(splits, 2):
@@ -154,9 +150,7 @@ def disjoint(splits: Mapping[str, list[str]], root: Path) -> dict[str, list[str]
 def complete_scenes(found: Mapping[str, Iterable[str]], root: Path) -> list[str]:
     """Return the ids that every entry of a sample has a file for, sorted; a warning names those that lack one.
 
-    Raises:
-        LayoutError: there is no picture at all.
-        ValueError: no scene is complete.
+    LayoutError where there is no picture at all, ValueError where no scene is complete.
     """
     everywhere = Counter(scene_id for ids in found.values() for scene_id in ids)
     complete = sorted(scene_id for scene_id, count in everywhere.items() if count == len(found))
@@ -174,8 +168,7 @@ def complete_scenes(found: Mapping[str, Iterable[str]], root: Path) -> list[str]
 def splits_by_folder(ids: list[str]) -> dict[str, list[str]]:
     """Return splits by the first folder of an id, where a folder train, val or test is there; else none.
 
-    Raises:
-        ValueError: there is no train or no test, or a folder beside them that is no split.
+    ValueError where there is no train or no test, or a folder beside them that is no split.
     """
     groups: dict[str, list[str]] = defaultdict(list)
     for scene_id in ids:

@@ -21,15 +21,12 @@ NEAREST_M = 0.1  # below it inverse and logarithm would be ruled by noise; no se
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodedSensor(Sensor):
-    """A sensor as networks see it, and as measured (``raw``); channels, unit, mean and std are those after encoding.
-
-    ``aspect`` is the height of the camera's picture in its widths, whatever size networks see it at.
-    """
+    """A sensor as networks see it, and as measured (``raw``); channels, unit, mean and std are those after encoding."""
 
     raw: Sensor
     encoding: str
     holes: str
-    aspect: float
+    aspect: float  # height of the camera's picture in its widths, whatever size networks see it at
 
     @property
     def measured(self) -> Sensor:
@@ -61,11 +58,7 @@ class EncodedSensor(Sensor):
 
 
 def encoded(card: DatasetCard, config: DataConfig) -> DatasetCard:
-    """Return ``card`` with its sensors encoded as ``config`` says.
-
-    Raises:
-        ValueError: an encoding for a sensor that the dataset does not have, or has in another form.
-    """
+    """Return ``card`` with its sensors encoded as ``config`` sets; ValueError where it lacks one, or in that form."""
     wanted = {"depth": (config.depth_encoding, config.depth_holes), "thermal": (config.thermal_encoding, "none")}
     sensors, (width, height) = dict(card.sensors), card.native_size
     for name, (encoding, holes) in wanted.items():

@@ -81,16 +81,12 @@ def open_midair(config: DataConfig) -> SceneDataset:
 
 
 class MidAir(FolderDataset):
-    """Scenes of Mid-Air on disk; ``files`` are scene id -> entry of a sample -> file.
-
-    Raises:
-        ValueError: a file is damaged, or the segmentation was converted in place.
-    """
+    """Scenes of Mid-Air on disk; ``files`` are scene id -> entry of a sample -> file."""
 
     def __init__(self, spec: FolderSpec, root: Path, splits: dict[str, list[str]], files: Files, depth_max_m: float):
         self._listed, self._depth_max = files, depth_max_m
         first = next(iter(files.values()))
-        channels = _stored_ids(first["label"]).shape[2]
+        channels = 1 if decode(first["label"]).ndim == 2 else 3
         self._shape = (*read_picture(first["rgb"], "rgb").pixels.shape[1:], channels)
         super().__init__(spec, root, splits)
         self._refuse_converted()
@@ -117,7 +113,11 @@ class MidAir(FolderDataset):
 
     def _ids(self, path: Path) -> np.ndarray:
         """Read the (H, W) ids of a label, whose size and channels converters change."""
-        planes = _stored_ids(path)
+        pixels = decode(path)
+        planes = pixels[..., None] if pixels.ndim == 2 else pixels
+        if pixels.dtype != np.uint8 or planes.shape[2] not in (1, 3) or np.ptp(planes, axis=2).any():
+            expected = "expected class ids: 8 bits, one channel or three equal ones"
+            raise ValueError(f"{path} holds {pixels.dtype} of shape {pixels.shape}, {expected}")
         if planes.shape != self._shape:
             expected = f"expected {self._shape}, as the pictures and the first label have"
             raise ValueError(f"{path} has (height, width, channels) {planes.shape}, {expected}: {CONVERTED}")
@@ -141,16 +141,6 @@ class MidAir(FolderDataset):
             if self._shape[2] == 3:
                 raise ValueError(f"{message}, and they have 3 channels: {CONVERTED}")
             warn(f"{message}; they are as rendered, or {CONVERTED}")
-
-
-def _stored_ids(path: Path) -> np.ndarray:
-    """Read the (H, W, C) uint8 ids of a label file; ValueError where it is damaged or holds something else."""
-    pixels = decode(path)
-    planes = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.dtype != np.uint8 or planes.shape[2] not in (1, 3) or np.ptp(planes, axis=2).any():
-        expected = "expected class ids: 8 bits, one channel or three equal ones"
-        raise ValueError(f"{path} holds {pixels.dtype} of shape {pixels.shape}, {expected}")
-    return planes
 
 
 def _spec(options: MidAirOptions) -> FolderSpec:

@@ -47,8 +47,7 @@ def open_nyu13(config: DataConfig) -> SceneDataset:
 def open_nyu40(config: DataConfig) -> SceneDataset:
     """Open NYU Depth v2 with 40 classes; all else is as in ``open_nyu13``.
 
-    All 40 classes are declared, so that complete copies read too. Where otherprop is stored as 255, class 39 never
-    occurs and is left out of the mean, which makes numbers not comparable with published ones.
+    Where a copy stores otherprop as 255, class 39 never occurs: numbers do not compare with published ones.
     """
     return _open(config, 40)
 

@@ -111,11 +111,8 @@ def checked_scene(sample: Sample, crop_border: bool, where: str) -> Sample:
 class NyuMatDataset(SceneDataset):
     """The original file, read scene by scene; ids are MATLAB's numbers, ``0001`` to ``1449``.
 
-    Splits and size of the ``card`` come from the file; ``classes`` are those of ``classes_of_894``.
-
-    Raises:
-        ImportError: h5py is not installed.
-        ValueError: the file is damaged or another one; names the array, what was found and what was expected.
+    Splits and size of the ``card`` come from the file; ``classes`` are those of ``classes_of_894``. A ValueError names
+    the array of a damaged or another file, what was found and what was expected.
     """
 
     def __init__(self, path: Path, card: DatasetCard, classes: np.ndarray, options: NyuOptions):
@@ -213,12 +210,7 @@ class NyuMatDataset(SceneDataset):
 
 
 def open_entries(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    """Return arrays of the file by their key, opened and not read.
-
-    Raises:
-        ImportError: h5py is not installed.
-        ValueError: it is not an HDF5 file, is damaged, or lacks a key.
-    """
+    """Return arrays of the file by their key, opened and not read; ValueError where it is damaged or lacks a key."""
     h5py = needed("h5py", "nyu", path)
     try:
         file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)

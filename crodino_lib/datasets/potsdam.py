@@ -112,7 +112,7 @@ def stored_size(path: Path) -> tuple[int, int]:
 
 
 def open_potsdam(config: DataConfig) -> SceneDataset:
-    """Open a copy of ISPRS Potsdam; the module docstring lists its files, the options are ``PotsdamOptions``.
+    """Open a copy of ISPRS Potsdam; the options are ``PotsdamOptions``.
 
     Raises:
         FileNotFoundError: the folder or a file is missing; all missing ones are named.
@@ -165,10 +165,7 @@ class PotsdamDataset(SceneDataset):
         return sample | {"label": sample["label"].astype(np.int64)}
 
     def fingerprint(self) -> str:
-        """Return a hash of the options and of the name, size, first and last 64 KiB of every file, which may be large.
-
-        An edit of a file that keeps all of these is not seen.
-        """
+        """Return a hash of the options and of each file's name, size, first and last 64 KiB; other edits go unseen."""
         total = hashlib.sha256(self.options.model_dump_json().encode() + repr(self._tiles).encode())
         for path in (path for files in self._files.values() for path in files.values()):
             size = path.stat().st_size

@@ -22,7 +22,8 @@ Source: Kim et al., "MS-UDA: Multi-Spectral Unsupervised Domain Adaptation for T
 RA-L 2021; Hwang et al., "Multispectral Pedestrian Detection: Benchmark Dataset and Baseline", CVPR 2015. The split is
 that of Shin et al., "Complementary Random Masking for RGB-Thermal Semantic Segmentation", ICRA 2024.
 
-Thermal is the camera's picture, not a temperature, in all three.
+Thermal is the camera's picture, not a temperature, in all three. The functions that open a copy raise FileNotFoundError
+where the folder, a list or a file is missing, and ValueError where a folder is empty or files or lists are wrong.
 """
 
 import itertools
@@ -95,10 +96,6 @@ def open_mfnet(config: DataConfig) -> SceneDataset:
     """Open a copy of MFNet in any of its layouts; the options are ``MFNetOptions``.
 
     With trainval, Sigma selects on test; here val is held out of the 1176 scenes, so that a selection never uses test.
-
-    Raises:
-        FileNotFoundError: the folder, a list or a file that a list names is missing.
-        ValueError: the lists contradict each other.
     """
     options = MFNetOptions(**config.options)
     root, _, files = _find(config, "mfnet")
@@ -142,10 +139,7 @@ def _mfnet_splits(root: Path, files: ImageFiles, split: str) -> dict[str, list[s
 
 
 def _by_light(root: Path, files: ImageFiles, test: list[str]) -> dict[str, list[str]]:
-    """Return test_day and test_night: by list where there is one, else by the last letter of the stem.
-
-    ValueError where a list names a scene outside test or one taken in the other light.
-    """
+    """Return test_day and test_night: by list where there is one, else by the last letter of the stem."""
     splits: dict[str, list[str]] = {}
     for name, own, other in (("test_day", "D", "N"), ("test_night", "N", "D")):
         path = root / f"{name}.txt"
@@ -163,10 +157,6 @@ def open_pst900(config: DataConfig) -> SceneDataset:
     """Open a copy of PST900, as published or flat; the options are ``Pst900Options``.
 
     Val is whole recordings of train: frames whose names are equal up to the number.
-
-    Raises:
-        FileNotFoundError: the root, a folder, a list or a file is missing.
-        ValueError: no root is given, a folder holds no picture, train and test share a name, or a list is wrong.
     """
     options, table = Pst900Options(**config.options), TABLES["pst900"]
     folders = {"rgb": "rgb", "label": "labels", "thermal": "thermal_raw" if options.thermal == "raw" else "thermal"}
@@ -202,12 +192,7 @@ def _splits_by_folder(root: Path, folders: list[str], files: Mapping[str, ImageF
 
 
 def open_kp(config: DataConfig) -> SceneDataset:
-    """Open a copy of KP day-night in the tree of MS-UDA or of KAIST; there are no options.
-
-    Raises:
-        FileNotFoundError: the folder or a picture of a label is missing.
-        ValueError: there is no label of train, val or test, or two files are of one scene.
-    """
+    """Open a copy of KP day-night in the tree of MS-UDA or of KAIST; there are no options."""
     table = TABLES["kp"]
     root, layout, files = _find(config, "kp")
     void = len(table["classes"])

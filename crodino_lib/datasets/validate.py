@@ -53,7 +53,6 @@ def inspect_folder(
     Args:
         root: the folder, or the file of a dataset that is one.
         name: dataset it should be, with its ``options``; all datasets and presets are tried where none is named.
-        options: of that dataset.
         everything: read all scenes instead of some of every split.
 
     Raises:
