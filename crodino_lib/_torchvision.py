@@ -1,8 +1,8 @@
 """Import torchvision where its compiled operators do not load.
 
 With a CPU build of torch, a torchvision wheel built for CUDA dies on import with ``operator torchvision::nms does not
-exist``, and takes timm and torchmetrics with it. Everything this project uses of torchvision is Python, so the missing
-schemas are declared and the import is tried once more. Inert where torchvision loads.
+exist``, and so do timm and torchmetrics. What this project uses of torchvision is Python: so the missing schemas are
+declared, and the import is tried once more.
 """
 
 import sys

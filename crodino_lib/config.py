@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator
 from pydantic.fields import FieldInfo
 
-from crodino_lib.settings import Counts, Names, Strict, as_tuple, nearest
+from crodino_lib.settings import Counts, Names, Strict, as_tuple, choose, collect, nearest
 
 TRAINING_VERSION = 2  # raise it when training, augmentation or the reading of scenes computes something else
 TOUR = ("baseline", "acnet", "kd", "crodino-kd", "csk-net")  # methods of a study that names none
@@ -29,20 +29,14 @@ def cache_dir() -> Path:
 
 
 def parse_size(size: str) -> tuple[int, int]:
-    """Return (width, height) of ``"128x96"``.
-
-    Raises:
-        ValueError: not two positive multiples of 16 with an x between.
-    """
-    width, _, height = size.partition("x")
-    if not (width.isdigit() and height.isdigit()) or min(int(width), int(height)) < 32:
+    """Return (width, height) of ``"128x96"``; ValueError where it is not two multiples of 16 with an x between."""
+    sides = [int(side) if side.isdigit() else 0 for side in size.split("x")]
+    if len(sides) != 2 or min(sides) < 32:
         raise ValueError(f"size {size!r} must be WIDTHxHEIGHT in pixels, each at least 32, such as '128x96'")
-    if int(width) % 16 or int(height) % 16:
-        round_up = f"{-(-int(width) // 16) * 16}x{-(-int(height) // 16) * 16}"
-        raise ValueError(
-            f"size {size!r} must be multiples of 16, which the networks halve four times; try {round_up!r}"
-        )
-    return int(width), int(height)
+    if any(side % 16 for side in sides):
+        rounded = "x".join(str(-(-side // 16) * 16) for side in sides)
+        raise ValueError(f"size {size!r} must be multiples of 16, which the networks halve four times; try {rounded!r}")
+    return sides[0], sides[1]
 
 
 class DataConfig(Strict):
@@ -140,7 +134,7 @@ class RunConfig(Strict):
         if not self.teacher:
             return None
         own = {"method": self.teacher, "sensors": self.teacher_sensors, "settings": {}}
-        return self.model_copy(update=own | {"teacher": "", "teacher_sensors": ()})
+        return self.model_copy(update={**own, "teacher": "", "teacher_sensors": ()})
 
 
 class AnalysisConfig(Strict):
@@ -191,26 +185,18 @@ class StudyConfig(Strict):
         for name in [name for name in given if name not in known]:
             hint = f"{nearest(name, known)} Known: {', '.join(known)}."
             wrong.append(f"there is no parameter {name!r} (given {given.pop(name)!r}).{hint}")
+        with collect(wrong):
+            choose(given.get("profile", "quick"), profiles(), "profile")
         profile = profiles().get(given.get("profile", "quick"), {})
-        if not profile:
-            name = given.pop("profile")
-            allowed = f"it must be one of {', '.join(profiles())}.{nearest(name, profiles())}"
-            wrong.append(f"profile {name!r} does not exist; {allowed}")
-        usual = {
-            name: as_tuple(profile.get(name, field.get_default(call_default_factory=True)))
-            for name, field in known.items()
-        }
-        chosen, parts = usual | given, {}
+        defaults = {name: field.get_default(call_default_factory=True) for name, field in known.items()}
+        usual = {name: as_tuple(profile.get(name, default)) for name, default in defaults.items()}
+        chosen, changed = usual | given, {name: value for name, value in given.items() if value != usual[name]}
+        parts = {}
         for part, model in _PARTS.items():
-            try:
+            with collect(wrong):
                 parts[part] = model.parse({name: chosen.pop(name) for name in model.model_fields})
-            except ValueError as error:
-                wrong.append(str(error))
-        changed = {name: value for name, value in given.items() if value != usual[name]}
-        try:
+        with collect(wrong):
             config = super().parse({**chosen, **parts, "given": changed})
-        except ValueError as error:
-            wrong.append(str(error))
         if wrong:
             raise ValueError(f"{where + ': ' if where else ''}" + "\n".join(wrong))
         return config

@@ -1,8 +1,9 @@
 """Validate settings strictly, with errors that name the parameter, its value and the nearest right one."""
 
+import contextlib
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -15,17 +16,22 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 
 def choose(name: str, allowed: Iterable[str], what: str) -> str:
-    """Return ``name`` if it is allowed.
-
-    Raises:
-        ValueError: says what was found, what is allowed and the nearest match.
-    """
+    """Return ``name`` if it is allowed; else raise ValueError with what is allowed and the nearest match."""
     allowed = list(allowed)
     if name not in allowed:
         raise ValueError(
             f"{what} {name!r} does not exist; it must be one of {', '.join(allowed)}.{nearest(name, allowed)}"
         )
     return name
+
+
+@contextlib.contextmanager
+def collect(errors: list[str]) -> Iterator[None]:
+    """Add the message of a ValueError to ``errors`` in place of raising it."""
+    try:
+        yield
+    except ValueError as error:
+        errors.append(str(error))
 
 
 def load_object(path: str) -> Any:

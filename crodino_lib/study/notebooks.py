@@ -103,14 +103,9 @@ def notebook_key(source: Path, config: StudyConfig, runs: list[str]) -> str:
 
 
 def execute(source: Path, folder: Path, config: StudyConfig, key: str, log: TextIO | None = None) -> Executed:
-    """Run a notebook with papermill and keep the executed copy and its page in ``folder``.
+    """Run a notebook with papermill, and keep the executed copy and its page in ``folder``.
 
-    Args:
-        source: the notebook.
-        folder: where the copies go.
-        config: the study, injected as parameters.
-        key: from ``notebook_key``.
-        log: where the notebook's output goes as it comes.
+    ``config`` is injected as parameters, ``key`` is from ``notebook_key``, and ``log`` gets the output as it comes.
 
     Raises:
         NotebookFailed: a cell raised; the copy executed so far is kept.

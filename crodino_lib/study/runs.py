@@ -39,11 +39,9 @@ VERSIONS = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "umap-learn
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run in its folder.
+    """A finished run: its folder and the content of its ``run.json``.
 
-    Attributes:
-        folder: holds ``run.json``, ``history.csv``, ``confusion.npz`` and a ``student-<sensors>.safetensors`` each.
-        record: the content of ``run.json``.
+    Beside that lie ``history.csv``, ``confusion.npz`` and a ``student-<sensors>.safetensors`` each.
     """
 
     folder: Path
@@ -103,11 +101,7 @@ def run_folder(runs: Path, config: RunConfig, fingerprint: str) -> Path:
 
 
 def finished_run(folder: Path, students: bool = True) -> Run | None:
-    """Return the run in ``folder`` if it is finished.
-
-    Args:
-        folder: of one run.
-        students: whether the weights of its students must be there; tables need only the record.
+    """Return the run in ``folder`` if it is finished; with ``students`` their weights must be there, too.
 
     Raises:
         FileNotFoundError: the record is there, but another file of the run is missing.
@@ -124,9 +118,8 @@ def finished_run(folder: Path, students: bool = True) -> Run | None:
         )
     if missing := RECORDED - set(run.record):
         raise ValueError(f"{file} is damaged: it has no {', '.join(sorted(missing))}; delete the folder to train again")
-    needed = ["confusion.npz", "history.csv"]
-    needed += [f"student-{name}.safetensors" for name in run.record["cost"]["students"]] if students else []
-    if gone := [name for name in needed if not (folder / name).exists()]:
+    weights = [f"student-{name}.safetensors" for name in run.record["cost"]["students"]] if students else []
+    if gone := [name for name in ("confusion.npz", "history.csv", *weights) if not (folder / name).exists()]:
         raise FileNotFoundError(
             f"the finished run {folder} has lost {', '.join(gone)}; delete the folder to train it again"
         )
@@ -137,14 +130,8 @@ def finished_run(folder: Path, students: bool = True) -> Run | None:
 def fetch_run(config: RunConfig, runs: Path, fingerprint: str, card: DatasetCard, scenes: Mapping[str, Scenes]) -> Run:
     """Return the finished run of ``config``: from its folder, else trained, resumed where it was interrupted.
 
-    A run with a teacher fetches the teacher's first, so that all methods of a seed share one.
-
-    Args:
-        config: the run.
-        runs: folder of all runs.
-        fingerprint: of the dataset.
-        card: of the dataset.
-        scenes: split -> scenes, loaded when asked for.
+    A run with a teacher fetches the teacher's first, so that all methods of a seed share one. ``runs`` is the folder of
+    all runs; ``fingerprint``, ``card`` and ``scenes``, by split, are the dataset's.
     """
     folder = run_folder(runs, config, fingerprint)
     if run := finished_run(folder):
@@ -243,9 +230,8 @@ def teacher_record(teacher: Run) -> dict:
 
 def environment() -> dict[str, str]:
     """Return versions, platform and commit a result was made with."""
-    git = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(crodino_lib.__file__).parent, capture_output=True, text=True, check=False
-    )
+    here = Path(crodino_lib.__file__).parent
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
     return {
         "crodino": crodino_lib.__version__,
         "python": platform.python_version(),
