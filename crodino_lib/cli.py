@@ -91,10 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     from crodino_lib.config import AnalysisConfig
 
     for name, field in AnalysisConfig.model_fields.items():
-        latents.add_argument(f"--{name}", type=int, metavar="N", help=f"{field.description} (default of the profile)")
-    explore.add_argument(
-        "--points", type=int, default=4000, metavar="N", help="most points of a picture (default 4000)"
-    )
+        for added in [explore] if name in ("points", "fits") else [latents, explore] if name == "seed" else [latents]:
+            added.add_argument(f"--{name}", type=int, metavar="N", help=f"{field.description} (default of the profile)")
     explore.add_argument("--out", metavar="HTML", help="the page (default explorer.html in the study's folder)")
 
     inspect = command("inspect", _inspect, "check a dataset folder, draw a contact sheet; status 1 if it has problems")
@@ -216,15 +214,17 @@ def _tables(options: argparse.Namespace) -> None:
     print((study.folder / "tables" / "comparison.md").read_text(), study.folder / "tables", sep="\n")
 
 
-def _models(options: argparse.Namespace, **given: int) -> tuple[Any, list]:
+def _models(options: argparse.Namespace) -> tuple[Any, list]:
     """Return the analysis of a study, and the finished models that the options name."""
     from crodino_lib.analysis.latent_analysis import LatentAnalysis
     from crodino_lib.analysis.trained_models import find_models
+    from crodino_lib.config import AnalysisConfig
     from crodino_lib.study.study import Study
 
     if wrong := [seed for seed in options.seeds.split(",") if seed and not seed.isdigit()]:
         raise ValueError(f"--seeds {options.seeds!r}: {wrong[0]!r} is not a number")
     study = Study.open(options.name, options.root)
+    given = {name: value for name in AnalysisConfig.model_fields if (value := getattr(options, name, None)) is not None}
     analysis = LatentAnalysis(study, options.split, study.config.budget(**given))
     seeds = [int(seed) for seed in filter(None, options.seeds.split(","))]
     models = find_models(study, list(filter(None, options.methods.split(","))), seeds)
@@ -239,11 +239,9 @@ def _models(options: argparse.Namespace, **given: int) -> tuple[Any, list]:
 
 def _latents(options: argparse.Namespace) -> None:
     from crodino_lib.analysis.diagnosis import diagnose, summary_table
-    from crodino_lib.config import AnalysisConfig
     from crodino_lib.figures.latents import save_latent_figures
 
-    given = {name: getattr(options, name) for name in AnalysisConfig.model_fields}
-    analysis, models = _models(options, **{name: value for name, value in given.items() if value is not None})
+    analysis, models = _models(options)
     table = save_latent_figures(analysis, models)
     for model, rows in summary_table(table).groupby("model", sort=False):
         shown = rows.drop(columns=["model", "variant", "low", "high"]).set_index("quantity")
@@ -259,7 +257,7 @@ def _explore(options: argparse.Namespace) -> None:
     from crodino_lib.explorer import explore, write_page
 
     analysis, models = _models(options)
-    explorer = explore(analysis, models, n=options.points)
+    explorer = explore(analysis, models)
     page = write_page(explorer, Path(options.out or analysis.study.folder / "explorer.html").expanduser())
     print(f"{len(explorer.points)} points, {page.stat().st_size / 1e6:.1f} MB: {page}")
 

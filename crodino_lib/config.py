@@ -143,6 +143,8 @@ class AnalysisConfig(Strict):
     rows: int = Field(1000, ge=20, description="most rows of any metric")
     shuffles: int = Field(20, ge=1, description="shuffles of factors over scenes behind the chance level of probes")
     scenes: int = Field(100, ge=2, description="most scenes that are segmented with a half replaced")
+    points: int = Field(4000, ge=10, description="most points of an embedding, all sensors together")
+    fits: int = Field(5, ge=1, description="fits of UMAP, of which the median one is shown")
     seed: int = Field(0, ge=0, description="seed of samples and shuffles, the same for null models")
 
 

@@ -90,14 +90,9 @@ class Explorer:
         display(BokehModel(self.layout))
 
 
-def explore(
-    analysis: LatentAnalysis, models: Iterable[TrainedModel], seeds: Iterable[int] = range(5), n: int = 4000
-) -> Explorer:
-    """Draw models of a study, and the first one's network before training beside them, all on the same regions.
-
-    ``seeds`` are of UMAP, of which the median fit is shown; ``n``: most points of a cloud, all sensors together.
-    """
-    return draw(*collect(analysis, list(models), list(seeds), n))
+def explore(analysis: LatentAnalysis, models: Iterable[TrainedModel]) -> Explorer:
+    """Draw models of a study, and the first one's network before training beside them, all on the same regions."""
+    return draw(*collect(analysis, list(models)))
 
 
 def write_page(explorer: Explorer, path: Path) -> Path:
@@ -107,13 +102,14 @@ def write_page(explorer: Explorer, path: Path) -> Path:
     return Path(path)
 
 
-def collect(analysis: LatentAnalysis, models: Sequence[TrainedModel], seeds: Sequence[int], n: int) -> tuple:
+def collect(analysis: LatentAnalysis, models: Sequence[TrainedModel]) -> tuple:
     """Gather the arguments of ``draw`` from the analysis of a study; arguments as ``explore``."""
     study, split, card = analysis.study, analysis.split, analysis.study.card
     wanted = {model.name: (model, True) for model in models} | {f"{models[0].name}, untrained": (models[0], False)}
-    fitted = analysis.embeddings(wanted, seeds, n)
+    fitted = analysis.embeddings(wanted)
     latents = {name: analysis.latents(*which)["region"] for name, which in wanted.items()}
-    latents = {name: sample_points(part, n, analysis.config.seed) for name, part in latents.items()}
+    config = analysis.config
+    latents = {name: sample_points(part, config.points, config.seed) for name, part in latents.items()}
     points = next(iter(latents.values())).stacked(BLOCKS[0])[1]
     for name, found in bar(latents.items(), label="explorer", unit="model"):
         for block in BLOCKS:

@@ -20,7 +20,7 @@ from crodino_lib.analysis.null_models import compare_to_nulls, independent_basel
 from crodino_lib.analysis.suite import COLUMNS, KEYS, run_paired, run_suite
 from crodino_lib.analysis.trained_models import TrainedModel, find_models
 from crodino_lib.analysis.umap_embedding import Embeddings, fit_embeddings
-from crodino_lib.config import AnalysisConfig
+from crodino_lib.config import AnalysisConfig, StudyConfig
 from crodino_lib.device import pick_device
 from crodino_lib.io import atomic_write, bar, file_lock, read_table, say
 from crodino_lib.methods.registry import build_method
@@ -141,19 +141,18 @@ class LatentAnalysis:
             say(f"{model.name}: no ablation: {error}")
             return pd.DataFrame(columns=["null", *COLUMNS])
 
-    def embeddings(
-        self, models: Mapping[str, tuple[TrainedModel, bool]], seeds: Iterable[int] = range(5), n: int = 4000
-    ) -> Embeddings:
+    def embeddings(self, models: Mapping[str, tuple[TrainedModel, bool]]) -> Embeddings:
         """Embed the regions of several models, all of the same places: read, or fitted now by ``fit_embeddings``.
 
         ``models`` has under each name a model, and whether its trained network is meant or the one before training.
         """
-        parts, seeds = {}, list(seeds)
+        parts, config = {}, self.config
         for name, (model, trained) in bar(models.items(), label="embeddings", unit="model"):
             stem = "embeddings" if trained else "embeddings-untrained"
-            file = self.cache_path(model, f"{stem}.npz", seeds, n, self.config.seed)
+            file = self.cache_path(model, f"{stem}.npz", config.fits, config.points, config.seed)
             if not file.exists():
-                fit_embeddings(self.latents(model, trained)["region"], seeds, n, self.config.seed).save(file)
+                regions = self.latents(model, trained)["region"]
+                fit_embeddings(regions, range(config.fits), config.points, config.seed).save(file)
             parts[name] = Embeddings.load(file)
         return Embeddings.concat(parts)
 
@@ -180,7 +179,21 @@ class LatentAnalysis:
         return path.with_stem(f"{path.stem}-{key}")
 
     def _file(self, model: TrainedModel, name: str) -> Path:
-        return self.cache_path(model, f"{name}.csv", self.config.model_dump())
+        return self.cache_path(model, f"{name}.csv", self.config.model_dump(exclude={"points", "fits"}))
+
+
+def compute_part(config: StudyConfig, results: Path, method: str, seed: int, part: str) -> str:
+    """Compute ``metrics`` or an embedding (``trained``, ``untrained``) of one model of a study, and return a line.
+
+    A study computes them several at a time before its notebooks show them.
+    """
+    analysis = LatentAnalysis(Study(config, results))
+    model = find_models(analysis.study, [method], [seed])[0]
+    if part == "metrics":
+        analysis.compare([model])
+    else:
+        analysis.embeddings({model.name: (model, part == "trained")})
+    return f"latents of {model.name}, {part}"
 
 
 def sensor_truth(study: Study) -> pd.DataFrame | None:

@@ -13,7 +13,8 @@ from joblib import Parallel, delayed
 from crodino_lib.config import RunConfig, StudyConfig
 from crodino_lib.data.sample import SensorSet
 from crodino_lib.io import bar, say
-from crodino_lib.methods.registry import method_name
+from crodino_lib.methods.registry import METHODS, method_name, parse_method
+from crodino_lib.settings import load_object
 from crodino_lib.study.notebooks import REPORT, Executed, execute, notebook_key, notebooks, write_report
 from crodino_lib.study.runs import Run
 from crodino_lib.study.study import Study
@@ -69,6 +70,8 @@ def execute_notebooks(study: Study, runs: list[Run]) -> list[Executed]:
     keys = {page: notebook_key(page.source, study.config, hashes) for page in pages}
     keys |= {page: "".join(keys.values()) for page in pages if page.source.stem == REPORT}  # it shows their figures
     changed = [page for page in pages if not page.is_current(keys[page])]
+    if changed:
+        analyse_latents(study)
     say(f"notebooks: {len(pages)} in all, {len(changed)} to execute")
     longest_first = sorted(changed, key=lambda page: -page.source.stat().st_size)
     for report in (False, True):  # last, as it shows figures of the others
@@ -76,6 +79,21 @@ def execute_notebooks(study: Study, runs: list[Run]) -> list[Executed]:
         for line in in_parallel([(execute_one, page.source, folder, study.config, keys[page]) for page in chosen]):
             say(f"  {line}")
     return pages
+
+
+def analyse_latents(study: Study) -> None:
+    """Compute what notebooks show of the latents of methods that split them, several parts at a time."""
+    split = [name for name in study.config.methods if METHODS[parse_method(name)[0]].build.split]
+    parts = [(name, seed, "metrics") for name in split for seed in study.config.seed_list]
+    parts += [(name, 0, part) for name in split for part in ("trained", "untrained")]
+    say(f"latents: {', '.join(split) or 'no method splits them'}")
+    for line in in_parallel([(analyse_part, study.config, study.folder.parent, *part) for part in parts]):
+        say(f"  {line}")
+
+
+def analyse_part(*arguments: Any) -> str:
+    """Compute one part; see ``compute_part`` in the analysis, which is an optional package."""
+    return load_object("crodino_lib.analysis.latent_analysis:compute_part")(*arguments)
 
 
 def execute_one(source: Path, folder: Path, config: StudyConfig, key: str) -> str:

@@ -21,7 +21,7 @@ from crodino_lib.study.study import Study
 
 SENSORS = ("rgb", "depth")
 SMALL = ModelConfig(encoder="mobilenetv3_small_050", weights="none", block_channels=16, decoder_channels=16)
-LITTLE = AnalysisConfig(rows=60, shuffles=3, scenes=6)
+LITTLE = AnalysisConfig(rows=60, shuffles=3, scenes=6, points=80, fits=1)
 RUNS = (("baseline", ("rgb",)), ("baseline", ("depth",)), ("crodino-kd", SENSORS), ("early", SENSORS))
 OURS = "crodino-kd seed 0"
 
@@ -131,21 +131,21 @@ def no_umap(monkeypatch):
 def test_embeddings_are_fitted_once_and_kept_with_the_run(study, monkeypatch):
     analysis, model = LatentAnalysis(study, config=LITTLE), find_models(study, ["crodino-kd"])[0]
     models = {"ours": (model, True), "before": (model, False)}
-    first = analysis.embeddings(models, seeds=[0], n=80)
+    first = analysis.embeddings(models)
     monkeypatch.setattr(module, "fit_embeddings", lambda *args, **kw: pytest.fail("fitted again"))
-    again = analysis.embeddings({"same": models["ours"]}, seeds=[0], n=80)
+    again = analysis.embeddings({"same": models["ours"]})
     assert list(dict.fromkeys(first.points["model"])) == ["ours", "before"]
     ours = first.points[first.points["model"] == "ours"]
     np.testing.assert_array_equal(again.points[["x", "y"]], ours[["x", "y"]])
     with pytest.raises(pytest.fail.Exception, match="fitted again"):
-        analysis.embeddings(models, seeds=[1], n=80)
+        LatentAnalysis(study, config=LITTLE.model_copy(update={"fits": 2})).embeddings(models)
 
 
 @pytest.mark.usefixtures("no_umap")
 def test_the_explorer_shows_every_model_and_an_untrained_one(study, toy_scenes):
     models = find_models(study, ["crodino-kd"])
     analysis = LatentAnalysis(study, config=LITTLE)
-    _, _, _, points, clouds, captions, predictions = collect(analysis, models, seeds=[0], n=80)
+    _, _, _, points, clouds, captions, predictions = collect(analysis, models)
     names = [OURS, f"{OURS}, untrained"]
     assert set(clouds) == set(captions) == set(product(names, ("shared", "private"), ("UMAP", "PCA")))
     assert all(cloud.shape == (len(points), 2) for cloud in clouds.values())
