@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from crodino_lib.listing import print_list
+from crodino_lib.settings import load_object, nearest
 
 DESCRIPTION = """\
 An open study of cross-modal knowledge distillation: train with two sensors, deploy with one.
@@ -29,7 +30,9 @@ An open study of cross-modal knowledge distillation: train with two sensors, dep
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; errors a user can mend are one paragraph and status 2, a failed notebook is status 1."""
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        return _fail(f"there is no argument {unknown[0]!r} here.{nearest(unknown[0], options.known)}", 2)
     try:
         return options.act(options) or 0
     except BrokenPipeError:  # the reader of the output has closed it
@@ -40,11 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("Interrupted. Run the same command to resume.", 130)
     except RuntimeError as error:
-        from crodino_lib.study.notebooks import NotebookFailed
-
-        if isinstance(error, NotebookFailed):
-            return _fail(error, 1)
-        raise
+        if not isinstance(error, load_object("crodino_lib.study.notebooks:NotebookFailed")):
+            raise
+        return _fail(error, 1)
 
 
 def _fail(error: Exception | str, status: int) -> int:
@@ -53,16 +54,14 @@ def _fail(error: Exception | str, status: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="crodino", description=DESCRIPTION, formatter_class=layout, allow_abbrev=False
-    )
-    parser.set_defaults(act=lambda options: parser.print_help())
+    looks = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = argparse.ArgumentParser(prog="crodino", description=DESCRIPTION, **looks)
+    parser.set_defaults(act=lambda options: parser.print_help(), known=[])
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(name: str, act: Callable, help: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", allow_abbrev=False)
-        added.set_defaults(act=act)
+        added.set_defaults(act=act, known=added._option_string_actions)
         return added
 
     study = command("study", _study, "run data, training, notebooks and report of a study; skip what is finished")
@@ -167,10 +166,9 @@ def _study(options: argparse.Namespace) -> None:
     from crodino_lib.study.pipeline import describe_run
     from crodino_lib.study.study import Study
 
-    study = Study(config)
-    finished, missing = study.finished()
-    print("\n".join([f"finished  {describe_run(run.config)}" for run in finished]))
-    print("\n".join([f"missing   {describe_run(one)}" for one in missing]))
+    finished, missing = Study(config).finished()
+    print(*[f"finished  {describe_run(run.config)}" for run in finished], sep="\n")
+    print(*[f"missing   {describe_run(one)}" for one in missing], sep="\n")
 
 
 def _run(options: argparse.Namespace) -> None:
