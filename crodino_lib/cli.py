@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--seeds", metavar="N,...", default="", help="seeds of runs (default all)")
         added.add_argument("--split", default="test", help="scenes to use (default test)")
         added.add_argument("--root", default="", metavar="FOLDER", help="your copy of the study's dataset")
-    from crodino_lib.config import AnalysisConfig
+    from crodino_lib.analysis import AnalysisConfig
 
     for name, field in AnalysisConfig.model_fields.items():
         for added in [explore] if name in ("points", "fits") else [latents, explore] if name == "seed" else [latents]:
@@ -214,16 +214,16 @@ def _tables(options: argparse.Namespace) -> None:
 
 def _models(options: argparse.Namespace) -> tuple[Any, list]:
     """Return the analysis of a study, and the finished models that the options name."""
+    from crodino_lib.analysis import AnalysisConfig
     from crodino_lib.analysis.latent_analysis import LatentAnalysis
     from crodino_lib.analysis.trained_models import find_models
-    from crodino_lib.config import AnalysisConfig
     from crodino_lib.study.study import Study
 
     if wrong := [seed for seed in options.seeds.split(",") if seed and not seed.isdigit()]:
         raise ValueError(f"--seeds {options.seeds!r}: {wrong[0]!r} is not a number")
     study = Study.open(options.name, options.root)
     given = {name: value for name in AnalysisConfig.model_fields if (value := getattr(options, name, None)) is not None}
-    analysis = LatentAnalysis(study, options.split, study.config.budget(**given))
+    analysis = LatentAnalysis(study, options.split, AnalysisConfig.of(study.config, **given))
     seeds = [int(seed) for seed in filter(None, options.seeds.split(","))]
     models = find_models(study, list(filter(None, options.methods.split(","))), seeds)
     if not models:

@@ -137,17 +137,6 @@ class RunConfig(Strict):
         return self.model_copy(update={**own, "teacher": "", "teacher_sensors": ()})
 
 
-class AnalysisConfig(Strict):
-    """How many rows, permutations and steps the analysis of latents uses; printed with every result."""
-
-    rows: int = Field(1000, ge=20, description="most rows of any metric")
-    shuffles: int = Field(20, ge=1, description="shuffles of factors over scenes behind the chance level of probes")
-    scenes: int = Field(100, ge=2, description="most scenes that are segmented with a half replaced")
-    points: int = Field(4000, ge=10, description="most points of an embedding, all sensors together")
-    fits: int = Field(5, ge=1, description="fits of UMAP, of which the median one is shown")
-    seed: int = Field(0, ge=0, description="seed of samples and shuffles, the same for null models")
-
-
 def profiles() -> dict[str, dict[str, Any]]:
     """Return the profiles: name -> settings."""
     return tomllib.loads((Path(__file__).parent / "profiles.toml").read_text())
@@ -245,10 +234,6 @@ class StudyConfig(Strict):
         if changed:  # whatever the profile promises, this is not it
             return f"Profile {self.profile}, changed: {', '.join(changed)}."
         return f"Profile {self.profile}: {profiles()[self.profile]['description']}."
-
-    def budget(self, **given: int) -> AnalysisConfig:
-        """Return how much the analysis of latents looks at: as given, else as the profile has it."""
-        return AnalysisConfig.parse(profiles()[self.profile].get("analysis", {}) | given)
 
 
 _PARTS = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig}

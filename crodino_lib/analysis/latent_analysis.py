@@ -12,7 +12,7 @@ import torch
 from joblib import Parallel, delayed
 from torch import nn
 
-from crodino_lib.analysis import ANALYSIS_VERSION
+from crodino_lib.analysis import ANALYSIS_VERSION, AnalysisConfig
 from crodino_lib.analysis.ablation import ablation_table
 from crodino_lib.analysis.extraction import UNITS, Latents, Unit, extract, single_sensors
 from crodino_lib.analysis.image_statistics import image_statistics
@@ -20,7 +20,7 @@ from crodino_lib.analysis.null_models import compare_to_nulls, independent_basel
 from crodino_lib.analysis.suite import COLUMNS, KEYS, run_paired, run_suite
 from crodino_lib.analysis.trained_models import TrainedModel, find_models
 from crodino_lib.analysis.umap_embedding import Embeddings, fit_embeddings
-from crodino_lib.config import AnalysisConfig, StudyConfig
+from crodino_lib.config import StudyConfig
 from crodino_lib.device import pick_device
 from crodino_lib.io import atomic_write, bar, file_lock, read_table, say
 from crodino_lib.methods.registry import build_method
@@ -39,7 +39,7 @@ class LatentAnalysis:
 
     def __init__(self, study: Study, split: str = "test", config: AnalysisConfig | None = None):
         self.study, self.split = study, choose(split, study.card.splits, "split")
-        self.config = config or study.config.budget()
+        self.config = config or AnalysisConfig.of(study.config)
 
     @cached_property
     def targets(self) -> pd.DataFrame:

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from crodino_lib.analysis import Result, collapse, mig_dci, probes, retrieval, similarity
+from crodino_lib.analysis import AnalysisConfig, Result, collapse, mig_dci, probes, retrieval, similarity
 from crodino_lib.analysis.extraction import UNITS, Latents, Unit
-from crodino_lib.config import AnalysisConfig
 
 KEYS = ["unit", "metric", "measure", "target", "sensor", "half"]
 COLUMNS = [*KEYS, "value", "rows", "images"]

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crodino_lib.analysis import AnalysisConfig
 from crodino_lib.analysis import latent_analysis as module
 from crodino_lib.analysis.latent_analysis import LatentAnalysis
 from crodino_lib.analysis.null_models import NULL_MODELS, factor_table
 from crodino_lib.analysis.suite import METRICS
 from crodino_lib.analysis.trained_models import find_models
-from crodino_lib.config import AnalysisConfig, ModelConfig, RunConfig, StudyConfig, TrainConfig
+from crodino_lib.config import ModelConfig, RunConfig, StudyConfig, TrainConfig
 from crodino_lib.explorer import collect
 from crodino_lib.figures.latents import save_latent_figures
 from crodino_lib.study.runs import fetch_run

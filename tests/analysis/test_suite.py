@@ -2,10 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crodino_lib.analysis import collapse, mig_dci, probes
+from crodino_lib.analysis import AnalysisConfig, collapse, mig_dci, probes
 from crodino_lib.analysis.extraction import Block, Latents
 from crodino_lib.analysis.suite import COLUMNS, KEYS, METRICS, run_metric, run_paired, run_suite, split_scores
-from crodino_lib.config import AnalysisConfig
 from tests.analysis.factories import named, results
 
 CONFIG = AnalysisConfig(rows=40, shuffles=2, scenes=4)
