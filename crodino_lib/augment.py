@@ -14,6 +14,7 @@ from crodino_lib.data.sample import IGNORE, Batch, DatasetCard, Scenes, Sensor
 from crodino_lib.settings import Strict, choose
 
 Regime = Literal["paired", "decoupled"]
+Masked = tuple[Tensor, Tensor]  # (B, C, H, W) float32 values, and (B, 1, H, W) bool: where they are valid
 # NTSC: luma and two chroma axes, in which hue is an angle and grey is the origin
 TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 FROM_YIQ = torch.linalg.inv(TO_YIQ)
@@ -74,15 +75,11 @@ def augment(
     """Return an augmented batch: photometry in the sensor's unit, its encoding, then geometry, then normalisation.
 
     Args:
-        scenes: the split.
         indices: scenes of the batch.
-        card: states how each sensor is normalised.
         sensors: sensors of the batch; each draws for itself, so adding or moving one changes no other's draws.
         regime: ``paired`` draws geometry once per scene, ``decoupled`` once per sensor; photometry is always the
             sensor's own.
         generator: on the CPU; advanced by one draw. Equal states give equal batches.
-        device: where the batch is made.
-        config: the recipe.
 
     Raises:
         ValueError: an unknown regime or sensor; proposes the nearest.
@@ -95,10 +92,9 @@ def augment(
         draws = draw(len(indices), list(card.sensors).index(name), regime, seed, device, config)
         values, valid = _values(scenes, indices, name, device)
         recipe = config.model_copy(update={"depth_noise": 0.0}) if sensor.smooth else config
-        jitter = jitter_rgb if name == "rgb" else jitter_thermal
-        jitter = jitter_depth if name == "depth" and sensor.metric else jitter
-        values, valid = jitter(values, valid, sensor.measured, draws, recipe)
-        values, valid = sensor.encode(values, valid)
+        jitter = jitter_depth if name == "depth" and sensor.metric else jitter_thermal
+        jitter = jitter_rgb if name == "rgb" else jitter
+        values, valid = sensor.encode(*jitter(values, valid, sensor.measured, draws, recipe))
         values, valid, batch.labels[name] = warped(values, valid, labels, draws.warp, smooth=not sensor.metric)
         batch.images[name] = normalise(sensor.mirror(values, draws.warp), valid, sensor)
         batch.valid[name], batch.warps[name] = valid, draws.warp
@@ -136,28 +132,23 @@ def random_warp(count: int, generator: torch.Generator, config: AugmentConfig) -
 
 
 def warped(values: Tensor, valid: Tensor, labels: Tensor, warp: Tensor, smooth: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Warp the values, validity and labels of a sensor.
+    """Warp the values (B, C, H, W), validity (B, 1, H, W) and labels (B, H, W) int64 of a sensor.
 
     Args:
-        values: (B, C, H, W) float32 in the sensor's unit.
-        valid: (B, 1, H, W) bool.
-        labels: (B, H, W) int64.
         warp: (B, 2, 3) as in ``Batch``.
         smooth: interpolate values between valid pixels; otherwise take the nearest, as depth needs at its edges.
 
     Returns:
-        The three, as large as before; what lies outside the scene is invalid and labelled 255.
+        Values, validity and labels, as large as before; outside the scene they are invalid and 255.
     """
     grid = F.affine_grid(warp, list(values.shape), align_corners=False)
     # labels are shifted by one so that outside, where grid_sample gives 0, is told from class 0
     exact = torch.cat([(labels + 1).unsqueeze(1).float(), valid.float(), *([] if smooth else [values])], dim=1)
     exact = F.grid_sample(exact, grid, mode="nearest", align_corners=False)
-    seen = exact[:, 0].long() - 1
+    seen, sampled = exact[:, 0].long() - 1, exact[:, 2:]
     if smooth:
-        values = among_valid(lambda x: F.grid_sample(x, grid, mode="bilinear", align_corners=False), values, valid)
-    else:
-        values = exact[:, 2:]
-    return values, exact[:, 1:2] > 0.5, torch.where(seen < 0, IGNORE, seen)
+        sampled = among_valid(lambda x: F.grid_sample(x, grid, mode="bilinear", align_corners=False), values, valid)
+    return sampled, exact[:, 1:2] > 0.5, torch.where(seen < 0, IGNORE, seen)
 
 
 def among_valid(average: Callable[[Tensor], Tensor], values: Tensor, valid: Tensor) -> Tensor:
@@ -166,9 +157,7 @@ def among_valid(average: Callable[[Tensor], Tensor], values: Tensor, valid: Tens
     return stacked[:, :-1] / stacked[:, -1:].clamp(min=1e-3)
 
 
-def jitter_rgb(
-    values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig
-) -> tuple[Tensor, Tensor]:
+def jitter_rgb(values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig) -> Masked:
     """Change brightness, contrast, saturation and hue, and blur.
 
     The hue turns in the chroma plane of YIQ, not in HSV: all but the blur is then one matrix and one offset per scene.
@@ -186,9 +175,7 @@ def jitter_rgb(
     return blur(pixels.clamp(0, 255).view_as(values), valid, config.blur_sigma * draws.knobs[4].abs()), valid
 
 
-def jitter_depth(
-    values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig
-) -> tuple[Tensor, Tensor]:
+def jitter_depth(values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig) -> Masked:
     """Add gain, square holes, and noise that grows with the squared distance up to 10 m and linearly beyond."""
     gain = 1 + config.depth_gain * draws.knobs[0]
     deviation = config.depth_noise * draws.knobs[1].abs() * values * values.clamp(max=NOISE_SQUARE_M)
@@ -200,9 +187,7 @@ def jitter_depth(
     return gain * values + deviation * noise, valid & (kept > 0)
 
 
-def jitter_thermal(
-    values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig
-) -> tuple[Tensor, Tensor]:
+def jitter_thermal(values: Tensor, valid: Tensor, sensor: Sensor, draws: Draws, config: AugmentConfig) -> Masked:
     """Add offset, gain about the sensor's mean, and blur: drift and focus of thermal and of any other sensor."""
     mean, std = _moments(sensor, values.device)
     gain = 1 + config.thermal_gain * draws.knobs[0]
@@ -235,8 +220,8 @@ def _moments(sensor: Sensor, device: torch.device) -> Tensor:
     return torch.tensor([sensor.mean, sensor.std], device=device).view(2, 1, -1, 1, 1)
 
 
-def _values(scenes: Scenes, indices: list[int], sensor: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return values in the sensor's unit (B, C, H, W) float32, and validity (B, 1, H, W)."""
+def _values(scenes: Scenes, indices: list[int], sensor: str, device: torch.device) -> Masked:
+    """Return values in the sensor's unit, and where they are valid."""
     values = torch.from_numpy(scenes.images[sensor][indices]).to(device).float()
     if sensor == "rgb":
         return values, torch.ones_like(values[:, :1], dtype=torch.bool)

@@ -33,9 +33,8 @@ class CountOperations(Callback):
 
     def cost(self, steps: int) -> dict[str, int]:
         """Return the operations of a whole training, estimated from the steps counted: two passes each."""
-        counted = self.state["passes"] // 2
-        named = (("train_flops", "total"), ("teacher_flops", "teacher"))
-        return {name: self.state[key] * steps // counted for name, key in named}
+        counted, named = self.state["passes"] // 2, {"train_flops": "total", "teacher_flops": "teacher"}
+        return {name: self.state[key] * steps // counted for name, key in named.items()}
 
 
 class MeasureGradients(Callback):
@@ -56,9 +55,7 @@ class MeasureGradients(Callback):
 def gradient_ratios(terms: dict[str, Tensor], parameters: list[Tensor]) -> dict[str, float]:
     """Return ``gradient/<term>``: the norm of its gradient relative to that of the cross-entropies together.
 
-    Args:
-        terms: from ``Method.training_step``; the graph is kept. Cross-entropies get no ratio.
-        parameters: those of what is deployed.
+    ``terms`` are those of ``Method.training_step``, whose graph is kept; cross-entropies get no ratio.
     """
 
     def norm(loss: Tensor) -> float:

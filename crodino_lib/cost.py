@@ -34,10 +34,7 @@ def latency_ms(network: nn.Module, images: list[Tensor]) -> float:
 
 @contextlib.contextmanager
 def counted_flops(method: nn.Module) -> Iterator[dict[str, int]]:
-    """Count the operations of the block: ``total``, and ``teacher`` for those inside ``method.teacher``.
-
-    The counts are there after the block.
-    """
+    """Yield a dict that after the block holds its operations: ``total``, and those of ``method.teacher``."""
     counts: dict[str, int] = {}
     mapping = {torch.ops.aten.convolution_backward: _backward_flops}
     with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
@@ -49,9 +46,7 @@ def counted_flops(method: nn.Module) -> Iterator[dict[str, int]]:
 def _backward_flops(gradient: torch.Size, image: torch.Size, weight: torch.Size, *rest: object, **_: object) -> int:
     """Return the operations of a convolution's backward pass: those of the forward pass per gradient asked for.
 
-    torch's own formula takes a grouped convolution's weight gradient for a dense one's: hundreds of times too much for
-    a depthwise one.
+    torch's own formula counts the weight gradient of a depthwise convolution as a dense one's: hundreds of times more.
     """
-    wanted = rest[-1]  # gradients of input, weight, bias
-    forward = 2 * gradient[0] * math.prod(gradient[2:]) * math.prod(weight)
-    return forward * (bool(wanted[0]) + bool(wanted[1]))
+    of_input, of_weight, _ = rest[-1]  # whether each gradient is asked for, the bias's too
+    return 2 * gradient[0] * math.prod(gradient[2:]) * math.prod(weight) * (of_input + of_weight)

@@ -17,9 +17,8 @@ def confusion_per_image(prediction: Tensor, label: Tensor, classes: int) -> Tens
     """Count the pixels of every image by true and predicted class.
 
     Args:
-        prediction: (B, H, W) int64 in [0, K).
+        prediction: (B, H, W) int64 in [0, K), K = ``classes``.
         label: (B, H, W) int64 in [0, K) or 255.
-        classes: K.
 
     Returns:
         (B, K, K) int64; rows are the truth, columns the prediction; pixels to ignore are in none.
@@ -40,10 +39,7 @@ def confusion_per_image(prediction: Tensor, label: Tensor, classes: int) -> Tens
 
 
 def scores(confusion: np.ndarray) -> dict[str, float | np.ndarray]:
-    """Return the scores of one confusion matrix over a whole split.
-
-    Args:
-        confusion: (K, K), or (N, K, K) which is summed; rows are the truth.
+    """Return the scores of a whole split from its (K, K) or (N, K, K) confusion, whose rows are the truth.
 
     Returns:
         ``miou``: mean over the classes that are in the truth or in the prediction, NaN where there are none;
@@ -86,25 +82,14 @@ def evaluate(
     batch_size: int,
     device: torch.device,
 ) -> np.ndarray:
-    """Return the confusion of every image of a split, unaugmented.
+    """Return the confusion of every image of a split, unaugmented: (N, K, K) int32, rows are the truth.
 
-    Args:
-        predict: images per sensor -> logits (B, K, h, w), enlarged to the label's size.
-        scenes: the split.
-        card: classes and normalisation.
-        sensors: those that ``predict`` is given.
-        batch_size: scenes at a time.
-        device: where ``predict`` runs.
-
-    Returns:
-        (N, K, K) int32; rows are the truth.
-
-    Raises:
-        ValueError: there are more logits than classes and one of them wins.
+    ``predict`` maps images of ``sensors`` to logits (B, K, h, w), which are enlarged to the label's size; ValueError
+    where a logit wins that is no class.
     """
     parts = []
-    for start in range(0, len(scenes), batch_size):
-        batch = plain(scenes, list(range(start, min(start + batch_size, len(scenes)))), card, sensors, device)
+    for indices in torch.arange(len(scenes)).split(batch_size):
+        batch = plain(scenes, indices.tolist(), card, sensors, device)
         label = batch.labels[sensors[0]]  # unaugmented: the same for every sensor
         logits = F.interpolate(predict(batch.images).float(), size=label.shape[-2:], mode="bilinear")
         parts.append(confusion_per_image(logits.argmax(dim=1), label, len(card.classes)).int().cpu())
@@ -118,6 +103,6 @@ def save_confusion(path: Path, confusion: dict[tuple[str, str], np.ndarray]) -> 
 
 
 def load_confusion(path: Path) -> dict[tuple[str, str], np.ndarray]:
-    """Read what ``save_confusion`` wrote; raises what ``io.load_npz`` does."""
+    """Read what ``save_confusion`` wrote; see ``io.load_npz``."""
     with load_npz(path) as file:
         return {tuple(name.split("/")): file[name] for name in file.files}

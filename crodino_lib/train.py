@@ -34,16 +34,13 @@ RESUME_EVERY_S = 60.0
 class Trained:
     """Result of a training.
 
-    Attributes:
-        students: name -> state dict of the epoch that was best on the validation split, each student for itself.
-        history: one row per epoch: mean loss terms, learning rate, validation mIoU per student, seconds, extra values
-            of the method and of callbacks.
-        cost: wall seconds, steps, peak memory, precision, device, best epoch of each student.
+    ``history`` has one row per epoch: mean loss terms, learning rate, validation mIoU per student, seconds, and extra
+    values of the method and of callbacks.
     """
 
-    students: dict[str, dict[str, Tensor]]
+    students: dict[str, dict[str, Tensor]]  # name -> state dict of the student's own best epoch on the validation split
     history: pd.DataFrame
-    cost: dict[str, Any]
+    cost: dict[str, Any]  # wall seconds, steps, peak memory, precision, device, best epoch of each student
 
 
 def train(
@@ -61,10 +58,8 @@ def train(
         method: built from ``config``; trained in place.
         scenes: the training split.
         validation: the split that chooses the epoch.
-        config: the run.
         resume_file: written at every epoch's end and every ``resume_every_s`` seconds; the caller removes it.
-        callbacks: measure the training.
-        resume_every_s: seconds between two resume files; 0 writes one after every step.
+        resume_every_s: 0 writes a resume file after every step.
 
     Raises:
         ValueError: the training split is smaller than two scenes, or the loss is no longer finite.
@@ -129,17 +124,12 @@ def next_batch(training: Training) -> Batch:
 
 
 def finite_sum(terms: dict[str, Tensor], step: int) -> Tensor:
-    """Return the sum of the loss terms.
-
-    Raises:
-        ValueError: it is not finite; shows the terms.
-    """
+    """Return the sum of the loss terms; ValueError that shows them where it is not finite."""
     loss = torch.stack(list(terms.values())).sum()
     if not torch.isfinite(loss):
         values = {name: round(term.item(), 4) for name, term in terms.items()}
-        raise ValueError(
-            f"the loss is {loss.item()} at step {step}: {values}. Lower learning_rate, or set precision to 'fp32'"
-        )
+        hint = "Lower learning_rate, or set precision to 'fp32'"
+        raise ValueError(f"the loss is {loss.item()} at step {step}: {values}. {hint}")
     return loss
 
 

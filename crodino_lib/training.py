@@ -19,14 +19,10 @@ from crodino_lib.methods.base import Method
 
 
 class Callback:
-    """Measure something while a method trains, without changing the training.
-
-    Attributes:
-        state: plain values that belong to the run: stored in the resume file and restored from it.
-    """
+    """Measure something while a method trains, without changing the training."""
 
     def __init__(self):
-        self.state: dict[str, Any] = {}
+        self.state: dict[str, Any] = {}  # plain values of the run: stored in the resume file and restored from it
 
     def on_start(self, training: "Training") -> None:
         """Do something before the first step, also of a resumed run."""
@@ -45,37 +41,21 @@ class Callback:
 
 @dataclass
 class Training:
-    """A training in progress: what the loop holds, and callbacks read.
+    """A training in progress: what the loop holds, and callbacks read."""
 
-    Attributes:
-        method: trained in place.
-        config: settings of the run.
-        scenes: training split.
-        validation: split that chooses each student's epoch.
-        device: where networks run.
-        precision: ``bf16`` or ``fp32``.
-        callbacks: measure the training.
-        step: steps done.
-        seconds: seconds of training and validation, without those of callbacks.
-        sums: loss term -> sum over the steps of the epoch.
-        history: one row per epoch.
-        best: student -> ``miou``, ``weights`` and ``epoch`` of its best epoch.
-        peak: most bytes of memory held.
-    """
-
-    method: Method
+    method: Method  # trained in place
     config: RunConfig
-    scenes: Scenes
-    validation: Scenes
+    scenes: Scenes  # training split
+    validation: Scenes  # split that chooses each student's epoch
     device: torch.device
-    precision: str
+    precision: str  # bf16 or fp32
     callbacks: Sequence[Callback] = ()
-    step: int = 0
-    seconds: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
-    history: list[dict] = field(default_factory=list)
-    best: dict[str, dict] = field(default_factory=dict)
-    peak: int = 0
+    step: int = 0  # steps done
+    seconds: float = 0.0  # of training and validation, without those of callbacks
+    sums: dict[str, float] = field(default_factory=dict)  # loss term -> sum over the steps of the epoch
+    history: list[dict] = field(default_factory=list)  # one row per epoch
+    best: dict[str, dict] = field(default_factory=dict)  # student -> miou, weights and epoch of its best epoch
+    peak: int = 0  # most bytes of memory held
 
     SAVED = ("step", "seconds", "precision", "sums", "history", "best", "peak")
 
@@ -87,6 +67,7 @@ class Training:
         trained = [parameter for parameter in self.method.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay)
         self.schedule = one_cycle(self.optimiser, settings, self.total_steps)
+        self._parts = {"method": self.method, "optimiser": self.optimiser, "schedule": self.schedule}
         self._counted_at = time.monotonic()
 
     @property
@@ -123,11 +104,7 @@ class Training:
             torch.save(saved, temporary)
 
     def load(self, path: Path) -> None:
-        """Restore what ``save`` wrote.
-
-        Raises:
-            ValueError: the file is damaged.
-        """
+        """Restore what ``save`` wrote; ValueError where the file is damaged."""
         try:
             saved = torch.load(path, map_location=self.device, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
@@ -139,10 +116,6 @@ class Training:
         for name, part in self._parts.items():
             part.load_state_dict(saved[name])
         say(f"resuming at step {self.step} of {self.total_steps}")
-
-    @property
-    def _parts(self) -> dict[str, Any]:
-        return {"method": self.method, "optimiser": self.optimiser, "schedule": self.schedule}
 
 
 def one_cycle(optimiser: torch.optim.Optimizer, settings: TrainConfig, steps: int) -> OneCycleLR:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 
 import numpy as np
+import pandas as pd
 
 from crodino_lib.data.sample import IGNORE, METRES, DatasetCard, Sample
 
@@ -48,11 +49,9 @@ class SplitStatistics:
 
     def values(self, name: str) -> tuple[float, float, float, float, float]:
         """Return lowest, mean, highest value and deviation of a sensor, and the share of valid pixels in 0..1."""
-        low, mean, high, std, valid = np.array(self._values[name]).T
-        if not valid.any():
-            return np.nan, np.nan, np.nan, np.nan, 0.0
-        spread = np.sqrt(np.nanmean(std**2) + np.nanvar(mean))
-        return np.nanmin(low), np.nanmean(mean), np.nanmax(high), spread, valid.mean()
+        table = pd.DataFrame(self._values[name], columns=["low", "mean", "high", "std", "valid"])
+        spread = np.sqrt((table["std"] ** 2).mean() + table["mean"].var(ddof=0))
+        return table["low"].min(), table["mean"].mean(), table["high"].max(), spread, table["valid"].mean()
 
     def problems(self, split: str) -> list[str]:
         """Return one paragraph for each reason why training or scores on ``split`` would be worthless."""
@@ -64,10 +63,8 @@ class SplitStatistics:
             if (len(counts) == 1 and counts[0] < FILL_PIXELS) or (value > self.values(name)[1] and share > RARE):
                 continue
             filled.add(name)
-            found.append(
-                f"{name} holds the value {value:g} in {sum(counts)} pixel(s) of {len(counts)} scene(s), far from all "
-                "others, as if it meant no measurement; if it does, add it under invalid as it is stored"
-            )
+            what = f"{name} holds the value {value:g} in {sum(counts)} pixel(s) of {len(counts)} scene(s), far from all"
+            found.append(f"{what} others; if it means no measurement, add it under invalid as it is stored")
         found += [self._sensor_problem(name, split) for name in self.card.sensors if name not in filled]
         return [f"{self.card.name}, split {split}: {problem}" for problem in found if problem]
 
@@ -93,10 +90,8 @@ class SplitStatistics:
             proposal = "millimetres: set scale = 0.001" if mean > 1 else "metres: set scale = 1.0"
             return f"{name} has a mean of {mean:.4g} m, expected 0.05 to 500 m. Files seem to hold {proposal}"
         if abs(mean - stated_mean) > MEAN_STDS * stated_std or not least_std <= std <= stated_std * STD_FACTORS[1]:
-            return (
-                f"{name} is {mean:.4g} +- {std:.4g} {sensor.unit}, far from the stated {stated_mean:.4g} +- "
-                f"{stated_std:.4g} by which it is normalised: is its unit, scale or byte order another?"
-            )
+            stated = f"far from the stated {stated_mean:.4g} +- {stated_std:.4g} by which it is normalised"
+            return f"{name} is {mean:.4g} +- {std:.4g} {sensor.unit}, {stated}: has it another unit, scale, byte order?"
         return ""
 
 

@@ -27,9 +27,7 @@ class Picture(NamedTuple):
 def open_picture(path: Path, colour: bool = False) -> Picture:
     """Read a picture or ``.npy`` file; with ``colour``, the colours that a colour table gives instead of its indices.
 
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: it is damaged, no picture, or holds values that reading would change.
+    ValueError names a file that is damaged, no picture, or holds values that reading would change.
     """
     suffix = path.suffix.lower()
     with readable(path):
@@ -100,8 +98,8 @@ def _open_tiff(path: Path, colour: bool) -> Picture:
         if colour and page.colormap is not None:
             pixels = (page.colormap >> 8).astype(np.uint8).T[pixels]
         no_data = page.tags.valueof(NO_DATA)
-        orientation = int(page.tags.valueof(ORIENTATION, 1))
-    return Picture(pixels, None if no_data is None else float(no_data), orientation)
+        turn = int(page.tags.valueof(ORIENTATION, 1))
+        return Picture(pixels, None if no_data is None else float(no_data), turn)
 
 
 def needed(package: str, extra: str, path: Path) -> Any:

@@ -11,7 +11,7 @@ from crodino_lib.config import DataConfig
 from crodino_lib.data.decode import open_picture
 from crodino_lib.data.folder_spec import PRESETS, FolderOptions, FolderSpec, read_spec
 from crodino_lib.data.image_files import SensorFiles, digest, read_label, read_picture, read_sensor
-from crodino_lib.data.layouts import existing_root, nested_root, warn
+from crodino_lib.data.layouts import choose_layout, existing_root, warn
 from crodino_lib.data.sample import IGNORE, RGB, DatasetCard, Sample, SceneDataset, Sensor
 from crodino_lib.data.splits import complete_scenes, disjoint, hold_out, read_list, splits_by_folder, with_val
 from crodino_lib.settings import choose
@@ -29,7 +29,7 @@ def open_folder(config: DataConfig) -> SceneDataset:
     root, preset = existing_root(config), FolderOptions(**config.options).preset
     if preset:
         spec = FolderSpec.parse(PRESETS[choose(preset, PRESETS, "preset")], f"preset {preset}")
-        root = nested_root(root, [files.dir for files in spec.pictures.values()], f"preset {preset}")
+        root, _ = choose_layout(root, {preset: [files.dir for files in spec.pictures.values()]}, f"preset {preset}")
     else:
         spec = read_spec(root / "dataset.toml")
     dataset = FolderDataset(spec, root, splits_of(spec, root))
@@ -41,17 +41,16 @@ def open_folder(config: DataConfig) -> SceneDataset:
 def splits_of(spec: FolderSpec, root: Path) -> dict[str, list[str]]:
     """Return split -> scene ids: from the lists that ``spec`` names; else from sub-folders; else drawn.
 
-    Without lists the scenes are those with a file of every kind; a warning names the others. An error names the list
-    or folder that is missing or wrong, or says why no split can be drawn.
+    Without lists the scenes are those with a file of every kind. An error names the list or folder that is missing or
+    wrong, or says why no split can be drawn.
     """
     if spec.splits:
         first = next(iter(spec.pictures.values()))
         splits = {split: read_list(root / name, first) for split, name in spec.splits.items()}
     else:
         ids = complete_scenes({name: files.index(root) for name, files in spec.pictures.items()}, root)
-        splits = splits_by_folder(ids)
-        if not splits:
-            splits = dict(zip(("train", "test"), hold_out(ids, spec.test_fraction, "test"), strict=True))
+        drawn = ("train", "test")
+        splits = splits_by_folder(ids) or dict(zip(drawn, hold_out(ids, spec.test_fraction, "test"), strict=True))
     return with_val(splits, spec.val_fraction, spec.val_run)
 
 
@@ -135,11 +134,10 @@ class FolderDataset(SceneDataset):
             if last - 1 in seen:
                 return
         if IGNORE in seen and len(seen) > 1:
-            raise ValueError(
-                f"{self.root}: offset = -1 ignores id 0 and makes id {last} the class {self.spec.classes[-1]!r}, but "
-                f"labels of train hold 0 and never {last} (up to {OFFSET_LABELS} were looked at). If 0 is "
-                f"{self.spec.classes[0]!r}, remove offset; if 0 has no class, confirm it with ignore = [0]"
-            )
+            effect = f"offset = -1 ignores id 0 and makes id {last} the class {self.spec.classes[-1]!r}"
+            found = f"but labels of train hold 0 and never {last} (at most {OFFSET_LABELS} were read)"
+            hint = f"If 0 is {self.spec.classes[0]!r}, remove offset; if it has no class, confirm it with ignore = [0]"
+            raise ValueError(f"{self.root}: {effect}, {found}. {hint}")
 
     def _find_files(self) -> dict[str, dict[str, Path]]:
         """Return scene id -> entry of a sample -> file, for all splits."""
@@ -157,8 +155,9 @@ class FolderDataset(SceneDataset):
                     missing.append(f"{name} of {scene_id} (named as {example} is)")
         if missing:
             few = ", ".join(missing[:10]) + f" and {len(missing) - 10} more" * (len(missing) > 10)
-            where = f"{self.root}: {len(missing)} file(s) of the {len(found)} scenes of its splits"
-            raise FileNotFoundError(f"{where} are missing: {few}")
+            raise FileNotFoundError(
+                f"{self.root}: {len(missing)} file(s) of the {len(found)} scenes are missing: {few}"
+            )
         return found
 
     def _sensor(self, name: str, files: SensorFiles) -> Sensor:
@@ -168,14 +167,12 @@ class FolderDataset(SceneDataset):
         read = [read_sensor(self._files[i][name], files) for i in train[:: max(1, len(train) // 64)]]
         values = np.concatenate([image[:, valid[0]] for image, valid in read], axis=1).astype(np.float64)
         mean, std = (statistic(values, axis=1).round(4).tolist() for statistic in (np.mean, np.std))
-        raise ValueError(
-            f"{self.spec.name}: sensor {name!r} needs mean and std in {files.unit}, so that all runs normalise alike; "
-            f"measured on {len(read)} scenes of train: mean = {mean}, std = {std}"
-        )
+        measured = f"measured on {len(read)} scenes of train: mean = {mean}, std = {std}"
+        raise ValueError(f"{self.spec.name}: sensor {name!r} needs mean and std in {files.unit}; {measured}")
 
 
 def _size(path: Path) -> str:
     """Return the size of a picture, and the orientation that was applied to it."""
     pixels, _, turn = open_picture(path)
-    size = "{1}x{0} pixels".format(*pixels.shape)
-    return size if turn == 1 else f"{size}, turned by its EXIF orientation {turn},"
+    turned = f", turned by its EXIF orientation {turn}," if turn > 1 else ""
+    return f"{pixels.shape[1]}x{pixels.shape[0]} pixels{turned}"

@@ -53,20 +53,16 @@ class FolderSpec(Strict):
     name: str = Field(pattern=r"^[\w.-]+$")
     title: str = ""
     classes: Names = Field(min_length=2, max_length=IGNORE)
-    palette: Names = Field((), description="one '#rrggbb' per class; empty chooses")
-    rgb: ImageFiles | None = Field(None, description="pictures in colour, where there are any")
+    palette: Names = ()  # one '#rrggbb' per class; empty chooses
+    rgb: ImageFiles | None = None  # pictures in colour, where there are any
     sensors: dict[str, SensorFiles] = Field({})
     label: LabelFiles
-    splits: dict[Annotated[str, Field(pattern="^(train|val|test.*)$")], str] = Field(
-        {},
-        description="split -> list file; val is taken from train where it is not given; without any, the sub-folders "
-        "train, val and test are the splits, and where there are none either, test is drawn in whole groups of scenes",
-    )
-    val_fraction: float = Field(0.12, gt=0, lt=1, description="part of train that becomes val where no list is given")
-    val_run: int | None = Field(
-        None, ge=2, description="longest run of consecutive ids that stays whole when val is taken from train"
-    )
-    test_fraction: float = Field(0.3, gt=0, lt=1, description="part that becomes test where nothing says which")
+    # split -> list file; val is taken from train where it is not given; without any, the sub-folders train, val and
+    # test are the splits, and where there are none either, test is drawn in whole groups of scenes
+    splits: dict[Annotated[str, Field(pattern="^(train|val|test.*)$")], str] = Field({})
+    val_fraction: float = Field(0.12, gt=0, lt=1)  # part of train that becomes val where no list is given
+    val_run: int | None = Field(None, ge=2)  # longest run of consecutive ids that stays whole when val is taken
+    test_fraction: float = Field(0.3, gt=0, lt=1)  # part that becomes test where nothing says which
     homepage: str = ""
     citation: str = ""
     notes: str = ""
@@ -139,10 +135,8 @@ def read_spec(path: Path) -> FolderSpec:
         ValueError: it is not TOML, or states what is not allowed; names the table.
     """
     if not path.is_file():
-        raise LayoutError(
-            f"{path} is missing: it states what the files hold, such as\n{__doc__.split('::')[-1]}\n"
-            f"or name a layout: options preset, one of {', '.join(PRESETS)}"
-        )
+        example = f"{__doc__.split('::')[-1]}\nor name a layout: options preset, one of {', '.join(PRESETS)}"
+        raise LayoutError(f"{path} is missing: it states what the files hold, such as\n{example}")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:

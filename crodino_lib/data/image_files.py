@@ -14,11 +14,11 @@ from crodino_lib.data.sample import IGNORE, Sensor
 from crodino_lib.settings import Strict, nearest
 
 KINDS = {  # kind -> type in the file, channels, in words
-    "rgb": ("u8", 3, "8 bits, three channels"),
-    "u8": ("u8", 1, "8 bits, one channel or three equal ones"),
-    "u16": ("u16", 1, "16 bits, one channel"),
-    "i16": ("i16", 1, "16 bits with a sign, one channel"),
-    "f16": ("u16", 1, "16 bits, one channel, which are those of a half-precision number"),
+    "rgb": ("uint8", 3, "8 bits, three channels"),
+    "u8": ("uint8", 1, "8 bits, one channel or three equal ones"),
+    "u16": ("uint16", 1, "16 bits, one channel"),
+    "i16": ("int16", 1, "16 bits with a sign, one channel"),
+    "f16": ("uint16", 1, "16 bits, one channel, which are those of a half-precision number"),
     "float": ("float", 1, "floating point, one channel (.npy or TIFF)"),
 }
 
@@ -33,13 +33,10 @@ Colour = Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
 class ImageFiles(Strict):
     """A folder of files, one per scene."""
 
-    dir: str = Field(description="folder below the root")
-    ext: str = Field("", description="how names end after the id, such as '.png'; empty takes any known suffix")
-    pattern: str = Field(
-        "(.+)",
-        description="regular expression for the path below dir without its ending; its groups, joined by /, are the id",
-    )
-    bands: Bands = Field((), description="channels of the file that are meant, counted from 0; empty means all")
+    dir: str  # folder below the root
+    ext: str = ""  # how names end after the id, such as '.png'; empty takes any known suffix
+    pattern: str = "(.+)"  # of the path below dir without its ending; its groups, joined by /, are the id
+    bands: Bands = ()  # channels of the file that are meant, counted from 0; empty means all
 
     @field_validator("ext")
     @classmethod
@@ -65,14 +62,13 @@ class ImageFiles(Strict):
     def index(self, root: Path) -> dict[str, Path]:
         """Return id -> file, sub-folders included; hidden files and those that the pattern does not fit are left out.
 
-        Raises FileNotFoundError where the folder does not exist, and ValueError where two files fit one id.
+        FileNotFoundError where the folder does not exist, ValueError where two files fit one id.
         """
         folder = existing_folder(root / self.dir)
         files: dict[str, Path] = {}
         for parent, folders, names in os.walk(folder, followlinks=True):
-            above, here = Path(parent).resolve(), Path(parent)
-            loops = {name for name in folders if above.is_relative_to((here / name).resolve())}
-            folders[:] = [name for name in folders if name not in loops and not name.startswith((".", "__MACOSX"))]
+            here, own = Path(parent), [name for name in folders if not name.startswith((".", "__MACOSX"))]
+            folders[:] = [name for name in own if not here.resolve().is_relative_to((here / name).resolve())]  # loops
             for path in (here / name for name in names if not name.startswith((".", "~"))):
                 stem = self.stem(path.relative_to(folder).as_posix())
                 if stem is not None and (fits := re.fullmatch(self.pattern, stem)):
@@ -86,14 +82,14 @@ class ImageFiles(Strict):
 class SensorFiles(ImageFiles):
     """The files of one sensor besides rgb: its value in ``unit`` is ``scale * raw + offset``."""
 
-    kind: Literal["u8", "u16", "i16", "f16", "float", "rgb"] = Field(description="what files hold; never converted")
-    unit: str = Field(description="unit of the scaled value, such as m or degrees C")
-    invalid: Numbers = Field(description="raw values that mean no measurement; [] where every value is one")
-    scale: FiniteFloat = Field(1.0, description="units per raw step")
-    offset: FiniteFloat = Field(0.0, description="value of raw 0, in the unit")
-    mean: Numbers = Field((), description="mean of the scaled values, per channel")
-    std: Numbers = Field((), description="standard deviation of the scaled values, per channel")
-    focal: float = Field(1.0, gt=0, description="focal length in widths of the picture, which surface normals need")
+    kind: Literal["u8", "u16", "i16", "f16", "float", "rgb"]  # what files hold; never converted
+    unit: str  # unit of the scaled value, such as m or degrees C
+    invalid: Numbers  # raw values that mean no measurement; [] where every value is one
+    scale: FiniteFloat = 1.0  # units per raw step
+    offset: FiniteFloat = 0.0  # value of raw 0, in the unit
+    mean: Numbers = ()  # of the scaled values, per channel
+    std: Numbers = ()  # standard deviation of the scaled values, per channel
+    focal: float = Field(1.0, gt=0)  # focal length in widths of the picture, which surface normals need
 
     @field_validator("scale", "std")
     @classmethod
@@ -111,11 +107,11 @@ class SensorFiles(ImageFiles):
 class LabelFiles(ImageFiles):
     """The label files: single-channel ids, made into ``0..K-1`` or 255 = ignore."""
 
-    bands: Annotated[Bands, Field(max_length=1)] = Field((), description="the one channel that holds ids")
-    offset: Literal[0, -1] = Field(0, description="-1 where files hold 1..K and 0 is ignored, as CMX's gt_transform")
-    ignore: RawIds = Field((IGNORE,), description="ids that are ignored; [] where 255 would mean converted labels")
-    map: dict[Digits, int] = Field({}, description="id in the file -> class or 255, after offset and ignore")
-    colours: dict[Colour, RawId] = Field({}, description="'#rrggbb' in small letters -> id, of pictures of colours")
+    bands: Annotated[Bands, Field(max_length=1)] = ()  # the one channel that holds ids
+    offset: Literal[0, -1] = 0  # -1 where files hold 1..K and 0 is ignored, as CMX's gt_transform
+    ignore: RawIds = (IGNORE,)  # ids that are ignored; [] where 255 would mean converted labels
+    map: dict[Digits, int] = Field({})  # id in the file -> class or 255, after offset and ignore
+    colours: dict[Colour, RawId] = Field({})  # '#rrggbb' in small letters -> id, of pictures of colours
 
     def classes(self, count: int) -> np.ndarray:
         """Return (65536,) int64: id in a file (-1 is the last) -> class 0..count-1, 255 = ignore, -1 = not allowed."""
@@ -151,11 +147,9 @@ def read_picture(path: Path, kind: str, bands: tuple[int, ...] = ()) -> Picture:
     pixels = _chosen(path, picture.pixels, bands)
     if kind == "u8" and pixels.shape[2:] == (3,) and not np.ptp(pixels, axis=2).any():
         pixels = pixels[..., :1]
-    name = "float" if pixels.dtype.kind == "f" else f"{pixels.dtype.kind}{8 * pixels.dtype.itemsize}"
-    if pixels.shape[2:] != (channels,) or name != stored:
-        where = f" in bands {list(bands)}" if bands else ""
-        hint = "; bands = [0, 0, 0] reads grey as colour" if kind == "rgb" and pixels.shape[2:] == (1,) else ""
-        found = f"{pixels.dtype} of shape {pixels.shape}{where}"
+    if pixels.shape[2:] != (channels,) or not pixels.dtype.name.startswith(stored):
+        found = f"{pixels.dtype} of shape {pixels.shape}" + f" in bands {list(bands)}" * bool(bands)
+        hint = "; bands = [0, 0, 0] reads grey as colour" * (kind == "rgb" and pixels.shape[2:] == (1,))
         raise ValueError(f"{path} holds {found}, expected kind {kind!r}: {words}{hint}")
     return picture._replace(pixels=(pixels.view(np.float16) if kind == "f16" else pixels).transpose(2, 0, 1))
 
@@ -164,8 +158,8 @@ def _chosen(path: Path, pixels: np.ndarray, bands: tuple[int, ...]) -> np.ndarra
     """Return the bands that are meant, (H, W, C); without a choice all but an opaque alpha, as plt.imsave writes."""
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if bands and (pixels.ndim != 3 or pixels.shape[2] <= max(bands)):
-        found = f"{pixels.dtype} of shape {pixels.shape}"
-        raise ValueError(f"{path} holds {found}, expected at least {max(bands) + 1} channels")
+        expected = f"expected at least {max(bands) + 1} channels"
+        raise ValueError(f"{path} holds {pixels.dtype} of shape {pixels.shape}, {expected}")
     opaque = pixels.shape[2:] == (4,) and (pixels[..., 3] == 255).all()
     return pixels[..., bands] if bands else pixels[..., :3] if opaque else pixels
 
@@ -185,24 +179,19 @@ def read_sensor(path: Path, files: SensorFiles) -> tuple[np.ndarray, np.ndarray]
 def read_label(path: Path, files: LabelFiles, classes: np.ndarray) -> np.ndarray:
     """Return the (H, W) int64 classes of one label file; ``classes`` are those of ``LabelFiles.classes``.
 
-    Raises:
-        ValueError: the file is damaged, holds colours where ids are expected, or an id that is no class; names it.
+    ValueError names a file that is damaged, holds colours where ids are expected, or an id that is no class.
     """
     raw = _ids_of_colours(path, files.colours) if files.colours else decode(path)
     raw = _chosen(path, raw, files.bands)[..., 0] if files.bands else raw
-    if raw.ndim != 2 or not raw.size:
-        found = f"{raw.shape[2]} channels" if raw.ndim == 3 else f"shape {raw.shape}"
-        raise ValueError(f"{path} holds {found}, expected one channel of class ids, not colours")
-    if raw.dtype.kind not in "iu" or raw.min() < -1 or raw.max() >= len(classes):
-        raise ValueError(f"{path} holds {raw.dtype}, expected class ids of 0..65535, or -1 where ignore has it")
+    if raw.ndim != 2 or not raw.size or raw.dtype.kind not in "iu" or raw.min() < -1 or raw.max() >= len(classes):
+        expected = "expected one channel of class ids in 0..65535, or -1 where ignore has it, not colours"
+        raise ValueError(f"{path} holds {raw.dtype} of shape {raw.shape}, {expected}")
     label = np.take(classes, raw, mode="wrap")  # -1 is the last
     if label.min() < 0:
-        known = np.flatnonzero((classes >= 0) & (classes != IGNORE))
-        raise ValueError(
-            f"{path} holds the ids {np.unique(raw[label < 0])[:8].tolist()}, which are no class; expected {known[0]}.."
-            f"{known[-1]} or the ignored {np.flatnonzero(classes == IGNORE).tolist()}; offset, ignore and map of the "
-            "label files say what an id means"
-        )
+        known, ignored = (np.flatnonzero(which) for which in ((classes >= 0) & (classes != IGNORE), classes == IGNORE))
+        expected = f"expected {known[0]}..{known[-1]} or the ignored {ignored.tolist()}"
+        wrong = np.unique(raw[label < 0])[:8].tolist()
+        raise ValueError(f"{path} holds the ids {wrong}, which are no class; {expected}; see offset, ignore and map")
     return label
 
 
@@ -213,10 +202,8 @@ def _ids_of_colours(path: Path, colours: dict[str, int]) -> np.ndarray:
     place = np.searchsorted(known[:, 0], codes).clip(max=len(known) - 1)
     wrong = known[place, 0] != codes
     if wrong.any():
-        raise ValueError(
-            f"{path}: {wrong.mean():.1%} of the pixels have colours that mean no class, such as "
-            f"#{codes[wrong][0]:06x}; expected {', '.join(colours)}"
-        )
+        told = f"{wrong.mean():.1%} of the pixels have colours that mean no class, such as #{codes[wrong][0]:06x}"
+        raise ValueError(f"{path}: {told}; expected {', '.join(colours)}")
     return known[place, 1]
 
 

@@ -44,32 +44,22 @@ def existing_root(config: DataConfig) -> Path:
     return existing_folder(root)
 
 
-def nested_root(root: Path, folders: Iterable[str], what: str) -> Path:
-    """Return ``root``, or the first folder up to two levels below it, that holds all ``folders``, else LayoutError."""
-    folders = sorted(set(folders))
-    below = (path for depth in ("*/", "*/*/") for path in sorted(root.glob(depth)))
-    for candidate in (root, *below):
-        if all((candidate / folder).is_dir() for folder in folders):
-            return candidate
+def choose_layout(root: Path, layouts: Mapping[str, Iterable[str]], what: str) -> tuple[Path, str]:
+    """Return ``root`` or the first folder up to two levels below it in one of ``layouts``, and the layout's name.
+
+    ``layouts`` are name -> folders. LayoutError where none fits lists the folders of each.
+    """
+    below = [path for depth in ("*/", "*/*/") for path in sorted(root.glob(depth))]
+    for name, folders in layouts.items():
+        for candidate in (root, *below):
+            if all((candidate / folder).is_dir() for folder in folders):
+                return candidate, name
     there = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
     archives = [name for name in there if name.lower().endswith(ARCHIVES)]
-    hint = f" Unpack {', '.join(archives[:5])} first." if archives else ""
-    expected = f"expected the folders {', '.join(folders)}.{hint}"
-    raise LayoutError(f"{root} is not {what}: it holds {', '.join(there[:10]) or 'nothing'}, {expected}")
-
-
-def choose_layout(root: Path, layouts: Mapping[str, Iterable[str]], what: str) -> tuple[Path, str]:
-    """Return the folder of a copy that has one of ``layouts`` (name -> folders), and the name of the layout.
-
-    LayoutError where none fits; it lists what each expects of the dataset that ``what`` names.
-    """
-    problems = []
-    for name, folders in layouts.items():
-        try:
-            return nested_root(root, folders, f"{what} as {name!r}"), name
-        except LayoutError as error:
-            problems.append(str(error))
-    raise LayoutError("\n".join(problems))
+    hint = f". Unpack {', '.join(archives[:5])} first" if archives else ""
+    expected = " or ".join(f"{', '.join(sorted(set(folders)))} ({name})" for name, folders in layouts.items())
+    held = ", ".join(there[:10]) or "nothing"
+    raise LayoutError(f"{root} is not {what}: it holds {held}, expected the folders {expected}{hint}")
 
 
 def expect_counts(splits: Mapping[str, list[str]], published: Mapping[str, int], what: str) -> None:

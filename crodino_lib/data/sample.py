@@ -25,8 +25,6 @@ bool (1, H, W) for every sensor but rgb; ``label`` int64 (H, W) in ``0..K-1`` or
 class SensorSet(tuple):
     """Names of the sensors that a student is given; ``rgb+depth`` in file names, records and tables."""
 
-    __slots__ = ()
-
     def __str__(self) -> str:
         return "+".join(self)
 
@@ -166,21 +164,16 @@ class Batch:
 
 
 def check_sample(sample: Sample, card: DatasetCard) -> Sample:
-    """Return one scene after checking it against the contract and its dataset's card.
-
-    Raises:
-        ValueError: names the scene, the entry, what was found and what was expected.
-    """
+    """Return one scene that fits the contract and its card; else ValueError names scene, entry, found and expected."""
     label, where = sample["label"], f"scene {sample['id']!r} of {card.name}"
     if label.dtype != np.int64 or label.ndim != 2:
         raise ValueError(f"{where}: label is {label.dtype} {label.shape}, expected int64 (H, W)")
     for name, (dtype, shape) in card.entries(*label.shape).items():
         found = sample[name]
         if found.dtype != dtype or found.shape != shape:
-            raise ValueError(
-                f"{where}: {name} is {found.dtype} {found.shape}, expected {np.dtype(dtype)} {shape}; all sensors of a "
-                f"scene must be aligned and as large as its label, which has {label.shape[1]}x{label.shape[0]} pixels"
-            )
+            needs = f"aligned and as large as its label, which has {label.shape[1]}x{label.shape[0]} pixels"
+            expected = f"expected {np.dtype(dtype)} {shape}; all sensors of a scene must be {needs}"
+            raise ValueError(f"{where}: {name} is {found.dtype} {found.shape}, {expected}")
         if not np.isfinite(found).all():
             raise ValueError(f"{where}: {name} holds values that are not finite outside its holes")
     count = len(card.classes)

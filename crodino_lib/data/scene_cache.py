@@ -22,7 +22,6 @@ from crodino_lib.data.sample import Sample, SceneDataset, Scenes, check_sample
 from crodino_lib.io import bar, file_lock, say
 from crodino_lib.settings import choose
 
-MEASURED_SPLITS = ("train", "val", "test")
 SCENES_AHEAD = 32  # a whole dataset at its native size does not fit in memory
 BLOCK_BYTES, BLOCKS = 1 << 18, 64  # what is checked of a file: all of a small one, 16 MB spread over a large one
 
@@ -32,22 +31,18 @@ def load_scenes(dataset: SceneDataset, split: str, config: DataConfig, sensors: 
 
     Pictures are resized with antialiasing; other sensors take the mean of the valid pixels under a new one, which is
     valid where those are at least half of its area; labels take the nearest pixel. With ``config.limit`` the split is
-    thinned evenly to its count in ``config.scenes``.
-
-    Returns:
-        Arrays mapped from the cache: writing to them changes the copy in memory, never the file.
+    thinned evenly to its count in ``config.scenes``. Writing to the arrays changes the copy in memory, never the cache.
 
     Raises:
-        ValueError: an unknown split or sensor, a scene breaks the contract, or training on the split would be
-            worthless, such as with depth in the wrong unit.
-        FileNotFoundError: a file is missing.
-        OSError: the disk does not suffice.
+        ValueError: an unknown split or sensor, a scene that breaks the contract, or a split that nothing can be learnt
+            from, such as with depth in the wrong unit.
+        OSError: a file is missing, or the disk does not suffice.
     """
     card, ids = dataset.card, dataset.ids(split)
     for sensor in sensors:
         choose(sensor, card.sensors, f"sensor of {card.name}")
     if config.limit:
-        count = dict(zip(MEASURED_SPLITS, config.scenes, strict=True)).get(split, config.scenes[-1])
+        count = dict(zip(("train", "val", "test"), config.scenes, strict=True)).get(split, config.scenes[-1])
         ids = [ids[place] for place in np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)]
     size = config.pixels(card.native_size)
     key = hashlib.sha256(repr((TRAINING_VERSION, dataset.fingerprint(), ids, size)).encode()).hexdigest()
@@ -81,21 +76,18 @@ def _checksum(path: Path) -> int:
     """Return the CRC-32 of a file's size and of blocks spread evenly over it, its ends among them."""
     size = path.stat().st_size
     total = zlib.crc32(str(size).encode())
-    starts = np.linspace(0, max(0, size - BLOCK_BYTES), BLOCKS).astype(int)
-    if size <= BLOCKS * BLOCK_BYTES:
-        starts = np.arange(0, size, BLOCK_BYTES)
+    starts = range(0, size, BLOCK_BYTES)
+    if len(starts) > BLOCKS:
+        starts = np.linspace(0, size - BLOCK_BYTES, BLOCKS).astype(int).tolist()
     with path.open("rb") as file:
-        for start in starts.tolist():
+        for start in starts:
             file.seek(start)
             total = zlib.crc32(file.read(BLOCK_BYTES), total)
     return total
 
 
 def _decode(dataset: SceneDataset, split: str, ids: list[str], size: tuple[int, int], folder: Path) -> None:
-    """Decode and check all scenes of a split; only then do their arrays appear in ``folder / "arrays"``.
-
-    All sensors are kept, so that students of one sensor and of two share a cache.
-    """
+    """Decode and check the scenes of a split, with all sensors; only then do arrays appear in ``folder / "arrays"``."""
     start, (width, height) = time.monotonic(), size
     layout = {"label": (np.uint8, (height, width))} | dataset.card.entries(height, width)
     unfinished, finished = folder / "unfinished", folder / "arrays"
@@ -103,10 +95,8 @@ def _decode(dataset: SceneDataset, split: str, ids: list[str], size: tuple[int, 
         shutil.rmtree(old, ignore_errors=True)
     need = len(ids) * sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in layout.values())
     if need > (free := shutil.disk_usage(folder).free):
-        raise OSError(
-            f"the decoded scenes need {need / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free; choose a "
-            "smaller size, fewer scenes with limit and scenes, or another folder with CRODINO_CACHE"
-        )
+        found = f"the decoded scenes need {need / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free"
+        raise OSError(f"{found}; choose a smaller size, fewer scenes (limit, scenes) or another folder (CRODINO_CACHE)")
 
     def read(scene_id: str) -> tuple[Sample, Sample]:
         sample = check_sample(dataset.read(scene_id), dataset.card)
@@ -120,8 +110,7 @@ def _decode(dataset: SceneDataset, split: str, ids: list[str], size: tuple[int, 
             for name, (dtype, shape) in layout.items():
                 header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (len(ids), *shape)}
                 np.lib.format.write_array_header_1_0(files[name], header)
-            scenes = read_ahead(read, ids)
-            for sample, small in bar(scenes, total=len(ids), label=f"decoding {split}", unit="scene"):
+            for sample, small in bar(read_ahead(read, ids), total=len(ids), label=f"decoding {split}", unit="scene"):
                 statistics.add(sample)
                 for name, (dtype, _) in layout.items():
                     files[name].write(small[name].astype(dtype).tobytes())
@@ -132,8 +121,8 @@ def _decode(dataset: SceneDataset, split: str, ids: list[str], size: tuple[int, 
         unfinished.rename(finished)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    seconds = time.monotonic() - start
-    say(f"{dataset.card.name} {split}: decoded {len(ids)} scenes at {width}x{height} in {seconds:.0f} s")
+    done = f"decoded {len(ids)} scenes at {width}x{height} in {time.monotonic() - start:.0f} s"
+    say(f"{dataset.card.name} {split}: {done}")
 
 
 def read_ahead(read: Callable[[str], Any], ids: list[str]) -> Iterator[Any]:

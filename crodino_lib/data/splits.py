@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from crodino_lib.data.decode import SUFFIXES
+from crodino_lib.data.decode import SUFFIXES, readable
 from crodino_lib.data.image_files import ImageFiles, missing
 from crodino_lib.data.layouts import LayoutError, warn
 
 PAUSE_S = 10  # time stamps further apart begin another recording, unless that is their usual step
 STEPS = 1.5  # last numbers further apart, in their usual steps, begin another run
-STAMP = re.compile(  # a date, or seconds since 1970
-    r"(.*?)(?<!\d)((?:19|20)\d\d(?:[-_.:T ]?\d\d){5}|1\d{9})[-_.]?(\d{0,9})(\D*)"
-)
+# a date, or seconds since 1970
+STAMP = re.compile(r"(.*?)(?<!\d)((?:19|20)\d\d(?:[-_.:T ]?\d\d){5}|1\d{9})[-_.]?(\d{0,9})(\D*)")
 BY_NAME = "all names that are equal up to their last number"
 BY_RUN = "a run of names whose last numbers or time stamps follow each other"
 
@@ -27,16 +26,13 @@ def read_list(path: Path, files: ImageFiles) -> list[str]:
     """Return the scene ids of a list file; an error where it is absent, not text, empty, or names a scene twice."""
     if not path.is_file():
         raise missing(path, "split list", "*.txt")
-    try:
+    with readable(path):
         ids = scene_ids(path.read_text(encoding="utf-8"), files)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
     if not ids:
         raise ValueError(f"{path} names no scene; expected one id per line, such as 0001")
     if twice := [scene_id for scene_id, count in Counter(ids).items() if count > 1]:
-        raise ValueError(
-            f"{path} names {len(twice)} scene(s) more than once: {', '.join(twice[:5])}; an id ends at the first space"
-        )
+        few = ", ".join(twice[:5])
+        raise ValueError(f"{path} names {len(twice)} scene(s) more than once: {few}; an id ends at the first space")
     return ids
 
 
@@ -45,8 +41,7 @@ def scene_ids(text: str, files: ImageFiles) -> list[str]:
 
     A byte-order mark, carriage returns, blank lines and lines that start with # are passed over; sub-folders stay.
     """
-    folder = files.dir.strip("/").lower() + "/"
-    ids = []
+    folder, ids = files.dir.strip("/").lower() + "/", []
     for line in text.removeprefix("\ufeff").replace("\\", "/").splitlines():
         columns = line.split()
         if not columns or columns[0].startswith("#"):
@@ -94,11 +89,8 @@ def hold_out(
     Groups are names that are equal up to their last number; where these are too large, runs of numbers or time stamps.
     Runs of more than ``longest`` are cut; scenes are then neighbours at the cuts.
 
-    Returns:
-        The rest and the part that was drawn, in order; the part has between half of ``fraction`` and all of it.
-
-    Raises:
-        ValueError: no such part can be drawn; says what was taken for a group.
+    Returns the rest and the part that was drawn, in order; the part has between half of ``fraction`` and all of it, and
+    ValueError says what was taken for a group where there is no such part.
     """
     runs, names = consecutive_runs(ids), defaultdict(list)
     for run in runs:
@@ -119,10 +111,8 @@ def hold_out(
             if split == "test":
                 warn(f"no list or folder names the scenes of test: {len(drawn)} of {len(ids)} are drawn. {told}")
             return [name for name in ids if name not in drawn], [name for name in ids if name in drawn]
-    raise ValueError(
-        f"no list names the scenes of {split}, and they cannot be drawn: {wanted} of {len(ids)} scenes are wanted, in "
-        f"whole groups that may show one place. {told}. Write a list for {split} and name it under splits"
-    )
+    why = f"they cannot be drawn: {wanted} of {len(ids)} are wanted, in whole groups that may show one place. {told}"
+    raise ValueError(f"no list names the scenes of {split}, and {why}. Write a list for {split} and name it in splits")
 
 
 def with_val(splits: Mapping[str, list[str]], fraction: float, longest: int | None = None) -> dict[str, list[str]]:
@@ -140,25 +130,18 @@ def disjoint(splits: Mapping[str, list[str]], root: Path) -> dict[str, list[str]
     for one, other in combinations(splits, 2):
         common = sorted(set(splits[one]) & set(splits[other]))
         if common and {one, other} & {"train", "val"}:
-            raise ValueError(
-                f"{root}: {len(common)} scene(s) are in both {one} and {other}, such as {', '.join(common[:5])}; a "
-                "score on what was trained or selected on means nothing. Without a list for val, it is taken from train"
-            )
+            what = f"{len(common)} scene(s) are in both {one} and {other}, such as {', '.join(common[:5])}"
+            raise ValueError(f"{root}: {what}. Remove them from one; without a list for val, it is taken from train")
     return {split: splits[split] for split in dict.fromkeys(("train", "val", "test", *splits))}
 
 
 def complete_scenes(found: Mapping[str, Iterable[str]], root: Path) -> list[str]:
-    """Return the ids that every entry of a sample has a file for, sorted; a warning names those that lack one.
-
-    LayoutError where there is no picture at all, ValueError where no scene is complete.
-    """
+    """Return the ids, sorted, for which every entry of a sample has a file; warn of others, raise where none has."""
     everywhere = Counter(scene_id for ids in found.values() for scene_id in ids)
     complete = sorted(scene_id for scene_id, count in everywhere.items() if count == len(found))
-    if not everywhere:
-        raise LayoutError(f"{root} holds no picture where {', '.join(found)} are expected")
     if not complete:
-        counts = ", ".join(f"{len(ids)} of {name} ({min(ids, default='')})" for name, ids in found.items())
-        raise ValueError(f"{root}: no scene has all its files; found {counts}")
+        counts = ", ".join(f"{len(ids)} of {name} ({min(ids, default='none')})" for name, ids in found.items())
+        raise (ValueError if everywhere else LayoutError)(f"{root}: no scene has all its files; found {counts}")
     for name, ids in found.items():
         if lacking := sorted(set(everywhere).difference(ids)):
             warn(f"{root}: {len(lacking)} scene(s) are left out, as they have no {name}: {', '.join(lacking[:10])}")
@@ -177,7 +160,6 @@ def splits_by_folder(ids: list[str]) -> dict[str, list[str]]:
         return {}
     strange = [name for name in groups if name not in ("train", "val") and not name.startswith("test")]
     if {"train", "test"} - set(groups) or strange:
-        raise ValueError(
-            f"scenes lie in {', '.join(groups)}; expected the folders train and test, val and others named test..."
-        )
+        expected = "expected the folders train and test, val and others named test..."
+        raise ValueError(f"scenes lie in {', '.join(groups)}; {expected}")
     return dict(groups)

@@ -332,6 +332,6 @@ def test_a_frame_in_two_files_is_refused_and_one_missing_between_others_is_told(
 
 def test_a_folder_without_mid_air_is_refused(tmp_path):
     (tmp_path / "Kite_test").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"Mid-Air as 'Kite_training'.*\n.*PLE_training"):
+    with pytest.raises(FileNotFoundError, match=r"not Mid-Air: .* Kite_training .*PLE_training"):
         open_copy(tmp_path)
     assert len(TABLES["map"]["7"]) == 14
