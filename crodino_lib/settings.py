@@ -10,9 +10,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Return a sentence that proposes the allowed name most like ``name``; empty where none is alike."""
-    match = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
-    return f" Did you mean {match[0]!r}?" if match else ""
+    """Return a sentence that proposes the allowed name most like ``name`` in any case; empty where none is alike."""
+    names = {other.lower(): other for other in allowed}
+    match = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
+    return f" Did you mean {names[match[0]]!r}?" if match else ""
 
 
 def choose(name: str, allowed: Iterable[str], what: str) -> str:

@@ -22,9 +22,7 @@ OFFSET_LABELS = 32  # labels that are read to confirm an offset
 def open_folder(config: DataConfig) -> SceneDataset:
     """Open the folder ``config.root`` as its ``dataset.toml`` states, or as the preset that its options name.
 
-    Raises:
-        FileNotFoundError: the folder, ``dataset.toml``, a list or a file that a list names is missing.
-        ValueError: ``dataset.toml`` or a list is wrong, or drawn splits share pictures.
+    FileNotFoundError where a folder or file is missing; ValueError where ``dataset.toml``, a list or a split is wrong.
     """
     root, preset = existing_root(config), FolderOptions(**config.options).preset
     if preset:
@@ -41,8 +39,7 @@ def open_folder(config: DataConfig) -> SceneDataset:
 def splits_of(spec: FolderSpec, root: Path) -> dict[str, list[str]]:
     """Return split -> scene ids: from the lists that ``spec`` names; else from sub-folders; else drawn.
 
-    Without lists the scenes are those with a file of every kind. An error names the list or folder that is missing or
-    wrong, or says why no split can be drawn.
+    Without lists the scenes are those with a file of every kind. Errors name what is wrong or why none can be drawn.
     """
     if spec.splits:
         first = next(iter(spec.pictures.values()))
@@ -57,9 +54,8 @@ def splits_of(spec: FolderSpec, root: Path) -> dict[str, list[str]]:
 class FolderDataset(SceneDataset):
     """A dataset with one file per scene and sensor: ``spec`` is what the files mean, ``root`` the folder they lie in.
 
-    Raises:
-        FileNotFoundError: a folder or file is missing; all missing files are counted.
-        ValueError: splits share scenes, an id fits two files, or a sensor's mean and std are not given.
+    FileNotFoundError counts all missing files; ValueError where splits share scenes, an id fits two files, or a
+    sensor's mean and std are not given.
     """
 
     def __init__(self, spec: FolderSpec, root: Path, splits: Mapping[str, list[str]]):
@@ -67,14 +63,13 @@ class FolderDataset(SceneDataset):
         self.splits = disjoint(splits, root)
         self._files = self._find_files()
         self._classes = spec.label.classes(len(spec.classes))
-        height, width = self._read_label(self._files[self.splits["train"][0]]["label"]).shape
         sensors = {"rgb": RGB} if spec.rgb else {}
         self.card = DatasetCard(
             title=spec.title or spec.name,
             sensors=sensors | {name: self._sensor(name, files) for name, files in spec.sensors.items()},
             palette=tuple(tuple(bytes.fromhex(colour[1:])) for colour in spec.palette),
             splits=tuple(self.splits),
-            native_size=(width, height),
+            native_size=self._read_label(self._files[self.splits["train"][0]]["label"]).shape[::-1],
             **spec.model_dump(include={"name", "classes", "homepage", "citation", "notes", "licensed"}),
         )
 
@@ -116,12 +111,11 @@ class FolderDataset(SceneDataset):
             for scene_id in self.splits[split]:
                 sensors = tuple(value for name, value in self._digests[scene_id].items() if name != "label")
                 other, copied = places.setdefault(sensors, (split, scene_id))
-                if other == split:
-                    continue
                 text = f"{self.root}: the scenes {copied} of {other} and {scene_id} of {split} are equal files"
-                if not given:
+                if other != split and not given:
                     raise ValueError(f"{text}, which no drawn split may part; remove one, or write split lists")
-                warn(f"{text}; a score on what was trained on means nothing")
+                if other != split:
+                    warn(f"{text}; a score on what was trained on means nothing")
 
     def check_offset(self) -> None:
         """Raise ValueError where ``offset = -1`` seems to shift labels that start at 0 already."""
@@ -155,9 +149,8 @@ class FolderDataset(SceneDataset):
                     missing.append(f"{name} of {scene_id} (named as {example} is)")
         if missing:
             few = ", ".join(missing[:10]) + f" and {len(missing) - 10} more" * (len(missing) > 10)
-            raise FileNotFoundError(
-                f"{self.root}: {len(missing)} file(s) of the {len(found)} scenes are missing: {few}"
-            )
+            where = f"{self.root}: {len(missing)} file(s) of the {len(found)} scenes of its splits"
+            raise FileNotFoundError(f"{where} are missing: {few}")
         return found
 
     def _sensor(self, name: str, files: SensorFiles) -> Sensor:

@@ -36,15 +36,7 @@ from crodino_lib.data.sample import IGNORE
 from crodino_lib.settings import Names, Strict
 
 PRESETS = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
-
-# Chosen greedily for the largest CIELAB distance to all before, with normal vision and three simulated deficits of it:
-# the first 13 are at least 20 apart in each, all 40 at least 9
-PALETTE = (
-    "#a0a0a0", "#a00000", "#80ff80", "#800080", "#0080ff", "#ffa0ff", "#e08000", "#ffe040", "#e02060", "#800040",
-    "#a0e0a0", "#c0a060", "#a060a0", "#6040c0", "#e0e0ff", "#208060", "#a06000", "#8080e0", "#c0c040", "#406020",
-    "#c00080", "#a0c0a0", "#00a040", "#e080c0", "#60ffe0", "#404020", "#e06040", "#604060", "#804040", "#00c0e0",
-    "#406080", "#80e080", "#ffc0c0", "#8040a0", "#e08080", "#c060c0", "#a080a0", "#c06080", "#806040", "#0040a0",
-)  # fmt: skip
+PALETTE = tomllib.loads(Path(__file__).with_name("palette.toml").read_text(encoding="utf-8"))["colours"]
 
 
 class FolderSpec(Strict):
@@ -85,7 +77,7 @@ class FolderSpec(Strict):
     @classmethod
     def _palette(cls, palette: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         count = len(info.data.get("classes", palette))
-        palette = palette or (PALETTE * (1 + count // len(PALETTE)))[:count]
+        palette = palette or tuple(PALETTE * (1 + count // len(PALETTE)))[:count]
         if len(palette) != count or not all(re.fullmatch("#[0-9a-fA-F]{6}", colour) for colour in palette):
             raise ValueError(f"expected one '#rrggbb' for each of the {count} classes")
         return palette
@@ -128,12 +120,7 @@ class FolderOptions(Strict):
 
 
 def read_spec(path: Path) -> FolderSpec:
-    """Read a ``dataset.toml``.
-
-    Raises:
-        LayoutError: it does not exist; shows how one looks and names the presets.
-        ValueError: it is not TOML, or states what is not allowed; names the table.
-    """
+    """Read a ``dataset.toml``; LayoutError where there is none, ValueError where it is wrong, which names the table."""
     if not path.is_file():
         example = f"{__doc__.split('::')[-1]}\nor name a layout: options preset, one of {', '.join(PRESETS)}"
         raise LayoutError(f"{path} is missing: it states what the files hold, such as\n{example}")

@@ -64,7 +64,7 @@ class ImageFiles(Strict):
 
         FileNotFoundError where the folder does not exist, ValueError where two files fit one id.
         """
-        folder = existing_folder(root / self.dir)
+        folder = existing(root / self.dir)
         files: dict[str, Path] = {}
         for parent, folders, names in os.walk(folder, followlinks=True):
             here, own = Path(parent), [name for name in folders if not name.startswith((".", "__MACOSX"))]
@@ -124,20 +124,13 @@ class LabelFiles(ImageFiles):
         return classes
 
 
-def existing_folder(folder: Path) -> Path:
-    """Return ``folder``; raise FileNotFoundError that proposes the most similar name where it does not exist."""
-    if not folder.is_dir():
-        raise missing(folder, "folder", "*/")
-    return folder
-
-
-def missing(path: Path, what: str, pattern: str) -> FileNotFoundError:
-    """Return the error that ``path`` does not exist; it proposes the most similar of the files that fit ``pattern``."""
+def existing(path: Path, what: str = "folder", pattern: str = "*/") -> Path:
+    """Return ``path``; where it does not exist, FileNotFoundError proposes the most similar that fits ``pattern``."""
+    if path.is_dir() if what == "folder" else path.exists():
+        return path
     there = sorted(other.name for other in path.parent.glob(pattern))
-    same = [name for name in there if name.lower() == path.name.lower()]
-    hint = f" Did you mean {same[0]!r}?" if same else nearest(path.name, there)
     beside = f"beside it: {', '.join(there[:10]) or 'none'}" if path.parent.is_dir() else f"nor does {path.parent}"
-    return FileNotFoundError(f"the {what} {path} does not exist; {beside}.{hint}")
+    raise FileNotFoundError(f"the {what} {path} does not exist; {beside}.{nearest(path.name, there)}")
 
 
 def read_picture(path: Path, kind: str, bands: tuple[int, ...] = ()) -> Picture:
@@ -177,10 +170,7 @@ def read_sensor(path: Path, files: SensorFiles) -> tuple[np.ndarray, np.ndarray]
 
 
 def read_label(path: Path, files: LabelFiles, classes: np.ndarray) -> np.ndarray:
-    """Return the (H, W) int64 classes of one label file; ``classes`` are those of ``LabelFiles.classes``.
-
-    ValueError names a file that is damaged, holds colours where ids are expected, or an id that is no class.
-    """
+    """Return the (H, W) int64 classes of a label file by ``LabelFiles.classes``; ValueError names it and a wrong id."""
     raw = _ids_of_colours(path, files.colours) if files.colours else decode(path)
     raw = _chosen(path, raw, files.bands)[..., 0] if files.bands else raw
     if raw.ndim != 2 or not raw.size or raw.dtype.kind not in "iu" or raw.min() < -1 or raw.max() >= len(classes):

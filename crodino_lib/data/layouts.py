@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crodino_lib.config import DataConfig
-from crodino_lib.data.image_files import existing_folder
+from crodino_lib.data.image_files import existing
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z", ".bz2", ".xz")
 
@@ -41,7 +41,7 @@ def existing_root(config: DataConfig) -> Path:
     root = Path(config.root).expanduser().resolve()
     if root.suffix.lower() in ARCHIVES and root.is_file():
         raise ValueError(f"root {root} is an archive; unpack it and give the folder it becomes")
-    return existing_folder(root)
+    return existing(root)
 
 
 def choose_layout(root: Path, layouts: Mapping[str, Iterable[str]], what: str) -> tuple[Path, str]:

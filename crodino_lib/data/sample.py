@@ -36,17 +36,13 @@ class SensorSet(tuple):
 
 @dataclass(frozen=True)
 class Sensor:
-    """One sensor of a dataset: how many channels, in which unit, and how its values are normalised.
-
-    A network sees ``(value - mean) / std`` per channel, and 0 where the sensor has no valid value. ``focal`` is the
-    focal length in widths of the picture, which surface normals need; 1 where a dataset does not state it.
-    """
+    """One sensor of a dataset; networks see ``(value - mean) / std`` per channel, and 0 where no value is valid."""
 
     channels: int
     unit: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    focal: float = 1.0
+    focal: float = 1.0  # focal length in widths of the picture, which surface normals need; 1 where none is stated
     smooth: ClassVar[bool] = False  # whether photometric noise would drown what networks see
 
     @property
@@ -98,13 +94,10 @@ class DatasetCard:
 
 
 class SceneDataset(abc.ABC):
-    """A dataset on disk. Every file is resolved when it is opened; a missing one is an error that names it.
-
-    ``splits`` is split -> scene ids, in a fixed order.
-    """
+    """A dataset on disk. Every file is resolved when it is opened; a missing one is an error that names it."""
 
     card: DatasetCard
-    splits: dict[str, list[str]]
+    splits: dict[str, list[str]]  # split -> scene ids, in a fixed order
 
     def ids(self, split: str) -> list[str]:
         """Return the scene ids of a split; ValueError proposes the nearest name where there is no such split."""
@@ -120,9 +113,7 @@ class SceneDataset(abc.ABC):
     def read(self, scene_id: str) -> Sample:
         """Read one scene at its native size.
 
-        Raises:
-            FileNotFoundError: a file of the scene is missing.
-            ValueError: a file is unreadable, or its size, type or values are not what the dataset promises.
+        FileNotFoundError where a file is missing; ValueError where one is unreadable or not as the dataset promises.
         """
 
     @abc.abstractmethod
@@ -150,16 +141,12 @@ class Scenes:
 
 @dataclass
 class Batch:
-    """Input of networks: sensor -> tensor, as every sensor has its own geometry, so its own labels.
-
-    ``warps`` map normalised output coordinates (x, y in [-1, 1]) to the scene's, as in
-    ``torch.nn.functional.affine_grid`` with ``align_corners=False``.
-    """
+    """Input of networks: sensor -> tensor, as every sensor has its own geometry, so its own labels."""
 
     images: dict[str, Tensor]  # (B, C, H, W) float32, normalised as the card states, 0 where invalid
     valid: dict[str, Tensor]  # (B, 1, H, W) bool: inside the scene, and measured or filled
     labels: dict[str, Tensor]  # (B, H, W) int64 in [0, K) or 255, which is also everything outside the scene
-    warps: dict[str, Tensor]  # (B, 2, 3) float32
+    warps: dict[str, Tensor]  # (B, 2, 3), output to scene coordinates (x, y in [-1, 1]): affine_grid, no align_corners
     ids: list[str]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from crodino_lib.data.decode import SUFFIXES, readable
-from crodino_lib.data.image_files import ImageFiles, missing
+from crodino_lib.data.image_files import ImageFiles, existing
 from crodino_lib.data.layouts import LayoutError, warn
 
 PAUSE_S = 10  # time stamps further apart begin another recording, unless that is their usual step
@@ -24,9 +24,7 @@ BY_RUN = "a run of names whose last numbers or time stamps follow each other"
 
 def read_list(path: Path, files: ImageFiles) -> list[str]:
     """Return the scene ids of a list file; an error where it is absent, not text, empty, or names a scene twice."""
-    if not path.is_file():
-        raise missing(path, "split list", "*.txt")
-    with readable(path):
+    with readable(existing(path, "split list", "*.txt")):
         ids = scene_ids(path.read_text(encoding="utf-8"), files)
     if not ids:
         raise ValueError(f"{path} names no scene; expected one id per line, such as 0001")
@@ -137,22 +135,19 @@ def disjoint(splits: Mapping[str, list[str]], root: Path) -> dict[str, list[str]
 
 def complete_scenes(found: Mapping[str, Iterable[str]], root: Path) -> list[str]:
     """Return the ids, sorted, for which every entry of a sample has a file; warn of others, raise where none has."""
-    everywhere = Counter(scene_id for ids in found.values() for scene_id in ids)
-    complete = sorted(scene_id for scene_id, count in everywhere.items() if count == len(found))
+    everywhere = set().union(*found.values())
+    complete = sorted(everywhere.intersection(*found.values()))
     if not complete:
         counts = ", ".join(f"{len(ids)} of {name} ({min(ids, default='none')})" for name, ids in found.items())
         raise (ValueError if everywhere else LayoutError)(f"{root}: no scene has all its files; found {counts}")
     for name, ids in found.items():
-        if lacking := sorted(set(everywhere).difference(ids)):
+        if lacking := sorted(everywhere.difference(ids)):
             warn(f"{root}: {len(lacking)} scene(s) are left out, as they have no {name}: {', '.join(lacking[:10])}")
     return complete
 
 
 def splits_by_folder(ids: list[str]) -> dict[str, list[str]]:
-    """Return splits by the first folder of an id, where a folder train, val or test is there; else none.
-
-    ValueError where there is no train or no test, or a folder beside them that is no split.
-    """
+    """Return splits by the first folder of an id, none where no folder is a split; ValueError where only some are."""
     groups: dict[str, list[str]] = defaultdict(list)
     for scene_id in ids:
         groups[scene_id.split("/")[0] if "/" in scene_id else "no folder"].append(scene_id)

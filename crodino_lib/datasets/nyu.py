@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from crodino_lib.config import DataConfig
 from crodino_lib.data.folder import FolderDataset, FolderSpec, splits_of
-from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, missing
+from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, existing
 from crodino_lib.data.layouts import ARCHIVES, LayoutError, choose_layout, existing_root, expect_counts
 from crodino_lib.data.sample import RGB, DatasetCard, Sample, SceneDataset
 from crodino_lib.datasets import nyu_mat
@@ -90,8 +90,8 @@ def find_mat(config: DataConfig) -> Path | None:
     root = Path(config.root).expanduser().resolve()
     if root.is_file() and root.suffix.lower() not in ARCHIVES:
         return root
-    if root.suffix.lower() == ".mat" and not root.exists():
-        raise missing(root, "file", "*.mat")
+    if root.suffix.lower() == ".mat":
+        existing(root, "file", "*.mat")
     root = existing_root(config)
     paths = [path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*.mat")]
     found = [path for path in paths if path.name.lower() == MAT_NAME]

@@ -38,7 +38,7 @@ from pydantic import Field
 from crodino_lib.config import DataConfig
 from crodino_lib.data.decode import decode
 from crodino_lib.data.folder import FolderDataset, FolderSpec
-from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, existing_folder
+from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles, existing
 from crodino_lib.data.layouts import choose_layout, existing_root, expect_counts, warn
 from crodino_lib.data.sample import IGNORE, SceneDataset
 from crodino_lib.data.splits import disjoint, read_list, scene_ids, with_val
@@ -181,7 +181,7 @@ def open_pst900(config: DataConfig) -> SceneDataset:
 def _splits_by_folder(root: Path, folders: list[str], files: Mapping[str, ImageFiles]) -> dict[str, list[str]]:
     """Return the names of all pictures below ``train`` and ``test``, sorted; an error where a folder has none."""
     for split, folder in itertools.product(("train", "test"), folders):
-        existing_folder(root / split / folder)
+        existing(root / split / folder)
     names: dict[str, set[str]] = {"train": set(), "test": set()}
     for entry in files.values():
         for name, path in entry.index(root).items():

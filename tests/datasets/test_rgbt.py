@@ -443,7 +443,7 @@ def test_folders_that_changed_places_are_refused(tmp_path, name, one, other, mes
     ("name", "folder", "other", "message"),
     [
         ("mfnet", "images", "Images", r"not MFNet: it holds Images/.*expected the folders .*images"),
-        ("kp", "images", "Images", r"not KP day-night: it holds Images/.*expected the folders images"),
+        ("kp", "images", "Images", r"not KP day-night: it holds Images/.*expected the folders .*images"),
         ("pst900", "test/labels", "test/Labels", "test/labels does not exist.*Did you mean 'Labels'"),
         ("pst900", "test/rgb", "elsewhere", "test/rgb does not exist"),
         ("mfnet", "test.txt", "Test.txt", r"test\.txt does not exist.*Did you mean '"),
