@@ -8,10 +8,16 @@ import json
 import sys
 import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import crodino_lib
+from crodino_lib.analysis import AnalysisConfig
+from crodino_lib.config import StudyConfig, find_study, home
+from crodino_lib.data.registry import DATASETS, check_data
 from crodino_lib.listing import print_list
-from crodino_lib.settings import load_object, nearest
+from crodino_lib.methods.registry import METHODS, check_methods, parse_method
+from crodino_lib.settings import choose, load_object, nearest
 
 DESCRIPTION = """\
 An open study of cross-modal knowledge distillation: train with two sensors, deploy with one.
@@ -29,10 +35,11 @@ An open study of cross-modal knowledge distillation: train with two sensors, dep
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; errors a user can mend are one paragraph and status 2, a failed notebook is status 1."""
+    """Run a command; return 0, 1 (a notebook failed, a folder has problems), 2 (wrong input) or 130 (interrupted)."""
     options, unknown = _parser().parse_known_args(arguments)
     if unknown:
-        return _fail(f"there is no argument {unknown[0]!r} here.{nearest(unknown[0], options.known)}", 2)
+        hint = nearest(unknown[0], options.known) or f" See crodino {options.command or ''} --help."
+        return _fail(f"there is no argument {unknown[0]!r} here.{hint}", 2)
     try:
         return options.act(options) or 0
     except BrokenPipeError:  # the reader of the output has closed it
@@ -57,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     looks = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
     parser = argparse.ArgumentParser(prog="crodino", description=DESCRIPTION, **looks)
     parser.set_defaults(act=lambda options: parser.print_help(), known=[])
+    parser.add_argument("--version", action="version", version=crodino_lib.__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(name: str, act: Callable, help: str) -> argparse.ArgumentParser:
@@ -87,7 +95,6 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--seeds", metavar="N,...", default="", help="seeds of runs (default all)")
         added.add_argument("--split", default="test", help="scenes to use (default test)")
         added.add_argument("--root", default="", metavar="FOLDER", help="your copy of the study's dataset")
-    from crodino_lib.analysis import AnalysisConfig
 
     for name, field in AnalysisConfig.model_fields.items():
         for added in [explore] if name in ("points", "fits") else [latents, explore] if name == "seed" else [latents]:
@@ -109,8 +116,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_settings(command: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
     """Add one option per setting of a study: notebooks, papermill and the command line have the same names."""
-    from crodino_lib.config import StudyConfig
-
     for name, field in StudyConfig.settings().items():
         if name not in without:
             text = field.description.replace("%", "%%")
@@ -119,10 +124,6 @@ def _add_settings(command: argparse.ArgumentParser, without: tuple[str, ...] = (
 
 def _study_config(options: argparse.Namespace) -> Any:
     """Return the study that the options describe, its names checked; text becomes what the setting's type needs."""
-    from crodino_lib.config import StudyConfig
-    from crodino_lib.data.registry import check_data
-    from crodino_lib.methods.registry import check_methods
-
     given = {name: (getattr(options, name, None), field) for name, field in StudyConfig.settings().items()}
     config = StudyConfig.parse({name: _value(text, field) for name, (text, field) in given.items() if text is not None})
     check_methods(config.methods, config.teacher)
@@ -137,7 +138,7 @@ def _value(text: str, field: Any) -> Any:
     if kind is dict:
         return dict(_setting(pair, field.alias or "--options") for pair in text.split(","))
     if kind is tuple:
-        return tuple(_literal(part) for part in text.split(","))
+        return tuple(_literal(part.strip()) for part in text.split(","))
     return _literal(text)
 
 
@@ -158,27 +159,23 @@ def _setting(pair: str, option: str = "--set") -> tuple[str, Any]:
 def _study(options: argparse.Namespace) -> None:
     config = _study_config(options)
     _plain_warnings()
-    if not options.status:
-        from crodino_lib.study.pipeline import run_study
-
-        run_study(config)
-        return
-    from crodino_lib.study.pipeline import describe_run
+    from crodino_lib.study.pipeline import describe_run, run_study
     from crodino_lib.study.study import Study
 
+    if not options.status:
+        run_study(config)
+        return
     finished, missing = Study(config).finished()
     print(*[f"finished  {describe_run(run.config)}" for run in finished], sep="\n")
     print(*[f"missing   {describe_run(one)}" for one in missing], sep="\n")
 
 
 def _run(options: argparse.Namespace) -> None:
-    from crodino_lib.methods.registry import METHODS, parse_method
-
     name = f"{options.method}:{options.variant}" if options.variant else options.method
     method, _ = parse_method(name)
     settings = dict(_setting(pair) for pair in options.set)
     student = options.student
-    alone = METHODS[method].build.sensor_count == 1 if student or options.sensors else False
+    alone = bool(student or options.sensors) and METHODS[method].build.sensor_count == 1
     if alone and options.sensors and "," not in options.sensors and not student:
         student, options.sensors = options.sensors, None  # a study names two sensors, this run one of them
     config = _study_config(options)
@@ -189,8 +186,8 @@ def _run(options: argparse.Namespace) -> None:
 
     if student and METHODS[method].build.taught_by and student not in config.sensors:
         raise ValueError(
-            f"the student's sensor {student!r} is none of the study's {', '.join(config.sensors)}; name the pair "
-            f"its teacher sees: --sensors rgb,{student} --student {student}"
+            f"the student's sensor {student!r} is none of the study's {', '.join(config.sensors)}."
+            f"{nearest(student, config.sensors)} For another pair name both: --sensors rgb,thermal --student thermal"
         )
     study = Study(config)
     sensors = (student,) if student else config.sensors[: METHODS[method].build.sensor_count]
@@ -202,6 +199,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _tables(options: argparse.Namespace) -> None:
+    find_study(options.name)  # a misspelt name is refused before seconds of imports
     from crodino_lib.study.pipeline import describe_run
     from crodino_lib.study.study import Study
     from crodino_lib.study.tables import save_tables
@@ -214,18 +212,21 @@ def _tables(options: argparse.Namespace) -> None:
 
 def _models(options: argparse.Namespace) -> tuple[Any, list]:
     """Return the analysis of a study, and the finished models that the options name."""
-    from crodino_lib.analysis import AnalysisConfig
+    if wrong := [seed for seed in options.seeds.split(",") if seed and not seed.isdigit()]:
+        raise ValueError(f"--seeds {options.seeds!r}: {wrong[0]!r} is not a number")
+    find_study(options.name)
+    methods = [name for name in options.methods.split(",") if name]
+    for name in methods:
+        parse_method(name)
     from crodino_lib.analysis.latent_analysis import LatentAnalysis
     from crodino_lib.analysis.trained_models import find_models
     from crodino_lib.study.study import Study
 
-    if wrong := [seed for seed in options.seeds.split(",") if seed and not seed.isdigit()]:
-        raise ValueError(f"--seeds {options.seeds!r}: {wrong[0]!r} is not a number")
     study = Study.open(options.name, options.root)
     given = {name: value for name in AnalysisConfig.model_fields if (value := getattr(options, name, None)) is not None}
     analysis = LatentAnalysis(study, options.split, AnalysisConfig.of(study.config, **given))
     seeds = [int(seed) for seed in filter(None, options.seeds.split(","))]
-    models = find_models(study, list(filter(None, options.methods.split(","))), seeds)
+    models = find_models(study, methods, seeds)
     if not models:
         raise ValueError(
             f"study {options.name} has no finished model with a network of each of its sensors"
@@ -236,10 +237,10 @@ def _models(options: argparse.Namespace) -> tuple[Any, list]:
 
 
 def _latents(options: argparse.Namespace) -> None:
+    analysis, models = _models(options)
     from crodino_lib.analysis.diagnosis import diagnose, summary_table
     from crodino_lib.figures.latents import save_latent_figures
 
-    analysis, models = _models(options)
     table = save_latent_figures(analysis, models)
     for model, rows in summary_table(table).groupby("model", sort=False):
         shown = rows.drop(columns=["model", "variant", "low", "high"]).set_index("quantity")
@@ -250,25 +251,25 @@ def _latents(options: argparse.Namespace) -> None:
 
 
 def _explore(options: argparse.Namespace) -> None:
-    from pathlib import Path
-
+    analysis, models = _models(options)
     from crodino_lib.explorer import explore, write_page
 
-    analysis, models = _models(options)
     explorer = explore(analysis, models)
     page = write_page(explorer, Path(options.out or analysis.study.folder / "explorer.html").expanduser())
     print(f"{len(explorer.points)} points, {page.stat().st_size / 1e6:.1f} MB: {page}")
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from pathlib import Path
 
-    from crodino_lib.config import home
+    root = Path(options.root).expanduser().resolve()
+    if options.dataset:
+        choose(options.dataset, DATASETS, "dataset")
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is {'a file' if root.exists() else 'missing'}; expected a dataset's folder")
     from crodino_lib.datasets.validate import describe, inspect_folder
     from crodino_lib.figures.image_grids import sample_sheet
     from crodino_lib.io import atomic_write
 
-    root = Path(options.root).expanduser().resolve()
     chosen = dict(_setting(pair, "--options") for pair in options.options.split(",")) if options.options else {}
     found = inspect_folder(root, options.dataset, chosen, options.all)
     print(describe(found))

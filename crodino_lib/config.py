@@ -28,11 +28,24 @@ def cache_dir() -> Path:
     return Path(os.environ.get("CRODINO_CACHE") or home() / ".cache").expanduser().resolve()
 
 
+def find_study(name: str) -> Path:
+    """Return the folder of a study by its name in ``results/local`` or its path; ValueError proposes the nearest."""
+    if (Path(name) / "study.json").is_file():
+        return Path(name).resolve()
+    results = home() / "results" / "local"
+    begun = sorted(file.parent.name for file in results.glob("*/study.json") if len([*file.parent.iterdir()]) > 1)
+    if not begun:
+        raise ValueError(f"there is no study in {results} yet; begin one: crodino study")
+    if Path(name).is_dir() and name not in begun:
+        raise ValueError(f"{name} holds no study.json; give the folder of a study, or one of {', '.join(begun)}")
+    return results / choose(name, begun, "study")
+
+
 def parse_size(size: str) -> tuple[int, int]:
     """Return (width, height) of ``"128x96"``; ValueError where it is not two multiples of 16 with an x between."""
     sides = [int(side) if side.isdigit() else 0 for side in size.split("x")]
     if len(sides) != 2 or min(sides) < 32:
-        raise ValueError(f"size {size!r} must be WIDTHxHEIGHT in pixels, each at least 32, such as '128x96'")
+        raise ValueError(f"size {size!r} must be 'native', or WIDTHxHEIGHT of at least 32 pixels, such as '128x96'")
     if any(side % 16 for side in sides):
         rounded = "x".join(str(-(-side // 16) * 16) for side in sides)
         raise ValueError(f"size {size!r} must be multiples of 16, which the networks halve four times; try {rounded!r}")
@@ -44,9 +57,9 @@ class DataConfig(Strict):
 
     dataset: str = Field("rooms", description="name of the dataset: `crodino list datasets`")
     root: str = Field("", description="folder of your copy of the dataset; empty for the built-in one")
-    size: str = Field("128x96", description="WIDTHxHEIGHT in pixels that networks see and metrics are computed at")
+    size: str = Field("128x96", description="WIDTHxHEIGHT, or native: pixels that networks see and metrics use")
     scenes: Counts = Field((200, 30, 70), description="scenes for train, val and test")
-    limit: bool = Field(False, description="take at most that many scenes per split of a dataset on disk")
+    limit: bool = Field(False, description="take at most `scenes` scenes per split of a dataset on disk")
     scene_seed: int = Field(0, ge=0, description="seed that rooms are rendered from")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the dataset, as NAME=VALUE,...")
     depth_encoding: Literal["raw", "inverse", "log", "normals"] = Field(
@@ -112,7 +125,7 @@ class TrainConfig(Strict):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="auto takes bf16 where the device has bf16 arithmetic"
     )
-    frames: int = Field(6, ge=0, description="epochs whose latents are kept for the film; 0 for none")
+    frames: int = Field(6, ge=0, description="epochs whose latents are saved for the film of notebook 07; 0 for none")
 
 
 class RunConfig(Strict):
@@ -156,7 +169,7 @@ class StudyConfig(Strict):
     sensors: Names = Field(("rgb", "depth"), description="the two sensors of the study")
     methods: Names = Field(TOUR, description="methods, as NAME or NAME:VARIANT: `crodino list methods`")
     teacher: str = Field("acnet", description="method of the teachers; baseline: the other sensor's baseline")
-    seeds: int = Field(1, ge=1, description="independent repetitions of every run")
+    seeds: int = Field(1, ge=1, description="number of independent repetitions of every run: 2 for the seeds 0 and 1")
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)

@@ -13,12 +13,15 @@ ENTRIES = {"methods": METHODS, "datasets": DATASETS}
 
 def print_list(what: str, name: str = "") -> None:
     """Print all ``methods``, ``datasets``, ``profiles`` or ``parameters``, or the settings of the one that is named."""
+    if what in ("profiles", "parameters"):
+        known = profiles() if what == "profiles" else StudyConfig.settings()
+        known = {choose(name, known, what.removesuffix("s")): known[name]} if name else known
     if what == "profiles":
-        for name, profile in profiles().items():
+        for name, profile in known.items():
             settings = ", ".join(f"{key} {value}" for key, value in profile.items() if key != "description")
             print(f"{name:8} {profile['description']}\n{'':8} {settings}")
     elif what == "parameters":
-        _print_settings(StudyConfig.settings(), {})
+        _print_settings(known, {})
     elif name:
         _list_one(what, name)
     else:

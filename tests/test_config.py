@@ -42,7 +42,7 @@ def test_a_studys_own_setting_wins_over_the_profiles_and_the_profiles_over_the_d
         ({"epochs": True}, "epochs = True: Input should be a valid integer"),
         ({"sensors": "('rgb', 'depth')"}, "a list or tuple that arrived as text"),
         ({"scenes": "[1, 2, 3]"}, "a list or tuple that arrived as text"),
-        ({"size": "128"}, "size '128' must be WIDTHxHEIGHT"),
+        ({"size": "128"}, "size '128' must be 'native', or WIDTHxHEIGHT"),
         ({"size": "120x96"}, "try '128x96'"),
         ({"output_stride": 12}, "output_stride = 12 is not allowed"),
         ({"precision": "bf61"}, "Did you mean 'bf16'?"),

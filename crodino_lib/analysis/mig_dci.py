@@ -14,7 +14,7 @@ def block_mig(skills: np.ndarray) -> float:
     ``skills`` (J, F) are those of code j for factor k, in [0, 1] above chance; factors with a NaN do not count. 0 where
     both halves hold everything alike, 1 where each factor is in one half alone, and fully; NaN where no factor counts.
 
-    Source: the block form of Chen et al., 2018, our reconstruction. Explained in notebook 07.
+    Source: the block form of Chen et al., 2018, our reconstruction.
     """
     ordered = np.sort(_measured(skills), axis=0)
     return float((ordered[-1] - ordered[-2]).mean()) if ordered.size else np.nan
@@ -28,7 +28,7 @@ def block_dci(skills: np.ndarray) -> dict[str, float]:
     half may be about few factors because only few can be read at all. Arguments as ``block_mig``. Returns both, and
     ``informativeness``, the mean skill of each factor's best half; NaN where no code has any skill.
 
-    Source: Eastwood and Williams, ICLR 2018, with probe skill as importance. Explained in notebook 07.
+    Source: Eastwood and Williams, ICLR 2018, with probe skill as importance.
     """
     skills = _measured(skills)
     scores = {"disentanglement": _concentration(skills), "completeness": _concentration(skills.T)}

@@ -62,11 +62,11 @@ def notebooks() -> list[Path]:
     Raises:
         FileNotFoundError: there is no folder of notebooks here.
     """
-    folder = home() / "notebooks"
-    series = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
-    if not series:
-        raise FileNotFoundError(f"no notebooks in {folder}; set CRODINO_HOME to the checkout of crodino")
-    return series
+    folders = [home() / "notebooks", Path(crodino_lib.__file__).parent.parent / "notebooks"]
+    for folder in folders:
+        if series := sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+            return series
+    raise FileNotFoundError(f"no notebooks in {' or '.join(map(str, folders))}: run crodino from its checkout")
 
 
 def notebook_parameters(namespace: dict[str, Any]) -> dict[str, Any]:

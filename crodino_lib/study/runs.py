@@ -41,7 +41,7 @@ VERSIONS = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "umap-learn
 class Run:
     """A finished run: its folder and the content of its ``run.json``.
 
-    Beside that lie ``history.csv``, ``confusion.npz`` and a ``student-<sensors>.safetensors`` each.
+    The folder also has ``history.csv``, ``confusion.npz`` and one ``student-<sensors>.safetensors`` for each student.
     """
 
     folder: Path

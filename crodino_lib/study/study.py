@@ -9,13 +9,21 @@ from typing import Any
 
 import pandas as pd
 
-from crodino_lib.config import TRAINING_VERSION, DataConfig, RunConfig, StudyConfig, home
+from crodino_lib.config import TRAINING_VERSION, DataConfig, RunConfig, StudyConfig, find_study, home
 from crodino_lib.data.registry import check_data, open_dataset
 from crodino_lib.data.sample import DatasetCard, SceneDataset, Scenes
 from crodino_lib.data.scene_cache import load_scenes
 from crodino_lib.io import atomic_write, read_json
 from crodino_lib.methods.base import Method
-from crodino_lib.methods.registry import METHODS, build_method, check_methods, check_run, parse_method, teacher_of
+from crodino_lib.methods.registry import (
+    METHODS,
+    build_method,
+    check_methods,
+    check_run,
+    parse_method,
+    teacher_of,
+    teachers,
+)
 from crodino_lib.settings import choose, load_object
 from crodino_lib.study.notebooks import notebook_parameters
 from crodino_lib.study.runs import Run, fetch_run, finished_run, run_folder
@@ -46,6 +54,7 @@ class Study:
 
     def __init__(self, config: StudyConfig, results: Path | None = None):
         check_methods(config.methods, config.teacher)
+        choose(config.teacher, teachers(), "teacher")
         check_data(config.data)
         self.config = config
         self.folder = (results or home() / "results" / "local") / config.name
@@ -71,15 +80,10 @@ class Study:
         Raises:
             ValueError: no such study; proposes the nearest.
         """
-        results = home() / "results" / "local"
-        if (Path(name) / "study.json").is_file():
-            results, name = Path(name).resolve().parent, Path(name).resolve().name
-        begun = sorted(file.parent.name for file in results.glob("*/study.json"))
-        if not begun:
-            raise ValueError(f"there is no study in {results} yet; begin one: crodino study")
-        stored = read_json(results / choose(name, begun, "study") / "study.json")
+        folder = find_study(name)
+        stored = read_json(folder / "study.json")
         settings = {key: value for key, value in stored.items() if key in StudyConfig.settings()}
-        return cls(StudyConfig.parse({**settings, "study": name, "root": root}), results)
+        return cls(StudyConfig.parse({**settings, "study": folder.name, "root": root}), folder.parent)
 
     def on(self, dataset: str, root: str, **settings: Any) -> "Study":
         """Return a study on other data, with the same settings but for those given, in a folder beside this study's."""

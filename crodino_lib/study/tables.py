@@ -244,6 +244,7 @@ def caption(comparison: pd.DataFrame, caveat: str) -> str:
         spread = f"mIoU in percent of one seed, with {interval_of}"
     return (
         f"{caveat} {spread}. Descriptive: a test over several methods needs eight paired seeds. Every method has the "
-        "same network, optimiser, steps and selection split. Gains of sensors together are over the better of their "
-        "baselines. CroDiNo-KD and CSK-Net are reconstructions."
+        "same encoder, optimiser, number of steps and selection split; fusion methods and some relatives have larger "
+        "networks. Gains of sensors together are over the better of their baselines. CroDiNo-KD and CSK-Net are "
+        "reconstructions."
     )
