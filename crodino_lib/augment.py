@@ -24,7 +24,7 @@ NOISE_SQUARE_M = 10.0  # range of the depth cameras whose noise grows with the s
 
 
 class AugmentConfig(Strict):
-    """Settings of the one recipe of every method; the regime is chosen by the method."""
+    """Numbers of the one recipe of every method, which no study changes; the regime is chosen by the method."""
 
     scale_min: float = Field(0.5, gt=0, description="smallest zoom; below 1 the scene shrinks and is padded")
     scale_max: float = Field(2.0, gt=0, description="largest zoom; above 1 it is cropped")

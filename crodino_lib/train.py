@@ -2,7 +2,8 @@
 
 Every random draw comes from the run's seed and the number of the step, never from what was drawn before, so a run
 resumed at any step ends exactly as if it had not been interrupted. What is measured while training (operations,
-gradient norms, latents for the film) is measured by callbacks, which draw no random number and cost the run no time.
+gradient norms, latents for the film) is measured by callbacks, which draw no random number; of their time only that of
+counting operations, in about sixteen steps, is in the run's seconds.
 """
 
 import hashlib

@@ -35,9 +35,7 @@ def show_plainly() -> None:
 
 
 def existing_root(config: DataConfig) -> Path:
-    """Return the folder of the user's copy; an error where none is given, it is an archive, or does not exist."""
-    if not config.root:
-        raise ValueError(f"dataset {config.dataset!r} needs root, the folder of your copy; nothing is downloaded")
+    """Return the folder of the user's copy; an error where it is an archive, or does not exist."""
     root = Path(config.root).expanduser().resolve()
     if root.suffix.lower() in ARCHIVES and root.is_file():
         raise ValueError(f"root {root} is an archive; unpack it and give the folder it becomes")

@@ -34,8 +34,11 @@ DATASETS = {name: DatasetEntry(**entry) for name, entry in _TABLE.items()}
 
 
 def check_data(config: DataConfig) -> DatasetEntry:
-    """Return the dataset's entry; ValueError where the dataset or an option is unknown. Nothing is opened."""
+    """Return the dataset's entry; ValueError where the dataset, an option or the root is wrong. Nothing is opened."""
     entry = DATASETS[choose(config.dataset, DATASETS, "dataset")]
+    if bool(config.root) != entry.needs_root:
+        needs = "needs root, the folder of your copy; nothing is downloaded" if entry.needs_root else "takes no root"
+        raise ValueError(f"dataset {config.dataset!r} {needs}, given {config.root!r}")
     if config.options:
         entry.options.parse(config.options, f"options of {config.dataset}")
     return entry

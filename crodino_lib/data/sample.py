@@ -81,7 +81,7 @@ class DatasetCard:
     homepage: str = ""
     citation: str = ""
     notes: str = ""
-    licensed: bool = True  # whether no image of it may be redistributed
+    licensed: bool = True  # its images must not be redistributed
 
     def entries(self, height: int, width: int) -> dict[str, tuple[type, tuple[int, int, int]]]:
         """Return the type and shape of each sensor in a sample, and of where it is valid."""

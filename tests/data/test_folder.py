@@ -19,6 +19,7 @@ from crodino_lib.data.image_files import (
     read_sensor,
 )
 from crodino_lib.data.layouts import DataWarning
+from crodino_lib.data.registry import open_dataset
 from crodino_lib.data.sample import check_sample
 from crodino_lib.data.splits import hold_out
 
@@ -152,7 +153,9 @@ def test_two_files_that_fit_one_id_are_refused_until_ext_chooses(mini):
 
 def test_the_root_must_be_given():
     with pytest.raises(ValueError, match="needs root"):
-        load_npz("")
+        open_dataset(DataConfig(dataset="folder"))
+    with pytest.raises(ValueError, match="'rooms' takes no root, given 'here'"):
+        open_dataset(DataConfig(root="here"))
 
 
 def test_a_missing_root_proposes_its_neighbour(mini):
