@@ -27,13 +27,11 @@ def supervised_contrast(
     Args:
         vectors, classes: (M, C) float, normalised here, and (M,) int64.
         negatives: (N, C) float vectors that stand in every denominator and are never anchors nor positives.
-        memory, memory_classes: (Q, C) float vectors and (Q,) int64 classes: positives, candidates and never anchors.
+        memory, memory_classes: (Q, C) float vectors and (Q,) int64 classes, as many (else ValueError): positives,
+            candidates and never anchors.
 
     Returns:
         Scalar, at least 0; 0 (with zero gradients) where no vector has another of its class.
-
-    Raises:
-        ValueError: ``memory`` without a class for each of its vectors, or the reverse.
     """
     held, named = (0 if rows is None else len(rows) for rows in (memory, memory_classes))
     if held != named:
@@ -58,10 +56,8 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float = 0.1) -> Tensor:
 
     ``queries`` and ``keys`` are (N, C) float, normalised here; rows of one number are partners. Source: van den Oord et
     al., Contrastive Predictive Coding, 2018, in the symmetric form of CLIP.
-
-    Returns:
-        Scalar, at least 0, equal when the sides are exchanged; log N where all rows are equal; 0 (with zero gradients)
-        for fewer than two rows.
+    It is equal when the sides are exchanged, log N where all rows are equal, and 0 (with zero gradients) for fewer than
+    two rows.
     """
     similarity = F.normalize(queries, dim=1) @ F.normalize(keys, dim=1).T / temperature
     either_way = (similarity.logsumexp(dim=1) + similarity.logsumexp(dim=0)) / 2

@@ -46,14 +46,11 @@ def debiased_cka(x: Tensor, y: Tensor) -> Tensor:
     google-research/representation_similarity, Demo.ipynb.
 
     Args:
-        x, y: (N, C) and (N, D) float, a row per sample, at least 4.
+        x, y: (N, C) and (N, D) float, a row per sample; ValueError for fewer than 4.
 
     Returns:
         Scalar in [-1, 1]: 1 for equal features, 0 in the mean for independent ones; unchanged by rotations, shifts and
         a common scale of either side; 0 (with zero gradients) where a side is constant.
-
-    Raises:
-        ValueError: fewer than 4 rows.
     """
     if len(x) < 4:
         raise ValueError(f"debiased_cka needs at least 4 rows, got x with {len(x)}; give it more samples")
@@ -94,10 +91,8 @@ def shared_distance(features: Sequence[Tensor]) -> Tensor:
     The one pair of two modalities counts once; a single modality gives 0 (with zero gradients). Source: Wang et al.,
     ShaSpec, CVPR 2023; loss_Dual.py, written for four modalities.
     """
-    pairs = list(zip(features, [*features[1:], features[0]], strict=True))
-    if len(features) == 2:  # the cycle there and back would count it twice
-        pairs = pairs[:1]
-    return torch.stack([in_float32(F.l1_loss)(one, other) for one, other in pairs]).sum()
+    pairs = 1 if len(features) == 2 else len(features)  # the cycle there and back would count the one pair twice
+    return sum(in_float32(F.l1_loss)(features[i - 1], features[i]) for i in range(pairs))
 
 
 @in_float32
@@ -112,7 +107,7 @@ def domain_cross_entropy(logits: Tensor, modality: int, as_released: bool = Fals
     Args:
         logits: (B, M) float, a column per modality.
         modality: the modality of all B samples, in [0, M).
-        as_released: the released code's targets: ones for modality 0, zeros for any other.
+        as_released: take the released code's targets.
     """
     if as_released:
         return F.cross_entropy(logits, torch.full_like(logits, float(modality == 0)))
@@ -136,15 +131,7 @@ def reverse_gradient(features: Tensor, strength: float) -> Tensor:
     ``strength`` is lambda, at least 0; the features have any shape. Source: Ganin and Lempitsky, Unsupervised Domain
     Adaptation by Backpropagation, ICML 2015.
     """
-    return _Reversal.apply(features, strength)
-
-
-class _Reversal(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, features: Tensor, strength: float) -> Tensor:
-        ctx.strength = strength
-        return features.view_as(features)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return -ctx.strength * gradient, None
+    same = features.view_as(features)
+    if same.requires_grad:
+        same.register_hook(lambda gradient: -strength * gradient)
+    return same

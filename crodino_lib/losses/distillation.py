@@ -28,12 +28,8 @@ def pixel_distillation(
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015; per pixel as in CIRKD losses/kd.py, which
     counts ignored positions too.
 
-    Args:
-        student, teacher: (B, K, h, w) float logits; the teacher's are detached here.
-        valid: (B, h, w) bool, or float weights in [0, 1]; None for every position.
-
-    Returns:
-        Scalar, at least 0; 0 up to a constant per position, and 0 (with zero gradients) where nothing is valid.
+    Logits are (B, K, h, w) float, the teacher's detached here; ``valid`` (B, h, w) bool, or weights in [0, 1]; None for
+    every position. The result is 0 up to a constant per position, and 0 (with zero gradients) where nothing is valid.
     """
     divergence = softmax_divergence(student / temperature, teacher.detach() / temperature, dim=1)
     weight = torch.ones_like(divergence) if valid is None else valid.to(divergence.dtype)
@@ -51,12 +47,9 @@ def channel_distillation(
     Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, ICCV 2021. The official code's default
     compares the first image of a batch only.
 
-    Args:
-        student, teacher: (B, C, h, w) float logits or features; the teacher's are detached here.
-        valid: (B, h, w) bool, or float weights of which those above 0 are valid; None for every position.
-
-    Returns:
-        Scalar, at least 0; 0 up to a constant per channel; an image without a valid position adds 0.
+    Logits or features are (B, C, h, w) float, the teacher's detached here; ``valid`` (B, h, w) is bool, or weights of
+    which those above 0 are valid; None for every position. The result is 0 up to a constant per channel; an image
+    without a valid position adds 0.
     """
     student, teacher = student / temperature, teacher.detach() / temperature
     if valid is not None:
@@ -76,44 +69,31 @@ def decoupled_distillation(
     ``others = 1 - p_y`` of the teacher, which suppresses the wrong classes where the teacher is sure. Source: Zhao et
     al., Decoupled Knowledge Distillation, CVPR 2022.
 
-    Args:
-        student, teacher: (B, K, h, w) float logits; the teacher's are detached here.
-        labels: (B, h, w) int64 in [0, K) or 255, at the logits' resolution.
-
-    Returns:
-        Scalar, at least 0; 0 (with zero gradients) where nothing is labelled.
+    Logits are (B, K, h, w) float, the teacher's detached here, and ``labels`` (B, h, w) int64 in [0, K) or 255. The
+    result is at least 0, and 0 (with zero gradients) where nothing is labelled.
     """
     labelled = labels != IGNORE
     right = F.one_hot(labels.where(labelled, 0), student.shape[1]).movedim(-1, 1).bool()
-    log_q = F.log_softmax(student / temperature, dim=1)
-    log_p = F.log_softmax(teacher.detach() / temperature, dim=1)
-    b_t, b_s = _right_or_not(log_p, right), _right_or_not(log_q, right)
-    binary = (b_t.exp() * (b_t - b_s)).sum(dim=1)
-    lowest = torch.finfo(log_q.dtype).min / 2  # out of the softmax over the wrong classes, without infinities
-    wrong = [F.log_softmax(x.masked_fill(right, lowest), dim=1).masked_fill(right, 0) for x in (log_p, log_q)]
-    ranking = (wrong[0].exp() * (wrong[0] - wrong[1])).masked_fill(right, 0).sum(dim=1)
+    lowest = torch.finfo(student.dtype).min / 2  # keeps a class out of a softmax, without infinities
+    log_p, log_q = (F.log_softmax(x / temperature, dim=1) for x in (teacher.detach(), student))
+    b_t, b_s = (
+        torch.stack([x.masked_fill(~among, lowest).logsumexp(dim=1) for among in (right, ~right)])
+        for x in (log_p, log_q)
+    )
+    binary = (b_t.exp() * (b_t - b_s)).sum(dim=0)
+    p, q = (F.log_softmax(x.masked_fill(right, lowest), dim=1) for x in (log_p, log_q))  # of the wrong classes alone
+    ranking = (p.exp() * (p - q)).masked_fill(right, 0).sum(dim=1)
     per_pixel = (target * binary + others * ranking) * labelled
     return temperature**2 * per_pixel.sum() / labelled.sum().clamp(min=1)
-
-
-def _right_or_not(log_p: Tensor, right: Tensor) -> Tensor:
-    """Return (B, 2, h, w) log-probabilities of the right class and of all others together."""
-    lowest = torch.finfo(log_p.dtype).min / 2
-    return torch.stack([log_p.masked_fill(~among, lowest).logsumexp(dim=1) for among in (right, ~right)], dim=1)
 
 
 @in_float32
 def feature_imitation(student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
     """Compute the mean squared distance, over positions, of features normalised over channels: ``2 - 2 cos``.
 
-    Our reconstruction of CSK-Net's distillation of shallow features.
-
-    Args:
-        student, teacher: (B, C, h, w) float; the teacher's are detached here.
-        valid: (B, h, w) bool, or float weights in [0, 1]; None for every position.
-
-    Returns:
-        Scalar in [0, 4]; 0 where the directions agree, whatever the lengths, and where nothing is valid.
+    Features are (B, C, h, w) float, the teacher's detached here; ``valid`` (B, h, w) bool, or weights in [0, 1]; None
+    for every position. The result is in [0, 4]: 0 where the directions agree, whatever the lengths, and where nothing
+    is valid. Our reconstruction of CSK-Net's distillation of shallow features.
     """
     difference = F.normalize(teacher.detach(), dim=1) - F.normalize(student, dim=1)
     distance = difference.square().sum(dim=1)
@@ -178,13 +158,9 @@ def masked_distillation(student: Tensor, teacher: Tensor, masks: Tensor, valid: 
     ``1/2 mean_{n,t,c} [sum_u A_tu^2 (s_cu - t_cu)^2 / (sum_u A_tu + 1e-5)]``: the mask multiplies both maps before
     their difference is squared, and divides by its first power. Source: MasKD, as ``receptive_masks``.
 
-    Args:
-        student, teacher: (B, C, h, w) float; the teacher's are detached here. A constant per position counts as error.
-        masks: (B, T, h, w) float in [0, 1]; detached here.
-        valid: (B, h, w) bool, or float weights in [0, 1] that multiply the masks; None for every position.
-
-    Returns:
-        Scalar, at least 0; 0 (with zero gradients) where nothing is valid.
+    Maps are (B, C, h, w) float, the teacher's detached here, as are ``masks`` (B, T, h, w) in [0, 1]; ``valid``
+    (B, h, w) bool, or weights in [0, 1], multiplies the masks. A constant per position counts as error; the result is 0
+    (with zero gradients) where nothing is valid.
     """
     masks = masks.detach() if valid is None else masks.detach() * valid.unsqueeze(1)
     error = torch.einsum("bthw,bchw->btc", masks.square(), (student - teacher.detach()).square())
@@ -228,12 +204,9 @@ def _unit_positions(features: Tensor, max_cells: int | None) -> Tensor:
 def memory_similarity(student: Tensor, teacher: Tensor, keys: Tensor, temperature: float = 0.1) -> Tensor:
     """Compute the mean divergence, over rows, of the student's similarities to a memory of the teacher's vectors.
 
-    It is 0 (with zero gradients) without rows or without keys. Source: Yang et al., Cross-Image Relational Knowledge
-    Distillation, CVPR 2022; CIRKD losses/cirkd_memory.py, which is nan without rows.
-
-    Args:
-        student, teacher: (M, C) float, a row per position or region; normalised, the teacher's detached here.
-        keys: (Q, C) float vectors of the teacher; normalised and detached here.
+    ``student`` and ``teacher`` are (M, C) float, a row per position or region, ``keys`` (Q, C) float; all normalised,
+    and all but the student's detached here. The result is 0 (with zero gradients) without rows or without keys. Source:
+    CIRKD, as ``cross_image_similarity``; losses/cirkd_memory.py, which is nan without rows.
     """
     keys = F.normalize(keys.detach(), dim=1)
     similarities = (F.normalize(rows, dim=1) @ keys.T / temperature for rows in (student, teacher.detach()))
@@ -249,13 +222,9 @@ def prototype_map_distance(student: Tensor, teacher: Tensor, labels: Tensor, num
     ICASSP 2023; ProtoKD code/loss.py, which is for volumes, uses only the classes present in every image and averages
     over ignored positions too.
 
-    Args:
-        student, teacher: (B, C, h, w) and (B, C', h, w) float; the teacher's are detached here.
-        labels: (B, H, W) int64 in [0, K) or 255.
-
-    Returns:
-        Scalar in [0, 4]; the mean runs over the classes present in each image and over positions weighted by their
-        labelled share. 0 (with zero gradients) where no pixel is labelled.
+    Maps are (B, C, h, w) and (B, C', h, w) float, the teacher's detached here, and ``labels`` (B, H, W) int64 in [0, K)
+    or 255. The result is in [0, 4]: the mean over the classes present in each image and over positions, weighted by
+    their labelled share; 0 (with zero gradients) where no pixel is labelled.
     """
     weights = region_weights(labels, num_classes, student.shape[-2:]).to(student.dtype)
     difference = _prototype_maps(student, weights) - _prototype_maps(teacher.detach(), weights)

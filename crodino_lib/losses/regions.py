@@ -45,13 +45,9 @@ def nearest_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
 def region_vectors(features: Tensor, labels: Tensor, num_classes: int, min_cells: float = 1.0) -> RegionVectors:
     """Return the mean feature of every class in every image, where the class covers enough of it.
 
-    Args:
-        features: (B, C, h, w) float.
-        labels: (B, H, W) int64 in [0, K) or 255.
-        min_cells: smallest region kept, in feature cells' worth of area.
-
-    Returns:
-        The regions, ordered by image, then class. Published contrasts pool with nearest labels instead of by area.
+    Features are (B, C, h, w) float, labels (B, H, W) int64 in [0, K) or 255; regions smaller than the area of
+    ``min_cells`` feature cells are left out. They are ordered by image, then class. Published contrasts pool with
+    nearest labels instead of by area.
     """
     weights = region_weights(labels, num_classes, features.shape[-2:]).to(features.dtype)
     area = weights.sum(dim=(2, 3))

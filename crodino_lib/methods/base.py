@@ -21,7 +21,7 @@ from crodino_lib.settings import Strict
 class Teacher(nn.Module):
     """A trained network of ``sensors``, in their order; always in evaluation mode and never with gradients."""
 
-    def __init__(self, network: nn.Module, sensors: tuple[str, ...]):
+    def __init__(self, network: nn.Module, sensors: SensorSet):
         super().__init__()
         self.network = network.requires_grad_(False)
         self.sensors = sensors
@@ -38,31 +38,26 @@ class Teacher(nn.Module):
 
 
 class Method(nn.Module, abc.ABC):
-    """A method: deployable students, and whatever trains them.
+    """A method: ``students``, name of a ``SensorSet`` -> network, and whatever trains them.
 
-    Attributes:
-        taught_by: ``fusion``: a network that sees both sensors of the study; ``first``: the baseline of the first
-            sensor; None: no teacher.
-        students: name of a ``SensorSet`` -> network. What is in no student is dropped at export and never counted.
-        teacher: the trained network it learns from, or None.
+    What is in no student is dropped at export and never counted. ``teacher`` is the network it learns from, or None.
     """
 
     Settings: ClassVar[type[Strict]] = Strict  # its own; each departure from its paper is one of them
     sensor_count: ClassVar[int]  # how many sensors its students are of
-    taught_by: ClassVar[Literal["fusion", "first"] | None] = None
+    taught_by: ClassVar[Literal["fusion", "first"] | None] = None  # a network of both, the first one's baseline
     can_teach: ClassVar[bool] = False  # whether it may be the teacher of other methods
     augmentation: Literal["paired", "decoupled"] = "paired"  # geometry is drawn once per scene, or once per sensor
     split: ClassVar[bool] = False  # whether its students' bottleneck is read as a shared and a private half
 
     def __init__(self, card: DatasetCard, config: RunConfig, settings: Strict, teacher: nn.Module | None = None):
         super().__init__()
-        self.card = card
-        self.config = config
+        self.card, self.config, self.settings = card, config, settings
         self.sensors = SensorSet(config.sensors)
-        self.settings = settings
+        self.channels = {sensor: card.sensors[sensor].channels for sensor in self.sensors}
         self.num_classes = len(card.classes)
         self.students = nn.ModuleDict(self.build_students())
-        self.teacher = Teacher(teacher, config.teacher_sensors) if teacher else None
+        self.teacher = Teacher(teacher, SensorSet(config.teacher_sensors)) if teacher else None
         self.seed_for("rest")  # whatever a subclass adds
 
     def build_students(self) -> dict[str, nn.Module]:
@@ -72,13 +67,11 @@ class Method(nn.Module, abc.ABC):
     def build_student(self, sensor: str, skip: bool = True) -> SegNet:
         """Build the network of one sensor; equal seeds give every method of a study the same start."""
         self.seed_for(sensor)
-        channels = self.card.sensors[sensor].channels
-        return single_sensor_net(channels, self.num_classes, self.config.model, self.split, skip)
+        return single_sensor_net(self.channels[sensor], self.num_classes, self.config.model, self.split, skip)
 
     def seed_for(self, purpose: str) -> None:
         """Make the next random weights depend on the run's seed and on what they are for, and on nothing else."""
-        told = hashlib.sha256(f"{self.config.seed}/{purpose}".encode())
-        torch.manual_seed(int.from_bytes(told.digest()[:4]))
+        torch.manual_seed(int.from_bytes(hashlib.sha256(f"{self.config.seed}/{purpose}".encode()).digest()[:4]))
 
     @property
     def batch_sensors(self) -> tuple[str, ...]:
@@ -87,11 +80,9 @@ class Method(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Return the weighted loss terms of one batch; cross-entropies are named ``segmentation/...``.
+        """Return the weighted loss terms of one augmented batch; cross-entropies are named ``segmentation/...``.
 
-        Args:
-            batch: augmented images, labels and warps per sensor.
-            progress: fraction of the run that is done, in [0, 1); schedules published in iterations become fractions.
+        ``progress`` is the fraction of the run that is done, in [0, 1); schedules in iterations become fractions.
         """
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -119,11 +110,7 @@ class Method(nn.Module, abc.ABC):
         return tuple(SensorSet.parse(name) for name in self.students)
 
     def predict(self, images: dict[str, Tensor]) -> Tensor:
-        """Return the logits (B, K, H, W) for one of the sets of sensors that the method serves.
-
-        Raises:
-            ValueError: the method does not serve this set.
-        """
+        """Return the logits (B, K, H, W) for one of the sets of sensors it serves; ValueError for any other set."""
         given = SensorSet(sensor for sensor in self.sensors if sensor in images)
         if given not in self.serves or set(images) - set(given):
             served = " or ".join("{" + ", ".join(subset) + "}" for subset in self.serves)
@@ -137,11 +124,10 @@ class Method(nn.Module, abc.ABC):
         A method without a split is cut in the same two blocks, which then mean nothing: that is a null model.
         """
         blocks = {}
-        for name, student in self.students.items():
-            sensors = SensorSet.parse(name)
-            if set(sensors) <= set(images):
-                out: SegOutput = student(*[images[sensor] for sensor in sensors])
-                blocks[f"{name}/shared"], blocks[f"{name}/private"] = out.context.chunk(2, dim=1)
+        for served in self.serves:
+            if set(served) <= set(images):
+                context = self.students[str(served)](*[images[sensor] for sensor in served]).context
+                blocks[f"{served}/shared"], blocks[f"{served}/private"] = context.chunk(2, dim=1)
         return blocks
 
     def load_students(self, folder: Path) -> None:
@@ -151,8 +137,7 @@ class Method(nn.Module, abc.ABC):
 
     def load_teacher(self, folder: Path) -> None:
         """Load the teacher from the folder of its finished run."""
-        path = folder / f"student-{SensorSet(self.teacher.sensors)}.safetensors"
-        self.teacher.network.load_state_dict(load_weights(path))
+        self.teacher.network.load_state_dict(load_weights(folder / f"student-{self.teacher.sensors}.safetensors"))
 
 
 def upsample(logits: Tensor, like: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class Baseline(Method):
 
 
 class FusionSettings(Strict):
-    """Where the sensors are fused."""
+    """Settings of fusion teachers."""
 
     fusion: Literal["early", "middle", "late"] = Field("early", description="before, inside or behind the encoder")
 
@@ -39,7 +39,7 @@ class Fusion(Method):
     def build_students(self) -> dict[str, nn.Module]:
         """Build the one network, which serves both sensors together."""
         self.seed_for("fusion")
-        channels = [self.card.sensors[sensor].channels for sensor in self.sensors]
+        channels = list(self.channels.values())
         return {str(self.sensors): fusion_net(self.settings.fusion, channels, self.num_classes, self.config.model)}
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:

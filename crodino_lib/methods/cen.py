@@ -1,6 +1,7 @@
 """Methods with one trunk for two sensors, from which each sensor's plain network is exported; CEN is the simplest."""
 
 import abc
+import warnings
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from crodino_lib.methods.base import Method
 from crodino_lib.models import SegNet, single_sensor_net
 from crodino_lib.models.cen import ExchangeForm, ExchangeFusion, ExchangeRule
 from crodino_lib.settings import Strict
+
+INERT = 0.01  # share of exchanged channels below which the exchange has no effect
 
 
 class StreamedMethod(Method):
@@ -40,14 +43,18 @@ class StreamedMethod(Method):
     def export(self) -> None:
         """Load each sensor's plain network: shared convolutions, its own BatchNorms, no exchange."""
         for sensor in self.sensors:
-            channels = self.card.sensors[sensor].channels
-            self.students[sensor].load_state_dict(self.both.trunk.sensor_state(sensor, channels))
+            self.students[sensor].load_state_dict(self.both.trunk.sensor_state(sensor, self.channels[sensor]))
 
     def diagnostics(self) -> dict[str, float]:
-        """Return the share of exchanged channels per layer and sensor, and the size of their scales."""
+        """Return the share and size of exchanged channels per layer and sensor; warn where there are next to none."""
         if self.settings.exchange == "none":
             return {}
-        return self.both.trunk.exchanged_shares() | self.both.trunk.exchanged_scales()
+        shares = self.both.trunk.exchanged_shares()
+        if (most := max(shares.values())) < INERT:
+            told = f"the exchange is inert: at most {100 * most:.1f} % of a layer's channels are replaced. "
+            remedy = "Raise threshold, or leave it out to exchange a share of every layer"
+            warnings.warn(told + remedy, stacklevel=2)
+        return shares | self.both.trunk.exchanged_scales()
 
 
 class CENSettings(Strict):

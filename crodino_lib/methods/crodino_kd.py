@@ -55,10 +55,8 @@ class CroDiNoSettings(Strict):
     @model_validator(mode="after")
     def _suit_each_other(self) -> Self:
         if self.auxiliary == "swap" and self.augmentation != "paired":
-            raise ValueError(
-                "auxiliary 'swap' joins halves of two sensors, so it needs augmentation 'paired', given augmentation "
-                f"{self.augmentation!r}"
-            )
+            given = f"given augmentation {self.augmentation!r}"
+            raise ValueError(f"auxiliary 'swap' joins two sensors' halves, so it needs augmentation 'paired', {given}")
         if self.queue and not self.contrast.startswith("class"):
             needs = "keeps vectors by class: set it to 0, or contrast to 'class', 'class-pseudo' or 'class-private'"
             raise ValueError(f"queue {self.queue} {needs}, given contrast {self.contrast!r}")
@@ -94,8 +92,7 @@ class Reconstructor(nn.Module):
 class CroDiNoKD(Method):
     """Two students with split bottlenecks, an auxiliary decoder, three losses beside cross-entropy.
 
-    ``L = CE + auxiliary + cosine_overlap + 0.1 supervised_contrast``, each summed or averaged over both sensors; the
-    settings choose each term.
+    ``L = CE + auxiliary + cosine_overlap + 0.1 supervised_contrast``, over both sensors; settings choose each term.
     """
 
     Settings = CroDiNoSettings
@@ -107,7 +104,7 @@ class CroDiNoKD(Method):
         self.augmentation = settings.augmentation
         channels = config.model.block_channels
         if settings.auxiliary == "reconstruction":
-            self.auxiliary = Reconstructor(2 * channels, {s: card.sensors[s].channels for s in config.sensors})
+            self.auxiliary = Reconstructor(2 * channels, self.channels)
         else:
             halves = 2 if settings.auxiliary == "swap" else 1
             self.auxiliary = SharedSegmenter(halves * channels, channels, self.num_classes)
@@ -164,15 +161,10 @@ class CroDiNoKD(Method):
         shared = [outputs[sensor].shared for sensor in self.sensors]
         if self.settings.contrast == "image":
             return losses.info_nce(*(half.mean(dim=(2, 3)) for half in shared), self.settings.temperature)
-        if self.settings.contrast == "pixel":
-            return self.tracked_contrast(shared, [batch.warps[sensor] for sensor in self.sensors])
-        return self.contrast(outputs, batch.labels)
-
-    def tracked_contrast(self, shared: list[Tensor], warps: list[Tensor]) -> Tensor:
-        """Compute InfoNCE of both sensors' shared maps at the same points of the scenes, found through the warps (C3).
-
-        All drawn points are each other's candidates; 0 (with zero gradients) where the views share fewer than two.
-        """
+        if self.settings.contrast != "pixel":
+            return self.contrast(outputs, batch.labels)
+        # the same points of the scenes in both views, all each other's candidates; 0 where fewer than two are in both
+        warps = [batch.warps[sensor] for sensor in self.sensors]
         *grids, visible = losses.sample_shared_points(*warps, POINTS_PER_IMAGE)
         points = [
             F.grid_sample(half.float(), grid, padding_mode="border", align_corners=False).squeeze(-1).mT[visible]
@@ -183,8 +175,8 @@ class CroDiNoKD(Method):
     def contrast(self, outputs: dict[str, SegOutput], labels: dict[str, Tensor]) -> Tensor:
         """Contrast shared region vectors of both sensors by class, with private ones as negatives only (C1).
 
-        Labelled regions need no pixel correspondence, which decoupled geometry removes. C1-lin and C1-mk give private
-        vectors labels of their own; queues add keys of earlier batches and, in training, store those of this batch.
+        Regions need no pixel correspondence, which decoupled geometry removes. C1-lin and C1-mk give private vectors
+        labels of their own; queues add keys of earlier batches and, in training, store those of this batch.
         """
         shared = {s: losses.region_vectors(out.shared, labels[s], self.num_classes) for s, out in outputs.items()}
         private = [losses.region_vectors(out.private, labels[s], self.num_classes) for s, out in outputs.items()]

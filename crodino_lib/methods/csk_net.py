@@ -4,9 +4,6 @@ A reconstruction: neither the full text nor official code of arXiv 2312.02240 wa
 known and what is our guess; each guess is one setting here. "EO" is the first sensor of a run, "IR" the second.
 """
 
-import warnings
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -17,19 +14,18 @@ from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.methods.cen import CENSettings, StreamedMethod
 from crodino_lib.models import ClassBank, SegNet, SegOutput
-from crodino_lib.models.cen import FUSED, ExchangeForm, ExchangeRule
+from crodino_lib.models.cen import FUSED, ExchangeForm, ExchangePlace, ExchangeRule
 from crodino_lib.models.csk_net import GatedFusion, GateForm
 
 PROJECTED = 256  # width of the space in which pixels are contrasted
 BANK_KEYS = 64  # of every class, drawn from the bank for every step
-INERT = 0.01  # share of exchanged channels below which the exchange has no effect
 
 
 class CSKSettings(CENSettings):
     """Settings of CSK-Net; the defaults are our reference reconstruction."""
 
     exchange: ExchangeForm = Field("mixed", description="replace channels by the other stream's, by the mean, or none")
-    exchange_where: Literal["deep", "all"] = Field("deep", description="exchange in the last two stages, or in all")
+    exchange_where: ExchangePlace = Field("deep", description="exchange in the last two stages, or in all")
     exchange_dropout: float = Field(0.5, ge=0, le=1, description="share of steps without exchange")
     sparsity_weight: float = Field(2e-4, ge=0, description="weight of the sum of scales that may be replaced")
     gate: GateForm = Field("unit", description="form of the Gated Spectral Unit; none takes the mean")
@@ -99,10 +95,8 @@ class CSKNet(StreamedMethod):
 
     def contrast(self, outputs: dict[str, SegOutput], teacher: SegOutput, label: Tensor) -> Tensor:
         """Contrast pixels of the IR and fused views with those of all views, the EO teacher and earlier batches."""
-        drawn = [  # from EO, IR, fused and the teacher: views 0 to 3
-            losses.sample_pixels(out.decoded, label, self.settings.contrast_pixels)
-            for out in (*outputs.values(), teacher)
-        ]
+        seen = (*outputs.values(), teacher)  # by EO, IR, fused and the teacher: views 0 to 3
+        drawn = [losses.sample_pixels(out.decoded, label, self.settings.contrast_pixels) for out in seen]
         pixels, classes, _ = zip(*drawn, strict=True)
         if len(pixels[0]) < 2:
             return outputs[FUSED].logits.sum() * 0.0  # nothing is labelled
@@ -118,14 +112,3 @@ class CSKNet(StreamedMethod):
         loss = losses.pixel_contrast(*given, comparable=comparable, hardest=self.settings.hardest)
         self.bank.push(torch.cat(vectors[2:]), torch.cat(classes[2:]))
         return loss
-
-    def diagnostics(self) -> dict[str, float]:
-        """Return what is exchanged, per layer and sensor; warn where a threshold leaves nothing to exchange."""
-        most = max(self.both.trunk.exchanged_shares().values())
-        if self.settings.exchange != "none" and most < INERT:
-            warnings.warn(
-                f"the exchange is inert: at most {100 * most:.1f} % of a layer's channels are replaced. "
-                "Raise threshold, or leave it out to exchange a share of every layer",
-                stacklevel=2,
-            )
-        return super().diagnostics()

@@ -80,7 +80,7 @@ class DisCoMKD(Method):
         if self.settings.encoders == "one":
             return super().build_student(sensor)
         self.seed_for(sensor)
-        return TwoEncoderNet(self.card.sensors[sensor].channels, self.num_classes, self.config.model)
+        return TwoEncoderNet(self.channels[sensor], self.num_classes, self.config.model)
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the terms of segmentation from all and from single parts, domain, its reversal and overlap."""
@@ -91,10 +91,9 @@ class DisCoMKD(Method):
             logits = [self.auxiliary(features) for features in (part.shared, part.wide)]
             single = sum(losses.segmentation_cross_entropy(found, batch.labels[sensor]) for found in logits)
             terms[f"auxiliary/{sensor}"] = settings.auxiliary_weight * single
-        numbered = list(enumerate(parts.values()))
-        hidden = sum(self.adversarial(part, m, progress) for m, part in numbered)
+        hidden = sum(self.adversarial(part, m, progress) for m, part in enumerate(parts.values()))
         return terms | {
-            "domain": settings.domain_weight * sum(self.domain(part, m) for m, part in numbered),
+            "domain": settings.domain_weight * sum(self.domain(part, m) for m, part in enumerate(parts.values())),
             "adversarial": settings.adversarial_weight * hidden,
             "overlap": settings.overlap_weight * sum(part.overlap() for part in parts.values()),
         }
@@ -122,8 +121,5 @@ class DisCoMKD(Method):
 
 
 def reversal_strength(progress: float) -> float:
-    """Return the strength of the reversal, rising from 0 towards 1: untrained classifiers should not be misled.
-
-    Source: Ganin and Lempitsky, ICML 2015, section 4.
-    """
-    return 2 / (1 + math.exp(-10 * progress)) - 1
+    """Return the strength of the reversal, rising from 0 towards 1: untrained classifiers should not be misled."""
+    return 2 / (1 + math.exp(-10 * progress)) - 1  # Ganin and Lempitsky, ICML 2015, section 4

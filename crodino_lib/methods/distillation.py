@@ -50,41 +50,29 @@ class DistillationSettings(Strict):
 
 
 def adapter(student_channels: int, teacher_channels: int, bias: bool = False) -> nn.Module:
-    """Create the 1x1 convolution from the student's channels to the teacher's; the identity where they agree.
-
-    Source: CIRKD losses/cwd.py, without bias; MGD's has one.
-    """
+    """Create the 1x1 convolution from the student's channels to the teacher's; the identity where they agree."""
     if student_channels == teacher_channels:
         return nn.Identity()
-    return nn.Conv2d(student_channels, teacher_channels, 1, bias=bias)
+    return nn.Conv2d(student_channels, teacher_channels, 1, bias=bias)  # CIRKD losses/cwd.py has none, MGD does
 
 
 def at_size_of(teacher: SegOutput, student: SegOutput) -> SegOutput:
-    """Return the teacher's output at the sizes of the student's, so that all losses compare on the student's grid.
-
-    Maps are interpolated only where sizes differ; the channels may differ, the number of maps not.
-    """
-
-    def resized(features: Tensor, like: Tensor) -> Tensor:
-        if features.shape[-2:] == like.shape[-2:]:
-            return features
-        return F.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=False)
-
-    levels = zip(teacher.pyramid, student.pyramid, strict=True)
-    maps = {name: resized(getattr(teacher, name), getattr(student, name)) for name in ("logits", "context", "decoded")}
-    return replace(teacher, pyramid=[resized(level, like) for level, like in levels], **maps)
+    """Return the teacher's output, interpolated where a map's size is not the student's; channels may differ."""
+    maps, likes = ([*out.pyramid, out.logits, out.context, out.decoded] for out in (teacher, student))
+    sizes = [like.shape[-2:] for like in likes]
+    *pyramid, logits, context, decoded = (
+        x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        for x, size in zip(maps, sizes, strict=True)
+    )
+    return replace(teacher, logits=logits, pyramid=pyramid, context=context, decoded=decoded)
 
 
 class Term(nn.Module, abc.ABC):
-    """One loss, and the modules that are trained for it alone and are in no student.
-
-    ``student`` and ``teacher`` are outputs for one image of zeros, from which the widths are read.
-    """
+    """One loss and the modules trained for it alone; their widths are read from outputs for one image of zeros."""
 
     def __init__(self, settings: DistillationSettings, num_classes: int, student: SegOutput, teacher: SegOutput):
         super().__init__()
-        self.settings = settings
-        self.num_classes = num_classes
+        self.settings, self.num_classes = settings, num_classes
 
     @abc.abstractmethod
     def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
@@ -167,10 +155,7 @@ class Prototypes(Term):
 
 
 class Masks(Term):
-    """MasKD on the logits: tokens learn masks on the frozen teacher, then the student follows it under them.
-
-    The published 10,000 iterations that train the tokens first become the first part of the run.
-    """
+    """MasKD on the logits: tokens learn masks on the frozen teacher, then the student follows it under them."""
 
     count = 8  # published for segmentation
     rate = 100  # their published learning rate is 0.1, a hundred times that of our one optimiser
@@ -184,12 +169,11 @@ class Masks(Term):
         mine, theirs = self.centred(student.logits), self.centred(teacher.logits)
         valid = losses.cover(labels, theirs.shape[-2:])
         masks = losses.receptive_masks(theirs, self.rate * self.tokens)
-        zero = torch.zeros((), device=theirs.device)
-        if progress < self.settings.mask_stage:
-            masked = masks.sum(dim=1, keepdim=True) * theirs
-            overlap = losses.mask_overlap(masks * valid.unsqueeze(1))
-            return {"tokens": losses.segmentation_cross_entropy(masked, labels), "overlap": overlap, "masks": zero}
-        return {"tokens": zero, "overlap": zero, "masks": losses.masked_distillation(mine, theirs, masks, valid)}
+        terms = dict.fromkeys(("tokens", "overlap", "masks"), torch.zeros((), device=theirs.device))
+        if progress >= self.settings.mask_stage:  # a part of the run in place of the published 10,000 iterations
+            return terms | {"masks": losses.masked_distillation(mine, theirs, masks, valid)}
+        told = losses.segmentation_cross_entropy(masks.sum(dim=1, keepdim=True) * theirs, labels)
+        return terms | {"tokens": told, "overlap": losses.mask_overlap(masks * valid.unsqueeze(1))}
 
     def centred(self, logits: Tensor) -> Tensor:
         """Return logits less their mean at each position: a common constant changes squared errors, not softmax."""

@@ -32,16 +32,11 @@ class MethodEntry:
 
 _TABLES = tomllib.loads(Path(__file__).with_name("methods.toml").read_text())
 METHODS = {name: MethodEntry(**entry) for name, entry in _TABLES["methods"].items()}
-VARIANTS: dict[str, dict[str, dict[str, Any]]] = _TABLES["variants"]
-"""Method -> variant -> its ``description`` and ``settings``."""
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = _TABLES["variants"]  # method -> variant -> description, settings
 
 
 def parse_method(name: str) -> tuple[str, dict[str, Any]]:
-    """Return the method and the settings that ``METHOD`` or ``METHOD:VARIANT`` names.
-
-    Raises:
-        ValueError: no such method or variant; proposes the nearest.
-    """
+    """Return the method and the settings that ``METHOD`` or ``METHOD:VARIANT`` names; ValueError has the nearest."""
     method, _, variant = name.partition(":")
     choose(method, METHODS, "method")
     if not variant:
@@ -56,9 +51,9 @@ def method_name(method: str, settings: dict[str, Any]) -> str:
     """Return the name of a method with its settings in tables: ``crodino-kd:c2``, or ``crodino-kd (queue=8)``."""
     if not settings:
         return method
-    for variant, entry in VARIANTS.get(method, {}).items():
-        if entry["settings"] == settings:
-            return f"{method}:{variant}"
+    named = [variant for variant, entry in VARIANTS.get(method, {}).items() if entry["settings"] == settings]
+    if named:
+        return f"{method}:{named[0]}"
     return f"{method} ({', '.join(f'{name}={value}' for name, value in sorted(settings.items()))})"
 
 
@@ -75,9 +70,8 @@ def teacher_of(method: str, sensors: tuple[str, ...], both: tuple[str, ...], cho
     taught_by = METHODS[method].build.taught_by
     if taught_by != "fusion":
         return ("baseline", both[:1]) if taught_by else ("", ())
-    if METHODS[chosen].build.sensor_count == 2:
-        return chosen, both
-    return chosen, tuple(sensor for sensor in both if sensor not in sensors)
+    sees_both = METHODS[chosen].build.sensor_count == 2
+    return chosen, both if sees_both else tuple(sensor for sensor in both if sensor not in sensors)
 
 
 def check_methods(names: Iterable[str], teacher: str) -> None:
@@ -88,12 +82,7 @@ def check_methods(names: Iterable[str], teacher: str) -> None:
 
 
 def check_run(config: RunConfig, card: DatasetCard) -> None:
-    """Check what depends on method and dataset together.
-
-    Raises:
-        ValueError: a sensor the dataset lacks, the wrong number of sensors for the method, a teacher that is missing,
-            not wanted, or does not suit.
-    """
+    """Raise ValueError for sensors that the dataset lacks or too many or few for the method, or an unfit teacher."""
     choose(config.method, METHODS, "method")
     for sensor in (*config.sensors, *config.teacher_sensors):
         choose(sensor, card.sensors, f"sensor of {card.name}")
@@ -110,18 +99,13 @@ def check_run(config: RunConfig, card: DatasetCard) -> None:
         if not len(set(sensors)) == len(sensors) == needed:
             raise ValueError(f"method {method!r} {does} {needed} sensor{'s' * (needed > 1)}, given {list(sensors)}")
     if taught_by == "first" and (config.teacher, config.teacher_sensors) != ("baseline", config.sensors[:1]):
-        raise ValueError(
-            f"method {config.method!r} learns from the baseline of its first sensor, {config.sensors[0]!r}, not from "
-            f"{config.teacher!r} of {list(config.teacher_sensors)}"
-        )
+        given = f"{config.teacher!r} of {list(config.teacher_sensors)}"
+        needs = f"learns from the baseline of its first sensor, {config.sensors[0]!r}, not from {given}"
+        raise ValueError(f"method {config.method!r} {needs}")
 
 
 def build_method(config: RunConfig, card: DatasetCard) -> Method:
-    """Build a run's method, untrained, from its seed; so is its teacher until ``load_teacher``.
-
-    Raises:
-        ValueError: settings the method does not have, or sensors that do not suit it.
-    """
+    """Build a run's method, untrained, from its seed, and so its teacher; ValueError for settings it does not have."""
     check_run(config, card)
     entry = METHODS[config.method]
     settings = entry.build.Settings.parse({**entry.settings, **config.settings}, where=config.method)

@@ -38,11 +38,10 @@ class ShaSpec(Method):
 
     def build_students(self) -> dict[str, nn.Module]:
         """Build the part of the network that each sensor alone uses, and the network of both sensors."""
-        channels = {sensor: self.card.sensors[sensor].channels for sensor in self.sensors}
         students = {}
         for available in (*(SensorSet([sensor]) for sensor in self.sensors), self.sensors):
             self.seed_for("shaspec")
-            network = SharedSpecificNet(channels, available, self.num_classes, self.config.model)
+            network = SharedSpecificNet(self.channels, available, self.num_classes, self.config.model)
             students[str(available)] = network.requires_grad_(available == self.sensors)
         return students
 
@@ -67,5 +66,4 @@ class ShaSpec(Method):
         """Load the weights that each sensor alone uses."""
         state = self.students[str(self.sensors)].state_dict()
         for sensor in self.sensors:
-            student = self.students[sensor]
-            student.load_state_dict({name: state[name] for name in student.state_dict()})
+            self.students[sensor].load_state_dict(state, strict=False)  # the other sensor's are not among its own

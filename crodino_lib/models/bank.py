@@ -21,11 +21,9 @@ class ClassBank(nn.Module):
 
     @torch.no_grad()
     def push(self, vectors: Tensor, classes: Tensor) -> None:
-        """Add vectors, the oldest of a full class overwritten first.
+        """Add vectors (M, C) float of classes (M,) int64 in [0, K); the oldest of a full class is overwritten first.
 
-        Args:
-            vectors: (M, C) float; a zero vector has no direction and is left out.
-            classes: (M,) int64 in [0, K).
+        A zero vector has no direction and is left out.
         """
         size = self.vectors.shape[1]
         nonzero = vectors.any(dim=1)

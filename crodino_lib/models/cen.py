@@ -7,12 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from crodino_lib.models.encoder import DEFAULT_ENCODER, first_convolution, stages
+from crodino_lib.models.encoder import SUITED, stages
 from crodino_lib.models.fusion import Ensemble
 from crodino_lib.models.segnet import SegNet, SegOutput
 
 FUSED = "fused"
 ExchangeForm = Literal["hard", "mixed", "none"]
+ExchangePlace = Literal["deep", "all"]
 
 
 @dataclass(frozen=True)
@@ -84,18 +85,12 @@ class StreamNorm(nn.Module):
 
 
 def give_streams(network: nn.Module, streams: Sequence[str]) -> None:
-    """Replace every BatchNorm of ``network`` by one per stream.
-
-    Raises:
-        ValueError: ``network`` has none, or normalises in another way.
-    """
+    """Replace every BatchNorm of ``network`` by one per stream; ValueError where it has none, or another norm."""
     norms = {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
     others = [type(m).__name__ for m in network.modules() if isinstance(m, nn.LayerNorm | nn.GroupNorm)]
     if others or not norms:
-        raise ValueError(
-            f"one BatchNorm per sensor needs an encoder with BatchNorm, found {[*others, 'no normalisation'][0]}; "
-            f"choose {DEFAULT_ENCODER} or resnet18"
-        )
+        found = [*others, "no normalisation"][0]
+        raise ValueError(f"one BatchNorm per sensor needs an encoder with BatchNorm, found {found}; {SUITED}")
     for name, norm in norms.items():
         network.set_submodule(name, StreamNorm(norm, streams))
 
@@ -108,11 +103,7 @@ def activate(network: nn.Module, streams: Collection[str]) -> None:
 
 
 def stacked(images: Collection[Tensor]) -> Tensor:
-    """Return all sensors' images in one batch for a stem that is shared with RGB: one channel is repeated three times.
-
-    Raises:
-        ValueError: neither one nor three channels.
-    """
+    """Return all images in one batch for RGB's stem: one channel is repeated; ValueError unless there are 1 or 3."""
     for image in images:
         if image.shape[1] not in (1, 3):
             raise ValueError(f"a shared stem takes sensors of 1 or 3 channels, this one has {image.shape[1]}")
@@ -128,16 +119,12 @@ def unstacked(maps: Iterable[Tensor], streams: Collection[str]) -> dict[str, lis
 class StreamedNet(nn.Module):
     """Run one SegNet's convolutions on several streams, each with its own BatchNorms.
 
-    Args:
-        net: an RGB network, which is modified; a one-channel sensor is repeated to three equal channels.
-        sensors, fused: the two sensors' streams, and whether the decoder has a third one.
-        rule: which channels are exchanged at each residual block's middle BatchNorm.
-        where: ``deep`` exchanges in the last two stages, ``all`` in every one.
+    ``net`` is an RGB network, which is modified. The two ``sensors`` are streams; with ``fused`` the decoder has one
+    more. ``rule`` chooses the channels that are exchanged at the middle BatchNorm of each residual block: of the last
+    two stages (``deep``), or of all.
     """
 
-    def __init__(
-        self, net: SegNet, sensors: tuple[str, str], rule: ExchangeRule, where: Literal["deep", "all"], fused: bool
-    ):
+    def __init__(self, net: SegNet, sensors: tuple[str, str], rule: ExchangeRule, where: ExchangePlace, fused: bool):
         super().__init__()
         self.net = net
         self.sensors = sensors
@@ -161,30 +148,25 @@ class StreamedNet(nn.Module):
 
     def decode(self, pyramids: dict[str, list[Tensor]]) -> dict[str, SegOutput]:
         """Return the output of every stream given."""
-        for part in (self.net.context, self.net.projection, self.net.decoder):
-            activate(part, pyramids)
+        activate(self.net, pyramids)
         out = self.net.decode([torch.cat(levels) for levels in zip(*pyramids.values(), strict=True)])
         parts = unstacked([out.logits, out.context, out.decoded], pyramids).items()
         return {
-            stream: SegOutput(logits, pyramids[stream], context, None, None, decoded)
-            for stream, (logits, context, decoded) in parts
+            s: SegOutput(logits, pyramids[s], context, None, None, decoded) for s, (logits, context, decoded) in parts
         }
 
     def sparsity(self) -> Tensor:
         """Return the sum of the absolute scales of each sensor's own half."""
-        return sum(
-            norm.norms[sensor].weight[own_half(norm.norms[sensor].num_features, stream)].abs().sum()
-            for norm in self.exchanging.values()
-            for stream, sensor in enumerate(self.sensors)
-        )
+        found = self.scales().items()
+        return sum(w[own_half(len(w), self.sensors.index(sensor))].abs().sum() for (sensor, _), w in found)
+
+    def scales(self) -> dict[tuple[str, str], Tensor]:
+        """Return the scales by which channels are chosen: (sensor, layer) -> (C,)."""
+        return {(s, layer): norm.norms[s].weight for layer, norm in self.exchanging.items() for s in self.sensors}
 
     def exchanged(self) -> dict[tuple[str, str], Tensor]:
         """Return which channels are replaced: (sensor, layer) -> (C,) bool."""
-        return {
-            (sensor, layer): self.rule.gives_way(norm.norms[sensor].weight, stream)
-            for layer, norm in self.exchanging.items()
-            for stream, sensor in enumerate(self.sensors)
-        }
+        return {key: self.rule.gives_way(w, self.sensors.index(key[0])) for key, w in self.scales().items()}
 
     def exchanged_shares(self) -> dict[str, float]:
         """Return the share of each layer's channels that is replaced, per sensor."""
@@ -193,26 +175,20 @@ class StreamedNet(nn.Module):
 
     def exchanged_scales(self) -> dict[str, float]:
         """Return the mean absolute scale of replaced channels, relative to their layer's."""
-        found = {}
+        found, scales = {}, self.scales()
         for (sensor, layer), chosen in self.exchanged().items():
-            scales = self.exchanging[layer].norms[sensor].weight.detach().abs()
             if chosen.any():
-                found[f"exchanged/{sensor}/{layer}/scale"] = (scales[chosen].mean() / scales.mean()).item()
+                size = scales[sensor, layer].abs()
+                found[f"exchanged/{sensor}/{layer}/scale"] = (size[chosen].mean() / size.mean()).item()
         return found
 
     def sensor_state(self, sensor: str, channels: int) -> dict[str, Tensor]:
         """Return the state of the plain SegNet that equals this network for one sensor alone."""
-        state = {}
-        for name, value in self.net.state_dict().items():
-            before, _, after = name.partition(".norms.")
-            if not after:
-                state[name] = value
-            elif after.startswith(f"{sensor}."):
-                state[f"{before}.{after.removeprefix(f'{sensor}.')}"] = value
+        own, found = f".norms.{sensor}.", self.net.state_dict().items()
+        state = {name.replace(own, "."): value for name, value in found if own in name or ".norms." not in name}
         if channels == 1:
-            stem = first_convolution(self.net.encoder).weight
-            name = next(name for name, parameter in self.net.named_parameters() if parameter is stem)
-            state[name] = stem.detach().sum(dim=1, keepdim=True)  # equals the response to three equal channels
+            stem = next(name for name, value in state.items() if value.ndim == 4)  # the encoder comes first
+            state[stem] = state[stem].sum(dim=1, keepdim=True)  # equals the response to three equal channels
         return state
 
 

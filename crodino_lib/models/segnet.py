@@ -26,9 +26,8 @@ class SegOutput:
 def conv_block(in_channels: int, out_channels: int, kernel: int, groups: int = 0) -> nn.Sequential:
     """Create a convolution, BatchNorm (GroupNorm where ``groups`` are given) and ReLU."""
     normalise = nn.GroupNorm(groups, out_channels) if groups else nn.BatchNorm2d(out_channels)
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False), normalise, nn.ReLU(inplace=True)
-    )
+    convolve = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolve, normalise, nn.ReLU(inplace=True))
 
 
 class Decoder(nn.Module):
@@ -82,11 +81,8 @@ def bottleneck(in_channels: int, config: ModelConfig) -> Bottleneck:
 class SegNet(Bottleneck):
     """Segment images. Every network of a study is this one around an encoder, so that costs compare exactly.
 
-    Args:
-        encoder, config: as for ``Bottleneck``.
-        classes: number of classes K.
-        split: whether the bottleneck is read as a shared and a private half. The split names channels; it adds none.
-        skip: whether the decoder reads the fine map; without it, zeros take its place.
+    With ``split``, the bottleneck is read as a shared and a private half: that names channels, and adds none. Without
+    ``skip``, zeros take the place of the fine map that the decoder reads.
     """
 
     def __init__(self, encoder: nn.Module, classes: int, config: ModelConfig, split: bool = False, skip: bool = True):

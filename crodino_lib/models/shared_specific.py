@@ -24,9 +24,7 @@ class Features(NamedTuple):
 class SharedSpecificNet(nn.Module):
     """Compose each sensor from shared and specific maps; a missing sensor is replaced by a present one's shared map.
 
-    Args:
-        channels: sensor -> channels, of every sensor the decoder has a place for.
-        available: the sensors that the network can be given.
+    ``channels`` is sensor -> channels of all that the decoder has a place for; ``available`` those it can be given.
 
     Source: Wang et al., ShaSpec, CVPR 2023. Ours: the study's network; the mean of the shared maps as skip; where the
     official code has instance norms, a BatchNorm per sensor in the shared part and per set of sensors in the decoder.
