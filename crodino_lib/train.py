@@ -33,7 +33,7 @@ RESUME_EVERY_S = 60.0
 
 @dataclass
 class Trained:
-    """Result of a training.
+    """The result of a training.
 
     ``history`` has one row per epoch: mean loss terms, learning rate, validation mIoU per student, seconds, and extra
     values of the method and of callbacks.

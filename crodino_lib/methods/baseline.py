@@ -1,4 +1,4 @@
-"""What is trained with cross-entropy alone: the baseline of one sensor, and fusion teachers, which are given both."""
+"""Train with cross-entropy alone: the baseline of one sensor, and fusion teachers, which are given both."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ from crodino_lib.settings import Strict
 
 
 class Baseline(Method):
-    """One network, one sensor, cross-entropy. The reference of every cost and every gain."""
+    """Train one network of one sensor with cross-entropy: the reference of every cost and every gain."""
 
     sensor_count = 1
     can_teach = True

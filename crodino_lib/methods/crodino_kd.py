@@ -1,7 +1,7 @@
 """CroDiNo-KD: two single-sensor networks and an auxiliary decoder that are trained together, without a teacher.
 
 A reconstruction: neither the full text nor official code of arXiv 2505.24361 was available. Notebook 04 lists what is
-known, what comes from the same authors' earlier code and what is our guess; each guess is one setting here.
+known, what comes from the same authors' earlier code and what is our guess; most guesses are settings here.
 """
 
 from typing import Literal, Self
@@ -24,7 +24,7 @@ POINTS_PER_IMAGE = 256  # points of a scene drawn by C3; those in both views cou
 
 
 class CroDiNoSettings(Strict):
-    """Settings of CroDiNo-KD; the defaults are our reference reconstruction (C1, X1, D1 of the methods' list).
+    """Settings of CroDiNo-KD; the defaults are our reference reconstruction (C1, X1, D1 in docs/methods.md).
 
     Of the contrasts, ``class`` (C1) takes shared region vectors of both sensors by class, private ones as negatives
     only. ``class-pseudo`` (C1-lin) is the authors' earlier code: private vectors are anchors too, all of one sensor in

@@ -1,7 +1,7 @@
 """CSK-Net: one network that serves both sensors together and each alone, the second one at the baseline's cost.
 
 A reconstruction: neither the full text nor official code of arXiv 2312.02240 was available. Notebook 05 lists what is
-known and what is our guess; each guess is one setting here. "EO" is the first sensor of a run, "IR" the second.
+known and what is our guess; most guesses are settings here. "EO" is the first sensor of a run, "IR" the second.
 """
 
 import torch

@@ -37,9 +37,9 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = _TABLES["variants"]  # method -
 
 def parse_method(name: str) -> tuple[str, dict[str, Any]]:
     """Return the method and the settings that ``METHOD`` or ``METHOD:VARIANT`` names; ValueError has the nearest."""
-    method, _, variant = name.partition(":")
+    method, colon, variant = name.partition(":")
     choose(method, METHODS, "method")
-    if not variant:
+    if not colon:
         return method, {}
     known = VARIANTS.get(method, {})
     if not known:

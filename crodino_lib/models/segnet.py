@@ -79,7 +79,7 @@ def bottleneck(in_channels: int, config: ModelConfig) -> Bottleneck:
 
 
 class SegNet(Bottleneck):
-    """Segment images. Every network of a study is this one around an encoder, so that costs compare exactly.
+    """Segment images of one sensor; other networks of a study are built from its parts, so that costs compare.
 
     With ``split``, the bottleneck is read as a shared and a private half: that names channels, and adds none. Without
     ``skip``, zeros take the place of the fine map that the decoder reads.
