@@ -151,18 +151,9 @@ def draw(
         predictions: (model, sensor) -> (images, H, W) uint8 class maps, in the order of the scenes.
     """
     order = np.random.default_rng(0).permutation(len(points))  # or the last sensor would lie on top of the others
-    points = points.iloc[order].reset_index(drop=True)
-    points["scene"] = pd.Index(scenes.ids).get_indexer(points["image"])
     models, embeddings = (list(dict.fromkeys(key[place] for key in captions)) for place in (0, 2))
+    points = _described(points.iloc[order].reset_index(drop=True), models, card, scenes, predictions)
     sensors = [sensor for sensor in scenes.images if sensor in set(points["sensor"])]
-    points = points.assign(**{f"{CORRECT} {model}": np.nan for model in models})
-    for (model, sensor), predicted in predictions.items():
-        own, recall = points["sensor"] == sensor, _recalls(predicted, scenes.labels, len(card.classes))
-        label = pd.Index(card.classes).get_indexer(points["name"][own])
-        points.loc[own, f"{CORRECT} {model}"] = recall[points["scene"][own], label]
-    for name, values in {} if scenes.factors is None else scenes.factors.iloc[points["scene"]].items():
-        text = values.astype(str).where(values.notna(), "no value")
-        points[f"factor/{name}"] = (pd.to_numeric(values) if values.dtype.kind in "iuf" else text).to_numpy()
     small = points.astype({name: np.float32 for name in points.select_dtypes("float")})
     source = bk.ColumnDataSource({name: values.to_numpy() for name, values in small.items()})
     for key in captions:
@@ -213,6 +204,22 @@ def draw(
     return Explorer(title, points, source, column(*sheets, styles={"background": "#fff", "padding": "10px"}, **WIDE))
 
 
+def _described(
+    points: pd.DataFrame, models: Sequence[str], card: DatasetCard, scenes: Scenes, predictions: dict
+) -> pd.DataFrame:
+    """Return the points with their scenes, the share of correct pixels of every model, and the scenes' factors."""
+    points["scene"] = pd.Index(scenes.ids).get_indexer(points["image"])
+    points = points.assign(**{f"{CORRECT} {model}": np.nan for model in models})
+    for (model, sensor), predicted in predictions.items():
+        own, recall = points["sensor"] == sensor, _recalls(predicted, scenes.labels, len(card.classes))
+        label = pd.Index(card.classes).get_indexer(points["name"][own])
+        points.loc[own, f"{CORRECT} {model}"] = recall[points["scene"][own], label]
+    for name, values in {} if scenes.factors is None else scenes.factors.iloc[points["scene"]].items():
+        text = values.astype(str).where(values.notna(), "no value")
+        points[f"factor/{name}"] = (pd.to_numeric(values) if values.dtype.kind in "iuf" else text).to_numpy()
+    return points
+
+
 def _words(text: str) -> bk.Div:
     return bk.Div(text=text, stylesheets=[bk.InlineStyleSheet(css=CSS)], disable_math=True, **WIDE)
 
@@ -257,7 +264,9 @@ def _sprites(scenes: Scenes, card: DatasetCard, sensors: Sequence[str], predicti
     """Return sensor, ``truth`` or ``SENSOR MODEL`` -> a data URL per scene; colours span the middle 98 % of values."""
     palette = np.full((256, 3), MISSING_COLOUR)
     palette[: len(card.palette)] = list(class_colours(card).values())
-    maps = {"truth": scenes.labels} | {f"{sensor} {model}": said for (model, sensor), said in predictions.items()}
+    maps = {"truth": scenes.labels} | {
+        f"{sensor} {model}": predicted for (model, sensor), predicted in predictions.items()
+    }
     sprites = {name: [_webp(palette[labels], lossless=True) for labels in maps[name]] for name in maps}
     for sensor in sensors:
         images = scenes.images[sensor].transpose(0, 2, 3, 1).astype(np.float32)
