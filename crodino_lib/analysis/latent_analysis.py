@@ -193,6 +193,7 @@ def compute_part(config: StudyConfig, results: Path, method: str, seed: int, par
         analysis.compare([model])
     else:
         analysis.embeddings({model.name: (model, part == "trained")})
+        sensor_truth(analysis.study)  # two notebooks show it
     return f"latents of {model.name}, {part}"
 
 
