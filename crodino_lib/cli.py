@@ -127,7 +127,7 @@ def _study_config(options: argparse.Namespace) -> Any:
     given = {name: (getattr(options, name, None), field) for name, field in StudyConfig.settings().items()}
     config = StudyConfig.parse({name: _value(text, field) for name, (text, field) in given.items() if text is not None})
     check_methods(config.methods, config.teacher)
-    check_data(config.data)
+    check_data(config.data, opening=not getattr(options, "status", False))
     return config
 
 

@@ -48,7 +48,7 @@ def test_a_studys_own_setting_wins_over_the_profiles_and_the_profiles_over_the_d
         ({"precision": "bf61"}, "Did you mean 'bf16'?"),
         ({"study": "../escape"}, "study = '../escape'"),
         ({"study": ".."}, "study = '..'"),
-        ({"size": ""}, "size '' must be WIDTHxHEIGHT"),
+        ({"size": ""}, "size '' must be 'native', or WIDTHxHEIGHT"),
         ({"sensors": ("rgb", "rgb")}, "two different sensors"),
         ({"methods": ()}, "at least one method"),
         ({"methods": ("baseline", "baseline")}, "none twice"),

@@ -32,7 +32,7 @@ OPTIONAL = {
     "rooms": 1000,
     "analysis": 2080,
     "figures": 760,
-    "explorer.py": 280,
+    "explorer.py": 290,
     "listing.py": 50,
     "cli.py": 300,
 }

@@ -183,10 +183,7 @@ class LatentAnalysis:
 
 
 def compute_part(config: StudyConfig, results: Path, method: str, seed: int, part: str) -> str:
-    """Compute ``metrics`` or an embedding (``trained``, ``untrained``) of one model of a study, and return a line.
-
-    A study computes them several at a time before its notebooks show them.
-    """
+    """Compute one model's ``metrics`` or embedding (``trained``, ``untrained``) for notebooks; return a line."""
     analysis = LatentAnalysis(Study(config, results))
     model = find_models(analysis.study, [method], [seed])[0]
     if part == "metrics":

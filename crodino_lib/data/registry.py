@@ -33,12 +33,13 @@ _TABLE = tomllib.loads(Path(__file__).with_name("datasets.toml").read_text())
 DATASETS = {name: DatasetEntry(**entry) for name, entry in _TABLE.items()}
 
 
-def check_data(config: DataConfig) -> DatasetEntry:
-    """Return the dataset's entry; ValueError where the dataset, an option or the root is wrong. Nothing is opened."""
+def check_data(config: DataConfig, opening: bool = False) -> DatasetEntry:
+    """Return the dataset's entry; ValueError for a wrong dataset, option or root, which only ``opening`` needs."""
     entry = DATASETS[choose(config.dataset, DATASETS, "dataset")]
-    if bool(config.root) != entry.needs_root:
-        needs = "needs root, the folder of your copy; nothing is downloaded" if entry.needs_root else "takes no root"
-        raise ValueError(f"dataset {config.dataset!r} {needs}, given {config.root!r}")
+    if config.root and not entry.needs_root:
+        raise ValueError(f"dataset {config.dataset!r} is built in and takes no root, given {config.root!r}")
+    if opening and entry.needs_root and not config.root:
+        raise ValueError(f"dataset {config.dataset!r} needs root, the folder of your copy; nothing is downloaded")
     if config.options:
         entry.options.parse(config.options, f"options of {config.dataset}")
     return entry
@@ -46,4 +47,4 @@ def check_data(config: DataConfig) -> DatasetEntry:
 
 def open_dataset(config: DataConfig) -> SceneDataset:
     """Open a dataset: render it where it is the built-in one, resolve every file where it lies on disk."""
-    return load_object(f"crodino_lib.{check_data(config).opener}")(config)
+    return load_object(f"crodino_lib.{check_data(config, opening=True).opener}")(config)

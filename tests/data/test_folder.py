@@ -154,7 +154,7 @@ def test_two_files_that_fit_one_id_are_refused_until_ext_chooses(mini):
 def test_the_root_must_be_given():
     with pytest.raises(ValueError, match="needs root"):
         open_dataset(DataConfig(dataset="folder"))
-    with pytest.raises(ValueError, match="'rooms' takes no root, given 'here'"):
+    with pytest.raises(ValueError, match="'rooms' is built in and takes no root, given 'here'"):
         open_dataset(DataConfig(root="here"))
 
 

@@ -150,7 +150,7 @@ def test_the_command_draws_a_sheet_and_its_status_says_whether_to_train(mini, tm
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path, capsys):
     assert main(["inspect", str(tmp_path / "nowhere")]) == 2
-    assert "nowhere does not exist" in capsys.readouterr().err
+    assert "nowhere is missing" in capsys.readouterr().err
 
 
 def test_options_choose_how_a_folder_is_read(mini, capsys):
