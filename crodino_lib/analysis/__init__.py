@@ -21,7 +21,7 @@ class Result(NamedTuple):
 
 
 class AnalysisConfig(Strict):
-    """How many rows, permutations and steps the analysis of latents uses; printed with every result."""
+    """Limit the rows, shuffles, scenes, points and fits of the analysis of latents; printed with every result."""
 
     rows: int = Field(1000, ge=20, description="most rows of any metric")
     shuffles: int = Field(20, ge=1, description="shuffles of factors over scenes behind the chance level of probes")

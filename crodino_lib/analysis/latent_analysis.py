@@ -43,7 +43,7 @@ class LatentAnalysis:
 
     @cached_property
     def targets(self) -> pd.DataFrame:
-        """What factor probes predict: the scenes' recorded factors, if there are any, and statistics of the images."""
+        """Return what factor probes predict: the scenes' recorded factors, if any, and statistics of the images."""
         scenes = self.study.scenes[self.split]
         statistics = image_statistics(scenes, self.study.config.sensors)
         statistics.columns = "seen_" + statistics.columns.str.replace(" ", "_")

@@ -40,7 +40,7 @@ PALETTE = tomllib.loads(Path(__file__).with_name("palette.toml").read_text(encod
 
 
 class FolderSpec(Strict):
-    """What ``dataset.toml`` states."""
+    """Hold what ``dataset.toml`` states."""
 
     name: str = Field(pattern=r"^[\w.-]+$")
     title: str = ""
@@ -114,7 +114,7 @@ class FolderSpec(Strict):
 
 
 class FolderOptions(Strict):
-    """What can be chosen of a folder."""
+    """Options of a folder of the user."""
 
     preset: str = Field("", description=f"a known layout instead of a dataset.toml: {', '.join(PRESETS)}")
 

@@ -52,7 +52,7 @@ class Sensor:
 
     @property
     def metric(self) -> bool:
-        """Whether it measures distances; values between two distances, across an edge, do not exist."""
+        """Return whether it measures distances; values between two distances, across an edge, do not exist."""
         return self.measured.unit in METRES and self.measured.channels == 1
 
     def encode(self, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ class EncodedSensor(Sensor):
 
     @property
     def smooth(self) -> bool:
-        """Whether networks see normals: noise on depth would drown the difference of two distances."""
+        """Return whether networks see normals: noise on depth would drown the difference of two distances."""
         return self.encoding == "normals"
 
     def encode(self, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

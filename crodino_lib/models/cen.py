@@ -18,7 +18,7 @@ ExchangePlace = Literal["deep", "all"]
 
 @dataclass(frozen=True)
 class ExchangeRule:
-    """Which channels of a stream are replaced by the other stream's, and how.
+    """Choose the channels of a stream that are replaced by the other stream's, and how.
 
     A ``share`` of each layer is replaced: the channels with the smallest BatchNorm scales of the stream's own half.
     Both streams start from the same scales, so over all channels they would lose the same ones.
