@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("Interrupted. Run the same command to resume.", 130)
     except RuntimeError as error:
+        if "out of memory" in str(error):  # a GPU's; the class that says so is torch's
+            return _fail(f"{error}\nLower batch_size or size", 1)
         if not isinstance(error, load_object("crodino_lib.study.notebooks:NotebookFailed")):
             raise
         return _fail(error, 1)
@@ -127,7 +129,8 @@ def _study_config(options: argparse.Namespace) -> Any:
     given = {name: (getattr(options, name, None), field) for name, field in StudyConfig.settings().items()}
     config = StudyConfig.parse({name: _value(text, field) for name, (text, field) in given.items() if text is not None})
     check_methods(config.methods, config.teacher)
-    check_data(config.data, opening=not getattr(options, "status", False))
+    given = [student] if (student := getattr(options, "student", None)) else []
+    check_data(config.data, [*config.sensors, *given], opening=not getattr(options, "status", False))
     return config
 
 

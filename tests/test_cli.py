@@ -48,6 +48,8 @@ def error_of(capsys, *arguments):
         (["list", "methods", "csknet"], "Did you mean 'csk-net'?"),
         (["study", "--epoch", "3"], "there is no argument '--epoch' here. Did you mean '--epochs'?"),
         (["--profile"], "there is no argument '--profile' here."),
+        (["study", "--sensors", "rgb,dept"], "sensor of rooms 'dept' does not exist"),
+        (["run", "--method", "baseline", "--student", "depht"], "Did you mean 'depth'?"),
         (["latents", "rooms-quick"], "there is no study in"),
         (["explore", "rooms-quick", "--split", "tests"], "begin one: crodino study"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ class DatasetEntry:
     description: str
     options_class: str = "config:Strict"  # module:class, this one for none
     needs_root: bool = True  # whether the user points at a copy on disk
+    sensors: tuple[str, ...] = ()  # those that it can have; empty where the copy decides
 
     @property
     def options(self) -> type[Strict]:
@@ -33,9 +35,11 @@ _TABLE = tomllib.loads(Path(__file__).with_name("datasets.toml").read_text())
 DATASETS = {name: DatasetEntry(**entry) for name, entry in _TABLE.items()}
 
 
-def check_data(config: DataConfig, opening: bool = False) -> DatasetEntry:
-    """Return the dataset's entry; ValueError for a wrong dataset, option or root, which only ``opening`` needs."""
+def check_data(config: DataConfig, sensors: Iterable[str] = (), opening: bool = False) -> DatasetEntry:
+    """Return the dataset's entry; ValueError for a wrong name, option, sensor or root, which only ``opening`` needs."""
     entry = DATASETS[choose(config.dataset, DATASETS, "dataset")]
+    for sensor in sensors if entry.sensors else ():
+        choose(sensor, entry.sensors, f"sensor of {config.dataset}")
     if config.root and not entry.needs_root:
         raise ValueError(f"dataset {config.dataset!r} is built in and takes no root, given {config.root!r}")
     if opening and entry.needs_root and not config.root:

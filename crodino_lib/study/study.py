@@ -55,7 +55,7 @@ class Study:
     def __init__(self, config: StudyConfig, results: Path | None = None):
         check_methods(config.methods, config.teacher)
         choose(config.teacher, teachers(), "teacher")
-        check_data(config.data)
+        check_data(config.data, config.sensors)
         self.config = config
         self.folder = (results or home() / "results" / "local") / config.name
         self._claim_folder()
