@@ -98,8 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--split", default="test", help="scenes to use (default test)")
         added.add_argument("--root", default="", metavar="FOLDER", help="your copy of the study's dataset")
 
+    takers = {"points": [explore], "fits": [explore], "seed": [latents, explore]}  # of other settings: latents alone
     for name, field in AnalysisConfig.model_fields.items():
-        for added in [explore] if name in ("points", "fits") else [latents, explore] if name == "seed" else [latents]:
+        for added in takers.get(name, [latents]):
             added.add_argument(f"--{name}", type=int, metavar="N", help=f"{field.description} (default of the profile)")
     explore.add_argument("--out", metavar="HTML", help="the page (default explorer.html in the study's folder)")
 
@@ -268,7 +269,8 @@ def _inspect(options: argparse.Namespace) -> int:
     if options.dataset:
         choose(options.dataset, DATASETS, "dataset")
     if not root.is_dir():
-        raise FileNotFoundError(f"{root} is {'a file' if root.exists() else 'missing'}; expected a dataset's folder")
+        found = "a file; unpack it if it is an archive" if root.exists() else "missing"
+        raise FileNotFoundError(f"{root} is {found}; expected a dataset's folder")
     from crodino_lib.datasets.validate import describe, inspect_folder
     from crodino_lib.figures.image_grids import sample_sheet
     from crodino_lib.io import atomic_write

@@ -66,4 +66,4 @@ class ShaSpec(Method):
         """Load the weights that each sensor alone uses."""
         state = self.students[str(self.sensors)].state_dict()
         for sensor in self.sensors:
-            self.students[sensor].load_state_dict(state, strict=False)  # the other sensor's are not among its own
+            self.students[sensor].load_state_dict({name: state[name] for name in self.students[sensor].state_dict()})

@@ -3,13 +3,14 @@
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
+import miniatures
 import numpy as np
 import pytest
 import torch
-from miniatures import kp, mfnet, midair, nyu, potsdam, pst900
 from PIL import Image
 
 from crodino_lib.augment import augment
@@ -23,56 +24,8 @@ from crodino_lib.train import seeded
 pytestmark = pytest.mark.filterwarnings("ignore::crodino_lib.data.layouts.DataWarning")  # miniatures have few scenes
 
 
-@dataclass
-class Reader:
-    """A miniature: its writer, a scene, one file of every entry of that scene, and options."""
-
-    write: Callable[[Path], Path]
-    scene: str
-    files: tuple[str, ...]
-    options: dict = field(default_factory=dict)
-    of_a_tile: bool = False  # files of several scenes are opened, and their headers read, with the dataset
-
-
-READERS = {
-    "potsdam": Reader(
-        lambda root: potsdam.write(root, tiles=potsdam.TILES),
-        "6_9/r8_c16",
-        (
-            "2_Ortho_RGB/top_potsdam_6_9_RGB.tif",
-            "1_DSM/dsm_potsdam_06_09.tif",
-            "5_Labels_all/top_potsdam_6_9_label.tif",
-        ),
-        {"tile_px": 32},
-        of_a_tile=True,
-    ),
-    "mfnet": Reader(mfnet.write, "00002D", ("images/00002D.png", "labels/00002D.png")),
-    "kp": Reader(
-        kp.write,
-        "set06/V000/I00050",
-        ("images/set06/V000/visible/I00050.jpg", "images/set06/V000/lwir/I00050.jpg", "labels/set06_V000_I00050.png"),
-    ),
-    "pst900": Reader(
-        pst900.write,
-        pst900.TEST[0],
-        tuple(f"test/{folder}/{pst900.TEST[0]}.png" for folder in ("rgb", "thermal", "depth", "labels")),
-        {"depth": True},
-    ),
-    "midair": Reader(
-        midair.write,
-        "sunset/trajectory_1002/000004",
-        tuple(
-            f"Kite_training/sunset/{folder}/trajectory_1002/000004.{ext}"
-            for folder, ext in (("color_left", "JPEG"), ("depth", "PNG"), ("segmentation", "PNG"))
-        ),
-    ),
-    "nyu13": Reader(
-        lambda root: nyu.write_export(root, size=(80, 60)),
-        "0002",
-        ("train/rgb/0002.png", "train/depth/0002.png", "train/semantic_13/0002.png"),
-    ),
-    "nyu40": Reader(nyu.write_tree, "0004", ("rgb/0004.jpg", "depth/0004.png", "label40/0004.png")),
-}
+MODULES = [import_module(f"miniatures.{module.name}") for module in iter_modules(miniatures.__path__)]
+READERS = {name: reader for module in MODULES for name, reader in module.READERS.items()}
 
 
 @pytest.fixture(scope="module")

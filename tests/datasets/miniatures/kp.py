@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from miniatures import Reader
+
 HEIGHT, WIDTH = 32, 40
 FRAMES = {  # set -> step, then (video, first, last) of its labelled frames, as the published lists name them
     "set00": (
@@ -88,3 +90,12 @@ def write(root: Path, layout: str = "KAIST", ids: list[str] = FEW) -> Path:
     stems = [scene_id.replace("/", "_") + ".png" for scene_id in ids]
     (root / "train.txt").write_bytes("\r\n".join(stems).encode())
     return root
+
+
+READERS = {
+    "kp": Reader(
+        write,
+        "set06/V000/I00050",
+        ("images/set06/V000/visible/I00050.jpg", "images/set06/V000/lwir/I00050.jpg", "labels/set06_V000_I00050.png"),
+    ),
+}

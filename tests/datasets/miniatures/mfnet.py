@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from miniatures import Reader
+
 HEIGHT, WIDTH = 36, 48
 TRAIN = ["00001D", "00002D", "00010D", "00020D", "00033D", "00047D", "00093D", "00094D", "00108N", "00110N", "00120N"]
 VAL = ["00131D", "00133N", "00140N"]
@@ -62,3 +64,8 @@ def write(root: Path, layout: str = "original", lists: dict[str, list[str]] = LI
     for name, stems in lists.items():
         (root / f"{name}.txt").write_text("\n".join(stems) + "\n")
     return root
+
+
+READERS = {
+    "mfnet": Reader(write, "00002D", ("images/00002D.png", "labels/00002D.png")),
+}

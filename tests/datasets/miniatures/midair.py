@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from miniatures import Reader
+
 WIDTH, HEIGHT = 40, 24
 CLIMATES = ("sunny", "sunset", "foggy", "cloudy", "fall", "spring", "winter")
 NUMBERS = (0, 1, 2, 6, 1001, 1002, 1009, 4001, 4006)  # trajectories of sunny, sunset and fall
@@ -56,3 +58,15 @@ def write(root: Path, numbers: Iterable[int] = NUMBERS) -> Path:
             save_half(folders["stereo_disparity"] / f"{frame:06d}.PNG", 512 / metres.astype(np.float32))
             Image.fromarray(segmentation(number, frame)).save(folders["segmentation"] / f"{frame:06d}.PNG")
     return root
+
+
+READERS = {
+    "midair": Reader(
+        write,
+        "sunset/trajectory_1002/000004",
+        tuple(
+            f"Kite_training/sunset/{folder}/trajectory_1002/000004.{ext}"
+            for folder, ext in (("color_left", "JPEG"), ("depth", "PNG"), ("segmentation", "PNG"))
+        ),
+    ),
+}

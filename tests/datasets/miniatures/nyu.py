@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from crodino_lib.datasets.nyu_mat import TABLES, forty_of_894, official_split
+from miniatures import Reader
 
 SIZE = (8, 6)  # width, height
 HEADER = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Fri Aug 17 16:29:09 2012 HDF5 schema 1.00 ."
@@ -106,3 +107,13 @@ def write_tree(root: Path) -> Path:
     (root / "train.txt").write_text("\n".join(ids[:8]) + "\n")
     (root / "test.txt").write_text("\n".join(ids[8:]) + "\n")
     return root
+
+
+READERS = {
+    "nyu13": Reader(
+        lambda root: write_export(root, size=(80, 60)),
+        "0002",
+        ("train/rgb/0002.png", "train/depth/0002.png", "train/semantic_13/0002.png"),
+    ),
+    "nyu40": Reader(write_tree, "0004", ("rgb/0004.jpg", "depth/0004.png", "label40/0004.png")),
+}

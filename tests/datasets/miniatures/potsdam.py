@@ -7,6 +7,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from miniatures import Reader
+
 WIDTH, HEIGHT = 48, 40
 # fmt: off
 PARTICIPANTS = [
@@ -104,3 +106,18 @@ def write(root: Path, layers: Iterable[str] = ("rgb", "dsm", "full"), tiles: Ite
                 path = root / f"5_Labels_all_noBoundary/{top}_label_noBoundary.tif"
                 tiff(path, PALETTE[eroded(tile)], compression="zlib")
     return root
+
+
+READERS = {
+    "potsdam": Reader(
+        lambda root: write(root, tiles=TILES),
+        "6_9/r8_c16",
+        (
+            "2_Ortho_RGB/top_potsdam_6_9_RGB.tif",
+            "1_DSM/dsm_potsdam_06_09.tif",
+            "5_Labels_all/top_potsdam_6_9_label.tif",
+        ),
+        {"tile_px": 32},
+        of_a_tile=True,
+    ),
+}

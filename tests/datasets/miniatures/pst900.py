@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from miniatures import Reader
+
 WIDTH, HEIGHT = 36, 20
 BAGS = ("31_bag1a", "32_bag2a", "33_bag2b", "34_bag3", "35_bag4", "36_bag5", "37_bag6", "38_bag7")
 TRAIN = tuple(f"{bag}_rect_rgb_frame{frame:010d}" for bag in BAGS for frame in (7, 29))
@@ -33,3 +35,13 @@ def write(root: Path, layout: Literal["published", "flat", "resized"] = "publish
         if layout != "published":
             (root / f"{split}.txt").write_text("\n".join(names) + "\n")
     return root
+
+
+READERS = {
+    "pst900": Reader(
+        write,
+        TEST[0],
+        tuple(f"test/{folder}/{TEST[0]}.png" for folder in ("rgb", "thermal", "depth", "labels")),
+        {"depth": True},
+    ),
+}
