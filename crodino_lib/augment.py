@@ -58,6 +58,7 @@ def plain(scenes: Scenes, indices: list[int], card: DatasetCard, sensors: Sequen
         values, valid = card.sensors[sensor].encode(*_values(scenes, indices, sensor, device))
         batch.images[sensor] = normalise(values, valid, card.sensors[sensor])
         batch.valid[sensor], batch.labels[sensor] = valid, labels
+        batch.inside[sensor] = torch.ones_like(labels, dtype=torch.bool)
         batch.warps[sensor] = torch.eye(2, 3, device=device).expand(len(indices), 2, 3)
     return batch
 
@@ -95,7 +96,9 @@ def augment(
         jitter = jitter_depth if name == "depth" and sensor.metric else jitter_thermal
         jitter = jitter_rgb if name == "rgb" else jitter
         values, valid = sensor.encode(*jitter(values, valid, sensor.measured, draws, recipe))
-        values, valid, batch.labels[name] = warped(values, valid, labels, draws.warp, smooth=not sensor.metric)
+        values, valid, batch.labels[name], batch.inside[name] = warped(
+            values, valid, labels, draws.warp, smooth=not sensor.metric
+        )
         batch.images[name] = normalise(sensor.mirror(values, draws.warp), valid, sensor)
         batch.valid[name], batch.warps[name] = valid, draws.warp
     return batch
@@ -131,7 +134,7 @@ def random_warp(count: int, generator: torch.Generator, config: AugmentConfig) -
     return warp
 
 
-def warped(values: Tensor, valid: Tensor, labels: Tensor, warp: Tensor, smooth: bool) -> tuple[Tensor, Tensor, Tensor]:
+def warped(values: Tensor, valid: Tensor, labels: Tensor, warp: Tensor, smooth: bool) -> tuple[Tensor, ...]:
     """Warp the values (B, C, H, W), validity (B, 1, H, W) and labels (B, H, W) int64 of a sensor.
 
     Args:
@@ -139,7 +142,8 @@ def warped(values: Tensor, valid: Tensor, labels: Tensor, warp: Tensor, smooth: 
         smooth: interpolate values between valid pixels; otherwise take the nearest, as depth needs at its edges.
 
     Returns:
-        Values, validity and labels, as large as before; outside the scene they are invalid and 255.
+        Values, validity and labels, as large as before, and where they are inside the scene, (B, H, W) bool; outside
+        values are invalid and labels 255.
     """
     grid = F.affine_grid(warp, list(values.shape), align_corners=False)
     # labels are shifted by one so that outside, where grid_sample gives 0, is told from class 0
@@ -148,7 +152,7 @@ def warped(values: Tensor, valid: Tensor, labels: Tensor, warp: Tensor, smooth: 
     seen, sampled = exact[:, 0].long() - 1, exact[:, 2:]
     if smooth:
         sampled = among_valid(lambda x: F.grid_sample(x, grid, mode="bilinear", align_corners=False), values, valid)
-    return sampled, exact[:, 1:2] > 0.5, torch.where(seen < 0, IGNORE, seen)
+    return sampled, exact[:, 1:2] > 0.5, torch.where(seen < 0, IGNORE, seen), seen >= 0
 
 
 def among_valid(average: Callable[[Tensor], Tensor], values: Tensor, valid: Tensor) -> Tensor:
@@ -231,4 +235,4 @@ def _values(scenes: Scenes, indices: list[int], sensor: str, device: torch.devic
 def _begun(scenes: Scenes, indices: list[int], device: torch.device) -> tuple[Tensor, Batch]:
     """Return the labels (B, H, W) int64, and a batch without sensors."""
     labels = torch.from_numpy(scenes.labels[indices]).to(device).long()
-    return labels, Batch({}, {}, {}, {}, [scenes.ids[i] for i in indices])
+    return labels, Batch({}, {}, {}, {}, {}, [scenes.ids[i] for i in indices])

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from crodino_lib.settings import Counts, Names, Strict, as_tuple, choose, collect, nearest
 
-TRAINING_VERSION = 2  # raise it when training, augmentation or the reading of scenes computes something else
+TRAINING_VERSION = 3  # raise it when training, augmentation or the reading of scenes computes something else
 TOUR = ("baseline", "acnet", "kd", "crodino-kd", "csk-net")  # methods of a study that names none
 
 
@@ -59,6 +59,9 @@ class DataConfig(Strict):
     root: str = Field("", description="folder of your copy of the dataset; empty for the built-in one")
     size: str = Field("128x96", description="WIDTHxHEIGHT, or native: pixels that networks see and metrics use")
     scenes: Counts = Field((200, 30, 70), description="scenes for train, val and test")
+    labelled: int | None = Field(
+        None, ge=1, description="training scenes with labels, the others are unlabelled pairs; none: all"
+    )
     limit: bool = Field(False, description="take at most `scenes` scenes per split of a dataset on disk")
     scene_seed: int = Field(0, ge=0, description="seed that rooms are rendered from")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the dataset, as NAME=VALUE,...")
@@ -92,6 +95,15 @@ class DataConfig(Strict):
         names = ("depth_encoding", "depth_holes", "thermal_encoding")
         return {name: value for name in names if (value := getattr(self, name)) not in ("raw", "none")}
 
+    def check_labelled(self, scenes: int, classes: int) -> None:
+        """Raise ValueError where ``labelled`` is more than the training scenes, or fewer than the classes."""
+        if self.labelled is not None and not classes <= self.labelled <= scenes:
+            wrong = (
+                f"more than the {scenes} training scenes" if self.labelled > scenes else f"fewer than {classes} classes"
+            )
+            hint = f"give {classes} to {scenes}, or leave it out: then all training scenes carry labels"
+            raise ValueError(f"labelled {self.labelled} is {wrong}; {hint}")
+
     def pixels(self, native_size: tuple[int, int]) -> tuple[int, int]:
         """Return (width, height) that networks see; a native size is cut to multiples of 16."""
         if self.size != "native":
@@ -116,8 +128,11 @@ class ModelConfig(Strict):
 class TrainConfig(Strict):
     """Settings of the one optimiser, schedule and budget of every method."""
 
-    epochs: int = Field(5, ge=1, description="passes over the training split")
-    batch_size: int = Field(16, ge=2, description="scenes per step")
+    epochs: int = Field(5, ge=1, description="passes over the training split; a validation ends each")
+    steps: int | None = Field(
+        None, ge=1, description="steps in all, with `epochs` validations at even distances; none: those of the passes"
+    )
+    batch_size: int = Field(16, ge=2, description="scenes per step; with `labelled`, half of them carry labels")
     learning_rate: float = Field(1e-3, gt=0, description="peak of the one-cycle schedule, AdamW")
     weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW")
     warmup: float = Field(0.1, gt=0, lt=1, description="fraction of the steps over which the learning rate rises")

@@ -6,7 +6,6 @@ gradient norms, latents for the film) is measured by callbacks, which draw no ra
 counting operations, in about sixteen steps, is in the run's seconds.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from crodino_lib.device import autocast, describe, peak_memory, pick_device, res
 from crodino_lib.evaluate import evaluate, scores
 from crodino_lib.io import bar, headless, say
 from crodino_lib.methods.base import Method
-from crodino_lib.training import Callback, Training
+from crodino_lib.training import Callback, Training, seeded
 
 RESUME_EVERY_S = 60.0
 
@@ -94,12 +93,12 @@ def train(
         training.optimiser.step()
         training.schedule.step()
 
-        for name, term in terms.items():
-            training.sums[name] = training.sums.get(name, 0.0) + term.item()  # waits for the device
+        for name, value in (terms | {"steps": torch.ones(())}).items():
+            training.sums[name] = training.sums.get(name, 0.0) + value.item()  # waits for the device
         training.peak = max(training.peak, peak_memory(device))
-        training.step += 1
+        epochs, training.step = training.epoch, training.step + 1
         progress.update()
-        epoch_ends = training.step % training.steps_per_epoch == 0
+        epoch_ends = training.epoch > epochs
         if epoch_ends:
             end_epoch(training)
             show_epoch(progress, label, training)
@@ -114,12 +113,9 @@ def train(
 def next_batch(training: Training) -> Batch:
     """Return the augmented batch of the current step, and seed what the step draws besides (dropout, choices)."""
     method, seed, step = training.method, training.config.seed, training.step
-    epoch, position = divmod(step, training.steps_per_epoch)
-    order = torch.randperm(len(training.scenes), generator=seeded(seed, f"order of epoch {epoch}"))
-    indices = order[position * training.batch_size : (position + 1) * training.batch_size].tolist()
     generator = seeded(seed, f"augmentation of step {step}")
     sensors, regime = method.batch_sensors, method.augmentation
-    batch = augment(training.scenes, indices, method.card, sensors, regime, generator, training.device)
+    batch = augment(training.scenes, training.indices(), method.card, sensors, regime, generator, training.device)
     torch.manual_seed(seeded(seed, f"dropout of step {step}").initial_seed())
     return batch
 
@@ -137,7 +133,8 @@ def finite_sum(terms: dict[str, Tensor], step: int) -> Tensor:
 def end_epoch(training: Training) -> None:
     """Validate, keep the best weights of each student, and add the epoch to the history."""
     row = {"epoch": training.epoch, "learning_rate": training.schedule.get_last_lr()[0]}
-    row |= {name: total / training.steps_per_epoch for name, total in training.sums.items()}
+    steps = training.sums.pop("steps")
+    row |= {name: total / steps for name, total in training.sums.items()}
     row |= training.method.diagnostics() | validate(training)
     for extra in training.call("on_epoch_end"):
         row |= extra
@@ -175,6 +172,7 @@ def finish(training: Training) -> Trained:
         "precision": training.precision,
         "device": describe(training.device),
         "steps": training.total_steps,
+        "scenes": {name: len(pool) for name, (pool, _) in training.pools.items()},
         "best_epoch": {name: best["epoch"] for name, best in training.best.items()},
     }
     return Trained(students, pd.DataFrame(training.history), cost)
@@ -187,12 +185,6 @@ def separately_trained(method: Method) -> list[list[Tensor]]:
     return [*students, [p for p in method.parameters() if p.requires_grad and id(p) not in mine]]
 
 
-def seeded(seed: int, purpose: str) -> torch.Generator:
-    """Return a CPU generator that depends on the run's seed and on what it is for, and on nothing else."""
-    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
-
-
 def show_epoch(progress: tqdm, label: str, training: Training) -> None:
     """Show an epoch in the bar or, where there is none, print it as a line."""
     row, prefix = training.history[-1], "val_miou/"
@@ -200,5 +192,4 @@ def show_epoch(progress: tqdm, label: str, training: Training) -> None:
     text = "validation mIoU " + ", ".join(f"{name} {100 * value:.1f}" for name, value in mious.items())
     progress.set_postfix_str(text)
     if headless():
-        epochs = training.config.train.epochs
-        say(f"{label} | epoch {row['epoch']:>3}/{epochs} | {text} | {row['seconds']:.0f} s")
+        say(f"{label} | epoch {row['epoch']:>3}/{training.epochs} | {text} | {row['seconds']:.0f} s")

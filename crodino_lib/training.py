@@ -1,6 +1,7 @@
-"""Hold a training in progress: its state, its resume file, and the callbacks that measure it."""
+"""Hold a training in progress: its scenes, its state, its resume file, and the callbacks that measure it."""
 
 import contextlib
+import hashlib
 import pickle
 import time
 from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ class Training:
 
     method: Method  # trained in place
     config: RunConfig
-    scenes: Scenes  # training split
+    scenes: Scenes  # training split; labels that the run may not use are hidden
     validation: Scenes  # split that chooses each student's epoch
     device: torch.device
     precision: str  # bf16 or fp32
@@ -60,10 +61,17 @@ class Training:
     SAVED = ("step", "seconds", "precision", "sums", "history", "best", "peak")
 
     def __post_init__(self):
-        settings = self.config.train
-        self.batch_size = min(settings.batch_size, len(self.scenes))
-        self.steps_per_epoch = len(self.scenes) // self.batch_size
-        self.total_steps = settings.epochs * self.steps_per_epoch
+        settings, count = self.config.train, len(self.scenes)
+        steps = settings.steps or settings.epochs * max(1, count // settings.batch_size)
+        self.total_steps = max(1, round(steps * self.method.budget))
+        self.epochs = min(settings.epochs, self.total_steps)
+        order = torch.randperm(count, generator=seeded(self.config.seed, "labelled scenes")).tolist()
+        labelled, unlabelled = order[: self.config.data.labelled], order[self.config.data.labelled or count :]
+        self.scenes = self.scenes.hide_labels(labelled)
+        half = max(2, settings.batch_size // 2)
+        self.pools = {"labelled": (labelled, half if unlabelled else min(settings.batch_size, count))}
+        if unlabelled and self.method.label_free:  # other methods train on the labelled scenes alone
+            self.pools["unlabelled"] = (unlabelled, half)
         trained = [parameter for parameter in self.method.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay)
         self.schedule = one_cycle(self.optimiser, settings, self.total_steps)
@@ -73,7 +81,19 @@ class Training:
     @property
     def epoch(self) -> int:
         """Epochs done."""
-        return self.step // self.steps_per_epoch
+        return self.step * self.epochs // self.total_steps
+
+    def indices(self) -> list[int]:
+        """Return the scenes of the current step: the next ones of each pool, shuffled anew in every pass over it."""
+        found = []
+        for name, (pool, count) in self.pools.items():
+            places = range(self.step * count, (self.step + 1) * count)
+            orders = {
+                turn: torch.randperm(len(pool), generator=seeded(self.config.seed, f"pass {turn} over {name} scenes"))
+                for turn in {place // len(pool) for place in places}
+            }
+            found += [pool[orders[place // len(pool)][place % len(pool)]] for place in places]
+        return found
 
     def count_seconds(self) -> None:
         """Add the time since the last count to the run's seconds."""
@@ -116,6 +136,12 @@ class Training:
         for name, part in self._parts.items():
             part.load_state_dict(saved[name])
         say(f"resuming at step {self.step} of {self.total_steps}")
+
+
+def seeded(seed: int, purpose: str) -> torch.Generator:
+    """Return a CPU generator that depends on the run's seed and on what it is for, and on nothing else."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
 
 
 def one_cycle(optimiser: torch.optim.Optimizer, settings: TrainConfig, steps: int) -> OneCycleLR:

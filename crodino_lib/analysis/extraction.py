@@ -211,7 +211,7 @@ class RecordLatents(Callback):
         """Record the network after ``training.epoch`` epochs, if they are among the evenly spaced ones."""
         method, epoch, settings = training.method, training.epoch, training.config.train
         both = len(method.sensors) > 1 and set(method.sensors) <= set(single_sensors(method))
-        if not both or epoch not in self.epochs(settings.epochs):
+        if not both or epoch not in self.epochs(training.epochs):
             return {}
         method.eval().export()
         latents = extract(method, training.validation, ["region"], settings.batch_size)["region"]

@@ -51,4 +51,7 @@ def check_data(config: DataConfig, sensors: Iterable[str] = (), opening: bool = 
 
 def open_dataset(config: DataConfig) -> SceneDataset:
     """Open a dataset: render it where it is the built-in one, resolve every file where it lies on disk."""
-    return load_object(f"crodino_lib.{check_data(config, opening=True).opener}")(config)
+    dataset = load_object(f"crodino_lib.{check_data(config, opening=True).opener}")(config)
+    count = len(dataset.ids("train"))
+    config.check_labelled(min(count, config.scenes[0]) if config.limit else count, len(dataset.card.classes))
+    return dataset

@@ -1,8 +1,8 @@
 """Define scenes, batches, sensors and datasets: the types that everything else passes around."""
 
 import abc
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -138,6 +138,12 @@ class Scenes:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def hide_labels(self, labelled: Sequence[int]) -> "Scenes":
+        """Return these scenes with every label 255 but in those at the positions ``labelled``."""
+        hidden = np.full_like(self.labels, IGNORE)
+        hidden[labelled] = self.labels[labelled]
+        return replace(self, labels=hidden)
+
 
 @dataclass
 class Batch:
@@ -145,7 +151,8 @@ class Batch:
 
     images: dict[str, Tensor]  # (B, C, H, W) float32, normalised as the card states, 0 where invalid
     valid: dict[str, Tensor]  # (B, 1, H, W) bool: inside the scene, and measured or filled
-    labels: dict[str, Tensor]  # (B, H, W) int64 in [0, K) or 255, which is also everything outside the scene
+    labels: dict[str, Tensor]  # (B, H, W) int64 in [0, K) or 255: no label is known, or outside the scene
+    inside: dict[str, Tensor]  # (B, H, W) bool: inside the scene, whether or not a label is known
     warps: dict[str, Tensor]  # (B, 2, 3), output to scene coordinates (x, y in [-1, 1]): affine_grid, no align_corners
     ids: list[str]
 

@@ -36,5 +36,13 @@ from crodino_lib.losses.distillation import (
     prototype_map_distance,
     receptive_masks,
 )
-from crodino_lib.losses.regions import RegionVectors, cover, nearest_labels, region_vectors, region_weights
+from crodino_lib.losses.regions import (
+    RegionVectors,
+    cover,
+    fill_unlabelled,
+    likely_labels,
+    nearest_labels,
+    region_vectors,
+    region_weights,
+)
 from crodino_lib.losses.segmentation import in_float32, segmentation_cross_entropy

@@ -28,12 +28,28 @@ def region_weights(labels: Tensor, num_classes: int, size: tuple[int, int]) -> T
     return F.adaptive_avg_pool2d(one_hot.permute(0, 3, 1, 2).float(), size)
 
 
-def cover(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the labelled share, in [0, 1], of every cell (B, h, w) of a map of ``size``.
+def cover(inside: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the share, in [0, 1], of every cell (B, h, w) of a map of ``size`` that is True in ``inside`` (B, H, W).
 
-    It is 0 in what augmentation pads outside the scene, where a teacher's output means nothing.
+    Of ``Batch.inside`` it is 0 in what augmentation pads outside the scene, where a teacher's output means nothing.
     """
-    return F.adaptive_avg_pool2d((labels != IGNORE).float(), size)
+    return F.adaptive_avg_pool2d(inside.float(), size)
+
+
+@torch.no_grad()
+def likely_labels(logits: Tensor, inside: Tensor, confidence: float = 0.0) -> Tensor:
+    """Return the most likely class of every pixel inside the scene where its probability reaches ``confidence``.
+
+    From logits (B, K, h, w) at any resolution and ``inside`` (B, H, W) bool to labels (B, H, W) int64, 255 elsewhere.
+    """
+    up = F.interpolate(logits.float(), size=inside.shape[-2:], mode="bilinear", align_corners=False)
+    probability, likely = up.softmax(dim=1).max(dim=1)
+    return torch.where(inside & (probability >= confidence), likely, IGNORE)
+
+
+def fill_unlabelled(labels: Tensor, likely: Tensor) -> Tensor:
+    """Return ``labels`` (B, H, W), in which scenes without any known label have those of ``likely``."""
+    return torch.where((labels == IGNORE).all(dim=(1, 2), keepdim=True), likely, labels)
 
 
 def nearest_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -85,6 +85,16 @@ class Method(nn.Module, abc.ABC):
         ``progress`` is the fraction of the run that is done, in [0, 1); schedules in iterations become fractions.
         """
 
+    @property
+    def label_free(self) -> tuple[str, ...]:
+        """Names of the terms that also train on unlabelled scenes; without any it is given labelled scenes alone."""
+        return ()
+
+    @property
+    def budget(self) -> float:
+        """Return its number of training steps as a multiple of the study's, which is 1 for all but a control."""
+        return 1.0
+
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The training step, under the name that modules are called by."""
         return self.training_step(batch, progress)

@@ -11,9 +11,16 @@ from crodino_lib.models.fusion import LateFusion, fusion_net
 from crodino_lib.settings import Strict
 
 
+class BaselineSettings(Strict):
+    """Settings of the baseline."""
+
+    budget: float = Field(1.0, gt=0, description="training steps, as a multiple of the study's")
+
+
 class Baseline(Method):
     """Train one network of one sensor with cross-entropy: the reference of every cost and every gain."""
 
+    Settings = BaselineSettings
     sensor_count = 1
     can_teach = True
 
@@ -21,6 +28,11 @@ class Baseline(Method):
         """Return the cross-entropy of the one student."""
         (sensor,) = self.sensors
         return self.segmentation({sensor: self.students[sensor](batch.images[sensor])}, batch.labels)
+
+    @property
+    def budget(self) -> float:
+        """Return its steps as a multiple of the study's: more than 1 for the control of equal time."""
+        return self.settings.budget
 
 
 class FusionSettings(Strict):

@@ -15,6 +15,7 @@ from crodino_lib import losses
 from crodino_lib.config import RunConfig
 from crodino_lib.data.sample import Batch, DatasetCard
 from crodino_lib.methods.base import Method
+from crodino_lib.methods.baseline import Baseline
 from crodino_lib.models import ClassBank, SegNet, SegOutput
 from crodino_lib.models.segnet import conv_block
 from crodino_lib.settings import Strict
@@ -33,12 +34,12 @@ class CroDiNoSettings(Strict):
     (C3) points of both views that the warps map to one point of the scene.
     """
 
-    auxiliary: Literal["segmentation", "reconstruction", "swap"] = Field(
-        "segmentation", description="segment the shared half (X1), rebuild the input (X3), swapped halves (X2; paired)"
+    auxiliary: Literal["segmentation", "both", "reconstruction", "swap"] = Field(
+        "segmentation", description="segment the shared half (X1), each half (X4), swapped ones (X2), or rebuild (X3)"
     )
     auxiliary_weight: float = Field(1.0, ge=0, description="weight of the auxiliary decoder's loss")
-    disentanglement: Literal["cosine", "frobenius", "cka"] = Field(
-        "cosine", description="cosine per position (D1), correlation over positions (D2), debiased CKA of regions (D3)"
+    disentanglement: Literal["cosine", "frobenius", "cka", "sensor"] = Field(
+        "cosine", description="cosine (D1), correlation (D2), CKA of regions (D3), sensor from private half (D4)"
     )
     overlap_weight: float = Field(1.0, ge=0, description="weight of the disentanglement")
     contrast: Literal["class", "class-pseudo", "class-private", "image", "pixel"] = Field(
@@ -46,6 +47,9 @@ class CroDiNoSettings(Strict):
     )
     contrast_weight: float = Field(0.1, ge=0, description="weight of the contrast")
     contrast_warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the run over which the contrast fades in")
+    contrast_confidence: float | None = Field(
+        None, ge=0, le=1, description="class: unlabelled scenes join where a student's class is as likely; none: never"
+    )
     temperature: float = Field(0.1, gt=0, description="temperature of the contrast")
     queue: int = Field(0, ge=0, description="class: region vectors of earlier batches kept, per class and sensor")
     pixel_points: int = Field(256, ge=2, description="pixel: points of a batch that are each other's candidates")
@@ -57,16 +61,17 @@ class CroDiNoSettings(Strict):
         if self.auxiliary == "swap" and self.augmentation != "paired":
             given = f"given augmentation {self.augmentation!r}"
             raise ValueError(f"auxiliary 'swap' joins two sensors' halves, so it needs augmentation 'paired', {given}")
-        if self.queue and not self.contrast.startswith("class"):
-            needs = "keeps vectors by class: set it to 0, or contrast to 'class', 'class-pseudo' or 'class-private'"
-            raise ValueError(f"queue {self.queue} {needs}, given contrast {self.contrast!r}")
+        for name in ("queue", "contrast_confidence") if not self.contrast.startswith("class") else ():
+            if value := getattr(self, name):
+                needs = "is for classes: leave it out, or set contrast to 'class', 'class-pseudo' or 'class-private'"
+                raise ValueError(f"{name} {value} {needs}, given contrast {self.contrast!r}")
         return self
 
 
 class SharedSegmenter(nn.Sequential):
     """The auxiliary decoder that segments: logits (B, K, h, w) of a code, one decoder for both sensors.
 
-    The code is the shared half (B, C, h, w) alone (X1), or beside the other sensor's private half, (B, 2C, h, w) (X2).
+    The code is one half (B, C, h, w) (X1, X4), or the shared beside the other sensor's private one, (B, 2C, h, w) (X2).
     No skip bypasses the split, and GroupNorm stands in for BatchNorm, which would mix two sensors' statistics.
     """
 
@@ -108,6 +113,8 @@ class CroDiNoKD(Method):
         else:
             halves = 2 if settings.auxiliary == "swap" else 1
             self.auxiliary = SharedSegmenter(halves * channels, channels, self.num_classes)
+        if settings.disentanglement == "sensor":
+            self.tell_sensor = nn.Linear(channels, len(self.sensors))
         kept = config.sensors if settings.queue else ()
         self.queues = nn.ModuleDict({s: ClassBank(self.num_classes, settings.queue, channels) for s in kept})
 
@@ -115,13 +122,22 @@ class CroDiNoKD(Method):
         """Build the network of one sensor, which starts as in every other method; without skips if set so."""
         return super().build_student(sensor, self.settings.skip)
 
+    @property
+    def label_free(self) -> tuple[str, ...]:
+        """Rebuilding, disentanglement but by regions, and contrasts of scenes, points or predicted classes."""
+        settings = self.settings
+        by_class = settings.contrast.startswith("class") and settings.contrast_confidence is None
+        used = {f"auxiliary/{s}": settings.auxiliary == "reconstruction" for s in self.sensors}
+        used["overlap"] = settings.overlap_weight > 0 and settings.disentanglement != "cka"
+        used["contrast"] = settings.contrast_weight > 0 and not by_class
+        return tuple(name for name, is_used in used.items() if is_used)
+
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the terms of segmentation, auxiliary decoding, disentanglement and contrast."""
         outputs = {sensor: self.students[sensor](batch.images[sensor]) for sensor in self.sensors}
         terms = self.segmentation(outputs, batch.labels)
         terms |= {f"auxiliary/{sensor}": self.auxiliary_loss(outputs, batch, sensor) for sensor in self.sensors}
-        overlaps = [self.overlap(out, batch.labels[sensor]) for sensor, out in outputs.items()]
-        terms["overlap"] = self.settings.overlap_weight * torch.stack(overlaps).mean()
+        terms["overlap"] = self.settings.overlap_weight * self.disentanglement(outputs, batch)
         fade = min(1.0, progress / self.settings.contrast_warmup) if self.settings.contrast_warmup else 1.0
         terms["contrast"] = self.settings.contrast_weight * fade * self.contrast_loss(outputs, batch)
         return terms
@@ -137,9 +153,18 @@ class CroDiNoKD(Method):
             loss = losses.masked_l1(self.auxiliary(out.context, sensor, size), target, weight)
         else:
             others = [outputs[s].private for s in self.sensors if s != sensor] if kind == "swap" else []
-            logits = self.auxiliary(torch.cat([out.shared, *others], dim=1))
-            loss = losses.segmentation_cross_entropy(logits, batch.labels[sensor])
+            codes = [out.shared, out.private] if kind == "both" else [torch.cat([out.shared, *others], dim=1)]
+            found = [losses.segmentation_cross_entropy(self.auxiliary(code), batch.labels[sensor]) for code in codes]
+            loss = torch.stack(found).mean()
         return self.settings.auxiliary_weight * loss
+
+    def disentanglement(self, outputs: dict[str, SegOutput], batch: Batch) -> Tensor:
+        """Return the mean overlap of the sensors' halves, or the loss of telling the sensor from private halves."""
+        if self.settings.disentanglement == "sensor":  # private ones: MDiCo's released code gives its head the shared
+            return losses.modality_cross_entropy(
+                [self.tell_sensor(outputs[sensor].private.mean(dim=(2, 3))) for sensor in self.sensors]
+            )
+        return torch.stack([self.overlap(out, batch.labels[sensor]) for sensor, out in outputs.items()]).mean()
 
     def overlap(self, out: SegOutput, labels: Tensor) -> Tensor:
         """Return the overlap of a sensor's two halves."""
@@ -162,7 +187,7 @@ class CroDiNoKD(Method):
         if self.settings.contrast == "image":
             return losses.info_nce(*(half.mean(dim=(2, 3)) for half in shared), self.settings.temperature)
         if self.settings.contrast != "pixel":
-            return self.contrast(outputs, batch.labels)
+            return self.contrast(outputs, self.contrasted_labels(outputs, batch))
         # the same points of the scenes in both views, all each other's candidates; 0 where fewer than two are in both
         warps = [batch.warps[sensor] for sensor in self.sensors]
         *grids, visible = losses.sample_shared_points(*warps, POINTS_PER_IMAGE)
@@ -171,6 +196,13 @@ class CroDiNoKD(Method):
             for half, grid in zip(shared, grids, strict=True)
         ]
         return losses.info_nce(*_drawn(points, self.settings.pixel_points), self.settings.temperature)
+
+    def contrasted_labels(self, outputs: dict[str, SegOutput], batch: Batch) -> dict[str, Tensor]:
+        """Return the labels of the contrast: known ones and, if set so, confident ones of the students."""
+        if self.settings.contrast_confidence is None:
+            return batch.labels
+        given = {s: (out.logits, batch.inside[s], self.settings.contrast_confidence) for s, out in outputs.items()}
+        return {s: losses.fill_unlabelled(batch.labels[s], losses.likely_labels(*it)) for s, it in given.items()}
 
     def contrast(self, outputs: dict[str, SegOutput], labels: dict[str, Tensor]) -> Tensor:
         """Contrast shared region vectors of both sensors by class, with private ones as negatives only (C1).
@@ -199,6 +231,26 @@ class CroDiNoKD(Method):
         if self.settings.contrast == "class-pseudo":
             return torch.full_like(classes, self.num_classes + position)
         return self.num_classes * (1 + position) + classes
+
+
+class BaselineAux(Baseline):
+    """The baseline with CroDiNo-KD's auxiliary decoder on its own features: CroDiNo-KD without the second sensor.
+
+    The decoder reads the same half of the bottleneck as there (X1), which nothing else separates from the other.
+    """
+
+    def __init__(self, card: DatasetCard, config: RunConfig, settings: Strict, teacher: None = None):
+        super().__init__(card, config, settings)
+        channels = config.model.block_channels
+        self.auxiliary = SharedSegmenter(channels, channels, self.num_classes)
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Return the cross-entropies of the student and of the auxiliary decoder."""
+        (sensor,) = self.sensors
+        out = self.students[sensor](batch.images[sensor])
+        first, _ = out.context.chunk(2, dim=1)
+        auxiliary = losses.segmentation_cross_entropy(self.auxiliary(first), batch.labels[sensor])
+        return self.segmentation({sensor: out}, batch.labels) | {f"auxiliary/{sensor}": auxiliary}
 
 
 def _drawn(rows: list[Tensor], wanted: int) -> list[Tensor]:

@@ -57,6 +57,12 @@ class CSKNet(StreamedMethod):
         )
         self.bank = ClassBank(self.num_classes, settings.bank, PROJECTED)
 
+    @property
+    def label_free(self) -> tuple[str, ...]:
+        """Retention, distillation into IR, and the contrast, for which the EO teacher tells the classes."""
+        used = ("retention/features", "fused", *(["contrast"] if self.settings.contrast_weight else []))
+        return used if self.settings.retention_where_right else ("retention/logits", *used)
+
     def build_network(self, net: SegNet, rule: ExchangeRule) -> GatedFusion:
         """Build two streams and the fused one."""
         return GatedFusion(net, self.sensors, rule, self.settings.exchange_where, self.settings.gate)
@@ -64,34 +70,35 @@ class CSKNet(StreamedMethod):
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the terms of segmentation, retention of the EO teacher, fused to IR, contrast and sparsity."""
         eo, ir = self.sensors
-        settings, label = self.settings, batch.labels[eo]  # paired geometry: the same for both
+        settings, label, inside = self.settings, batch.labels[eo], batch.inside[eo]  # paired geometry: equal for both
         exchanging = torch.rand(()).item() >= settings.exchange_dropout
         outputs = self.both.each(batch.images[eo], batch.images[ir], exchanging=exchanging)
         teacher = self.teacher(batch.images)
         terms = self.segmentation(outputs, batch.labels)
-        terms["retention/logits"] = settings.retention_weight * self.retention(outputs[eo], teacher, label)
-        terms["retention/features"] = settings.retention_features * self.imitation(outputs[eo], teacher, label)
+        terms["retention/logits"] = settings.retention_weight * self.retention(outputs[eo], teacher, label, inside)
+        terms["retention/features"] = settings.retention_features * self.imitation(outputs[eo], teacher, inside)
         mine, fused = outputs[ir].logits, outputs[FUSED].logits
-        valid = losses.cover(label, mine.shape[-2:])
+        valid = losses.cover(inside, mine.shape[-2:])
         terms["fused"] = settings.fused_weight * losses.pixel_distillation(mine, fused, settings.temperature, valid)
         if settings.contrast_weight:
             started = float(progress >= settings.contrast_start)
-            terms["contrast"] = settings.contrast_weight * started * self.contrast(outputs, teacher, label)
+            classes = losses.fill_unlabelled(label, losses.likely_labels(teacher.logits, inside))
+            terms["contrast"] = settings.contrast_weight * started * self.contrast(outputs, teacher, classes)
         return terms | {"sparsity": settings.sparsity_weight * self.both.trunk.sparsity()}
 
-    def retention(self, eo: SegOutput, teacher: SegOutput, label: Tensor) -> Tensor:
+    def retention(self, eo: SegOutput, teacher: SegOutput, label: Tensor, inside: Tensor) -> Tensor:
         """Return the distillation of the EO teacher's logits into the EO stream, inside the scene."""
-        valid = losses.cover(label, eo.logits.shape[-2:])
+        valid = losses.cover(inside, eo.logits.shape[-2:])
         if self.settings.retention_where_right:
             valid = valid * (teacher.logits.argmax(dim=1) == losses.nearest_labels(label, valid.shape[-2:]))
         return losses.pixel_distillation(eo.logits, teacher.logits, self.settings.temperature, valid)
 
-    def imitation(self, eo: SegOutput, teacher: SegOutput, label: Tensor) -> Tensor:
+    def imitation(self, eo: SegOutput, teacher: SegOutput, inside: Tensor) -> Tensor:
         """Return the distance of the EO stream's two finest maps, from stride 4 on, from the teacher's."""
         first = self.both.levels[0]
         pairs = zip(eo.pyramid[first : first + 2], teacher.pyramid[first : first + 2], strict=True)
-        found = [losses.feature_imitation(mine, theirs, losses.cover(label, mine.shape[-2:])) for mine, theirs in pairs]
-        return torch.stack(found).mean()
+        covers = [(mine, theirs, losses.cover(inside, mine.shape[-2:])) for mine, theirs in pairs]
+        return torch.stack([losses.feature_imitation(*maps) for maps in covers]).mean()
 
     def contrast(self, outputs: dict[str, SegOutput], teacher: SegOutput, label: Tensor) -> Tensor:
         """Contrast pixels of the IR and fused views with those of all views, the EO teacher and earlier batches."""

@@ -75,6 +75,11 @@ class DisCoMKD(Method):
             # w's half of the specific projection; nothing deployed reads it, so it is kept out of the students
             self.irrelevant = nn.ModuleDict({sensor: conv_block(2 * channels, channels, 1) for sensor in self.sensors})
 
+    @property
+    def label_free(self) -> tuple[str, ...]:
+        """All but the segmentations."""
+        return ("domain", "adversarial", "overlap")
+
     def build_student(self, sensor: str) -> nn.Module:
         """Build two encoders, or one: then the student is exactly the baseline's network, whose decoder reads w too."""
         if self.settings.encoders == "one":

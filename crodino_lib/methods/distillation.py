@@ -1,14 +1,14 @@
 """Distillation: a student learns from labels and from a trained teacher; each method of the table is one loss here.
 
-Every loss but CIRKD's relations is computed only where there are labels: padding outside the scene is labelled 255, and
-the teacher's output means nothing there. Unlabelled pixels inside the scene are left out too: both look alike.
+Losses that need no labels are computed inside the scene, labelled or not; outside, where augmentation pads, the
+teacher's output means nothing. CIRKD's relations are computed everywhere, as published.
 """
 
 import abc
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +67,13 @@ def at_size_of(teacher: SegOutput, student: SegOutput) -> SegOutput:
     return replace(teacher, logits=logits, pyramid=pyramid, context=context, decoded=decoded)
 
 
+class View(NamedTuple):
+    """What the student's view shows of the scenes, as in ``Batch``."""
+
+    labels: Tensor  # (B, H, W) int64
+    inside: Tensor  # (B, H, W) bool
+
+
 class Term(nn.Module, abc.ABC):
     """One loss and the modules trained for it alone; their widths are read from outputs for one image of zeros."""
 
@@ -75,7 +82,7 @@ class Term(nn.Module, abc.ABC):
         self.settings, self.num_classes = settings, num_classes
 
     @abc.abstractmethod
-    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def forward(self, student: SegOutput, teacher: SegOutput, view: View, progress: float) -> dict[str, Tensor]:
         """Return the unweighted terms; the teacher's maps have the sizes of the student's."""
 
 
@@ -87,10 +94,10 @@ class Softened(Term):
         self.name, self.loss, self.of = name, loss, of
         self.adapt = adapter(*(getattr(out, of).shape[1] for out in given[2:]))
 
-    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def forward(self, student: SegOutput, teacher: SegOutput, view: View, progress: float) -> dict[str, Tensor]:
         """Return the distillation term of the map."""
         mine, theirs = self.adapt(getattr(student, self.of)), getattr(teacher, self.of)
-        valid = losses.cover(labels, theirs.shape[-2:])
+        valid = losses.cover(view.inside, theirs.shape[-2:])
         return {self.name: self.loss(mine, theirs, self.settings.temperature, valid)}
 
 
@@ -99,9 +106,9 @@ class Decoupled(Term):
 
     warmup = 20 / 300  # published: 20 of 240 to 300 epochs
 
-    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def forward(self, student: SegOutput, teacher: SegOutput, view: View, progress: float) -> dict[str, Tensor]:
         """Return the distillation term on the logits, which fades in."""
-        small = losses.nearest_labels(labels, student.logits.shape[-2:])
+        small = losses.nearest_labels(view.labels, student.logits.shape[-2:])
         loss = losses.decoupled_distillation(student.logits, teacher.logits, small, self.settings.temperature)
         return {"decoupled": min(progress / self.warmup, 1.0) * loss}
 
@@ -109,7 +116,7 @@ class Decoupled(Term):
 class Relations(Term):
     """CIRKD within the batch: similarities between positions, padding included as published."""
 
-    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def forward(self, student: SegOutput, teacher: SegOutput, view: View, progress: float) -> dict[str, Tensor]:
         """Return the distillation term on ``context``, the feature behind the ASPP."""
         cells = self.settings.max_cells
         return {"relations": losses.cross_image_similarity(student.context, teacher.context, max_cells=cells)}
@@ -133,13 +140,13 @@ class Memory(Term):
         self.pixels = ClassBank(num_classes, settings.pixel_keys, width)
         self.regions = ClassBank(num_classes, settings.region_keys, width)
 
-    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def forward(self, student: SegOutput, teacher: SegOutput, view: View, progress: float) -> dict[str, Tensor]:
         """Return the terms of every labelled position against the memories of pixels and of regions."""
         directions = F.normalize(teacher.context, dim=1)  # so that no position dominates a region's mean
-        self.pixels.push(*losses.sample_pixels(directions, labels, self.per_image)[:2])
-        self.regions.push(*losses.region_vectors(directions, labels, self.num_classes)[:2])
+        self.pixels.push(*losses.sample_pixels(directions, view.labels, self.per_image)[:2])
+        self.regions.push(*losses.region_vectors(directions, view.labels, self.num_classes)[:2])
         both = torch.cat([self.project(student.context), teacher.context], dim=1)  # concatenated: one choice of rows
-        rows, _, _ = losses.sample_pixels(both, labels, per_class=both[0, 0].numel())
+        rows, _, _ = losses.sample_pixels(both, view.labels, per_class=both[0, 0].numel())
         anchors, targets = rows.chunk(2, dim=1)
         banks = {"pixel_memory": (self.pixels, self.pixels_used), "region_memory": (self.regions, self.regions_used)}
         keys = {name: bank.sample(used // self.num_classes + 1)[0] for name, (bank, used) in banks.items()}
@@ -149,9 +156,10 @@ class Memory(Term):
 class Prototypes(Term):
     """ProtoKD's maps of similarity to each class. Its Dice loss is left out: no other method has one."""
 
-    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def forward(self, student: SegOutput, teacher: SegOutput, view: View, progress: float) -> dict[str, Tensor]:
         """Return the distillation term on ``decoded``."""
-        return {"prototypes": losses.prototype_map_distance(student.decoded, teacher.decoded, labels, self.num_classes)}
+        maps = (student.decoded, teacher.decoded)
+        return {"prototypes": losses.prototype_map_distance(*maps, view.labels, self.num_classes)}
 
 
 class Masks(Term):
@@ -164,15 +172,15 @@ class Masks(Term):
         super().__init__(settings, num_classes, student, teacher)
         self.tokens = nn.Parameter(0.01 * torch.randn(self.count, num_classes) / self.rate)
 
-    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def forward(self, student: SegOutput, teacher: SegOutput, view: View, progress: float) -> dict[str, Tensor]:
         """Return two terms that train the tokens at first, and one that trains the student afterwards; else 0."""
         mine, theirs = self.centred(student.logits), self.centred(teacher.logits)
-        valid = losses.cover(labels, theirs.shape[-2:])
+        valid = losses.cover(view.inside, theirs.shape[-2:])
         masks = losses.receptive_masks(theirs, self.rate * self.tokens)
         terms = dict.fromkeys(("tokens", "overlap", "masks"), torch.zeros((), device=theirs.device))
         if progress >= self.settings.mask_stage:  # a part of the run in place of the published 10,000 iterations
             return terms | {"masks": losses.masked_distillation(mine, theirs, masks, valid)}
-        told = losses.segmentation_cross_entropy(masks.sum(dim=1, keepdim=True) * theirs, labels)
+        told = losses.segmentation_cross_entropy(masks.sum(dim=1, keepdim=True) * theirs, view.labels)
         return terms | {"tokens": told, "overlap": losses.mask_overlap(masks * valid.unsqueeze(1))}
 
     def centred(self, logits: Tensor) -> Tensor:
@@ -193,12 +201,12 @@ class Generation(Term):
         first, second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
         self.generate = nn.Sequential(first, nn.ReLU(), second)
 
-    def forward(self, student: SegOutput, teacher: SegOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def forward(self, student: SegOutput, teacher: SegOutput, view: View, progress: float) -> dict[str, Tensor]:
         """Return the generation term on the last map of the pyramid, weighed as published on its size."""
         mine, theirs = self.adapt(student.pyramid[-1]), teacher.pyramid[-1]
         kept = torch.rand(len(mine), 1, *mine.shape[-2:]) >= self.masked  # on the CPU: every device draws alike
         generated = self.generate(mine * kept.to(mine))
-        alpha, valid = losses.alpha_for(*theirs.shape[1:]), losses.cover(labels, theirs.shape[-2:])
+        alpha, valid = losses.alpha_for(*theirs.shape[1:]), losses.cover(view.inside, theirs.shape[-2:])
         return {"generation": losses.masked_generation(generated, theirs, alpha, valid)}
 
 
@@ -210,8 +218,11 @@ LOSSES: dict[str, Callable[..., Term]] = {
 }
 
 
+LABEL_FREE = ("pixels", "channels", "features", "relations", "masks", "generation")
+
+
 class Distillation(Method):
-    """A student of one sensor and a teacher: ``L = a CE + sum_i w_i L_i``. Both are given the same view of a scene.
+    """A student of one sensor and a teacher: ``L = a CE + sum_i w_i L_i``. Both are given the same view of a view.
 
     Sources and departures stand with the losses and the settings. kd-v1 and kd-v2 are named as in tables of the
     CroDiNo-KD authors; that these are alpha 0 and 0.5 of their earlier code is our inference. ProtoKD's weight of the
@@ -232,15 +243,30 @@ class Distillation(Method):
         self.weights = settings.weights()
         self.losses = nn.ModuleDict({name: LOSSES[name](settings, self.num_classes, *outputs) for name in self.weights})
 
+    @property
+    def label_free(self) -> tuple[str, ...]:
+        """The losses that need no labels: the teacher's output stands in for them."""
+        return tuple(f"distillation/{name}" for name in self.weights if name in LABEL_FREE)
+
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the weighed cross-entropy and distillation terms."""
         (sensor,) = self.sensors
-        labels = batch.labels[sensor]
+        view = View(batch.labels[sensor], batch.inside[sensor])
         student = self.students[sensor](batch.images[sensor])
         teacher = at_size_of(self.teacher(batch.images), student)
-        cross_entropy = losses.segmentation_cross_entropy(student.logits, labels)
+        cross_entropy = losses.segmentation_cross_entropy(student.logits, view.labels)
         terms = {f"segmentation/{sensor}": self.settings.cross_entropy_weight * cross_entropy}
         for name, loss in self.losses.items():
-            found = loss(student, teacher, labels, progress)
+            found = loss(student, teacher, view, progress)
             terms |= {f"distillation/{term}": self.weights[name] * value for term, value in found.items()}
         return terms
+
+
+class SelfTraining(Distillation):
+    """The control of every cross-modal row: the same loss and the same scenes, but the student's own baseline teaches.
+
+    What a teacher of another sensor brings is the difference to this row; all else, such as soft labels of unlabelled
+    scenes, this row has too.
+    """
+
+    taught_by = "first"

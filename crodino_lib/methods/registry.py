@@ -69,7 +69,7 @@ def teacher_of(method: str, sensors: tuple[str, ...], both: tuple[str, ...], cho
     """
     taught_by = METHODS[method].build.taught_by
     if taught_by != "fusion":
-        return ("baseline", both[:1]) if taught_by else ("", ())
+        return ("baseline", sensors[:1]) if taught_by else ("", ())
     sees_both = METHODS[chosen].build.sensor_count == 2
     return chosen, both if sees_both else tuple(sensor for sensor in both if sensor not in sensors)
 

@@ -36,6 +36,11 @@ class ShaSpec(Method):
         encoder = self.students[str(self.sensors)].shared.encoder
         self.tell_sensor = nn.Linear(encoder.feature_info.channels()[-1], len(self.sensors))
 
+    @property
+    def label_free(self) -> tuple[str, ...]:
+        """The terms on the maps."""
+        return ("shared", "specific")
+
     def build_students(self) -> dict[str, nn.Module]:
         """Build the part of the network that each sensor alone uses, and the network of both sensors."""
         students = {}

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from PIL import Image
 from crodino_lib.config import DataConfig, cache_dir, parse_size
 from crodino_lib.data.folder import FolderDataset
 from crodino_lib.data.folder_spec import read_spec
+from crodino_lib.data.sample import Sample
 from crodino_lib.io import atomic_write, bar, file_lock, headless, say
 from crodino_lib.rooms import grammar, render, sensors
+from crodino_lib.rooms.options import Dials, RoomsOptions
 from crodino_lib.rooms.scene import FACTORS, SPEC, SPLITS
 
 RENDERER_VERSION = 1  # raise it when other pixels or factors are computed: all scenes are then rendered again
@@ -26,6 +29,15 @@ SCENES_PER_PROCESS = 16  # starting a process takes as long as a few scenes
 class RoomsDataset(FolderDataset):
     """Rendered rooms with recorded factors and pairs of classes that one sensor only tells apart (``scene.PAIRS``)."""
 
+    def __init__(self, root: Path, splits: dict[str, list[str]], options: RoomsOptions):
+        super().__init__(read_spec(SPEC), root, splits)
+        self.dials = Dials(options)
+        self.card = replace(self.card, **self.dials.card_changes(self.card))
+
+    def read(self, scene_id: str) -> Sample:
+        """Read one scene as the options show it; see ``SceneDataset.read``."""
+        return self.dials.apply(super().read(scene_id), self.card)
+
     def sites(self, scene_id: str) -> np.ndarray:
         """Return the number of the pair object that each pixel shows, (H, W) uint8; 0 for none."""
         return np.asarray(Image.open(self.root / "site" / f"{scene_id}.png"))
@@ -35,14 +47,17 @@ class RoomsDataset(FolderDataset):
         return _rendered(self.root).loc[self.ids(split), COLUMNS[:-1]]
 
     def fingerprint(self) -> str:
-        """Return a hash of the renderer's version, seed and size and the counts, which decide every pixel."""
+        """Return a hash of the renderer's version, seed and size, counts and options, which decide every pixel."""
         counts = [len(self.ids(split)) for split in SPLITS]
-        return hashlib.sha256(f"rooms {self.root.name} {counts}".encode()).hexdigest()[:16]
+        options = self.dials.options.model_dump(exclude_defaults=True)
+        return hashlib.sha256(f"rooms {self.root.name} {counts}{options or ''}".encode()).hexdigest()[:16]
 
 
 def open_rooms(config: DataConfig) -> RoomsDataset:
     """Open the built-in dataset; missing scenes are rendered first (see ``render_rooms``)."""
-    return RoomsDataset(read_spec(SPEC), render_rooms(config), _ids(config))
+    options = RoomsOptions.parse(config.options, "options of rooms")
+    config.check_labelled(config.scenes[0], len(Dials(options).classes))  # before minutes of rendering
+    return RoomsDataset(render_rooms(config), _ids(config), options)
 
 
 def render_rooms(config: DataConfig, parent: Path | None = None) -> Path:

@@ -132,6 +132,8 @@ def _in_worker(threads: int, function: Callable, *arguments: Any) -> str:
 def describe_run(config: RunConfig) -> str:
     """Return a run in words."""
     taught = f", taught by {config.teacher} of {SensorSet(config.teacher_sensors)}" if config.teacher else ""
-    shown = "".join(f", {name} {value}" for name, value in config.data.encodings.items())
-    name = method_name(config.method, config.settings)
-    return f"{name} on {SensorSet(config.sensors)}{taught}{shown}, seed {config.seed}, {config.train.epochs} epochs"
+    own = {"labelled": config.data.labelled} if config.data.labelled else {}
+    shown = "".join(f", {name} {value}" for name, value in (config.data.encodings | config.data.options | own).items())
+    name, train = method_name(config.method, config.settings), config.train
+    budget = f"{train.steps} steps" if train.steps else f"{train.epochs} epochs"
+    return f"{name} on {SensorSet(config.sensors)}{taught}{shown}, seed {config.seed}, {budget}"

@@ -169,7 +169,9 @@ def _train_and_record(
         "hash": run_hash(config, fingerprint),
         "training_version": TRAINING_VERSION,
         "dataset_fingerprint": fingerprint,
-        "training_images": len(scenes["train"]),
+        "training_images": trained.cost["scenes"]["labelled"],
+        "unlabelled_images": trained.cost["scenes"].get("unlabelled", 0),
+        "label_free_terms": method.label_free if "unlabelled" in trained.cost["scenes"] else (),
         "metrics": [
             {"split": split, "sensors": sensors, "images": len(counts)} | named_scores(counts, method.card)
             for (split, sensors), counts in confusion.items()

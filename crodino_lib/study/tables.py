@@ -26,7 +26,7 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     runs = list(runs)
     named, baselines, rows = list(zip(runs, _differing_settings(runs), strict=True)), {}, []
     for run, suffix in named:
-        if run.config.method == "baseline":
+        if run.name == "baseline":  # not with other settings, such as more steps
             for (split, sensor), counts in run.confusion().items():
                 baselines[split, sensor, run.config.seed, suffix] = (100 * run.miou(sensor, split), counts)
     for run, suffix in named:
@@ -77,7 +77,8 @@ def _run_row(
         "pixel accuracy": 100 * metric["pixel_accuracy"],
         "images": len(counts),
         "training images": run.record["training_images"],
-        "epochs": run.config.train.epochs,
+        "unlabelled images": run.record.get("unlabelled_images", 0),
+        "steps": cost["steps"],
         **{name: cost["students"][sensors][name] for name in ("parameters", "flops", "latency_ms")},
         "training seconds": cost["train_seconds"],
         "training flops": cost["train_flops"],
@@ -116,6 +117,7 @@ def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
             | {"gain": means.gain, "gain sd": group.gain.std(skipna=False)}
             | {"gain interval low": means["gain low"], "gain interval high": means["gain high"]}
             | {"seeds": len(group), "test images": first.images, "training images": first["training images"]}
+            | {"unlabelled images": first["unlabelled images"], "steps": first.steps}
             | {"parameters": first.parameters}
             | {"cost of inference": first.flops / flops.get(SensorSet.parse(first.sensors)[0], np.nan)}
             | {"training minutes": means["training seconds"] / 60}
