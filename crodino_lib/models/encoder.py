@@ -18,7 +18,7 @@ SUITED = f"choose {DEFAULT_ENCODER} or resnet18"  # which suit every method
 OTHER_WEIGHTS = "the path of a .safetensors file, or weights='none' for a random start"
 
 
-def create_encoder(name: str, weights: str, in_channels: int, output_stride: int) -> nn.Module:
+def create_encoder(name: str, weights: str, in_channels: int, output_stride: int, dilate: bool = True) -> nn.Module:
     """Create a timm encoder that returns its pyramid, one map per stride.
 
     Args:
@@ -28,6 +28,7 @@ def create_encoder(name: str, weights: str, in_channels: int, output_stride: int
         in_channels: of the sensor. Unless 3, the stem is the RGB stem summed over its input channels and shared equally
             among the sensor's.
         output_stride: pixels per cell of the last map: 8, 16 or 32.
+        dilate: keep the stages beyond that stride, dilated; False leaves them out, which is smaller and faster.
 
     Raises:
         ValueError: no such encoder, no convolutional pyramid at that stride, or weights that do not fit it.
@@ -35,7 +36,7 @@ def create_encoder(name: str, weights: str, in_channels: int, output_stride: int
     """
     if name not in timm.list_models():
         raise ValueError(f"encoder {name!r} is not a timm model.{nearest(name, timm.list_models())}")
-    encoder = _pyramid(name, output_stride, pretrained=weights == "hub")
+    encoder = _pyramid(name, output_stride, dilate, pretrained=weights == "hub")
     if weights not in ("hub", "none"):
         state = _packaged_weights(name) if weights == "packaged" else load_weights(Path(weights))
         own = {key: value for key, value in encoder.state_dict().items() if "num_batches_tracked" not in key}
@@ -52,9 +53,11 @@ def create_encoder(name: str, weights: str, in_channels: int, output_stride: int
     return encoder
 
 
-def _pyramid(name: str, output_stride: int, pretrained: bool) -> nn.Module:
+def _pyramid(name: str, output_stride: int, dilate: bool, pretrained: bool) -> nn.Module:
+    up_to = tuple(range(output_stride.bit_length() - 1))  # timm numbers the maps of a pyramid by stride: 2, 4, 8, ...
+    wanted = {"output_stride": output_stride} if dilate else {"out_indices": up_to}
     try:
-        encoder = timm.create_model(name, features_only=True, output_stride=output_stride, pretrained=pretrained)
+        encoder = timm.create_model(name, features_only=True, pretrained=pretrained, **wanted)
     except (TypeError, AttributeError, NotImplementedError, AssertionError) as error:  # raised by timm for such models
         lacks = f"has no convolutional feature pyramid at output stride {output_stride} ({error})"
         raise ValueError(f"encoder {name!r} {lacks}; {SUITED}") from error
@@ -68,6 +71,9 @@ def _pyramid(name: str, output_stride: int, pretrained: bool) -> nn.Module:
     strides = encoder.feature_info.reduction()
     if 4 not in strides or strides[-1] != output_stride:
         raise ValueError(f"encoder {name!r} has strides {strides}; needed: 4 for the skip, {output_stride} at the end")
+    part, _, last = encoder.feature_info.module_name()[-1].partition(".")
+    if last.isdigit():  # timm keeps, and computes, the blocks behind the last map that is asked for
+        setattr(encoder, part, getattr(encoder, part)[: int(last) + 1])
     return encoder
 
 
@@ -142,13 +148,14 @@ def _forward(conv: nn.Conv2d, forward: Callable[[Tensor], Tensor], x: Tensor) ->
 def dilated_by_phases(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """Compute a depthwise convolution of dilation 2 as an undilated one over the even and odd rows and columns.
 
+    The four phases lie side by side in one map, with zeros between them: oneDNN is slow on maps smaller than a kernel.
     ``conv`` has stride 1 and is padded to keep the size of ``x`` (B, C, H, W), float32, H and W even.
     """
     batch, channels, height, width = x.shape
-    half = (height // 2, width // 2)
-    phases = x.view(batch, channels, half[0], 2, half[1], 2).permute(3, 5, 0, 1, 2, 4)
-    phases = phases.reshape(4 * batch, channels, *half).contiguous(memory_format=torch.channels_last)
-    padding = tuple(kernel // 2 for kernel in conv.kernel_size)
-    out = F.conv2d(phases, conv.weight, conv.bias, padding=padding, groups=conv.groups)
-    out = out.view(2, 2, batch, channels, *half).permute(2, 3, 4, 0, 5, 1)
-    return out.reshape(batch, channels, height, width).contiguous(memory_format=torch.channels_last)
+    (down, across), half = (kernel // 2 for kernel in conv.kernel_size), (height // 2, width // 2)
+    phases = x.permute(0, 2, 3, 1).reshape(batch, half[0], 2, half[1], 2, channels).permute(0, 2, 1, 4, 3, 5)
+    phases = F.pad(phases, (0, 0, 0, across, 0, 0, 0, down))  # zeros below and right of each phase
+    tiled = phases.reshape(batch, 2 * (half[0] + down), 2 * (half[1] + across), channels).permute(0, 3, 1, 2)
+    out = F.conv2d(tiled, conv.weight, conv.bias, padding=(down, across), groups=channels).permute(0, 2, 3, 1)
+    out = out.reshape(batch, 2, half[0] + down, 2, half[1] + across, channels)[:, :, : half[0], :, : half[1]]
+    return out.permute(0, 2, 1, 4, 3, 5).reshape(batch, height, width, channels).permute(0, 3, 1, 2)

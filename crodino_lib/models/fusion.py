@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from crodino_lib.config import ModelConfig
-from crodino_lib.models.encoder import create_encoder, first_convolution, stages
-from crodino_lib.models.segnet import SegNet, SegOutput, single_sensor_net
+from crodino_lib.models.encoder import first_convolution, stages
+from crodino_lib.models.segnet import SegNet, SegOutput, encoder_for, single_sensor_net
 
 
 class EarlyFusion(nn.Module):
@@ -18,10 +18,10 @@ class EarlyFusion(nn.Module):
     def __init__(self, channels: list[int], config: ModelConfig):
         super().__init__()
         total = sum(channels)
-        self.encoder = create_encoder(config.encoder, config.weights, total, config.output_stride)
+        self.encoder = encoder_for(total, config)
         self.feature_info = self.encoder.feature_info
         with torch.no_grad():
-            colours = create_encoder(config.encoder, config.weights, 3, config.output_stride)
+            colours = encoder_for(3, config)
             weight = first_convolution(colours).weight
             mean = weight.mean(dim=1, keepdim=True)
             parts = [weight if count == 3 else mean.repeat(1, count, 1, 1) for count in channels]
@@ -57,7 +57,7 @@ class MiddleFusion(nn.Module):
 
     def __init__(self, channels: list[int], config: ModelConfig):
         super().__init__()
-        encoders = [create_encoder(config.encoder, config.weights, c, config.output_stride) for c in [*channels, 3]]
+        encoders = [encoder_for(c, config) for c in [*channels, 3]]
         self.feature_info = encoders[0].feature_info
         self.branches = nn.ModuleList(encoders[:-1])
         self.merge = stages(encoders[-1])[1:]  # it begins where the first maps are added, so it needs no stem

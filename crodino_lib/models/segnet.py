@@ -73,9 +73,14 @@ class Bottleneck(nn.Module):
         return pyramid, self.projection(self.context(pyramid[-1]))
 
 
+def encoder_for(in_channels: int, config: ModelConfig) -> nn.Module:
+    """Create the encoder of every network of a study, for images of so many channels."""
+    return create_encoder(config.encoder, config.weights, in_channels, config.output_stride, config.dilate)
+
+
 def bottleneck(in_channels: int, config: ModelConfig) -> Bottleneck:
     """Create a bottleneck of one sensor, or of sensors with as many channels."""
-    return Bottleneck(create_encoder(config.encoder, config.weights, in_channels, config.output_stride), config)
+    return Bottleneck(encoder_for(in_channels, config), config)
 
 
 class SegNet(Bottleneck):
@@ -107,5 +112,4 @@ def single_sensor_net(
     in_channels: int, classes: int, config: ModelConfig, split: bool = False, skip: bool = True
 ) -> SegNet:
     """Create the network of one sensor: the baseline, and every deployable student."""
-    encoder = create_encoder(config.encoder, config.weights, in_channels, config.output_stride)
-    return SegNet(encoder, classes, config, split, skip)
+    return SegNet(encoder_for(in_channels, config), classes, config, split, skip)
