@@ -1,6 +1,7 @@
 """Estimate the uncertainty of scores by resampling test images."""
 
 import numpy as np
+from scipy import stats
 
 from crodino_lib.evaluate import class_iou, mean_present
 
@@ -31,3 +32,14 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def paired_interval(differences: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Return Student's interval of the mean of differences between paired seeds; NaN where there are fewer than three.
+
+    It covers seeds (start, order, which scenes carry labels), not another draw of test images.
+    """
+    if len(differences) < 3:
+        return float("nan"), float("nan")
+    half = stats.t.ppf((1 + level) / 2, len(differences) - 1) * stats.sem(differences)
+    return float(differences.mean() - half), float(differences.mean() + half)
