@@ -84,7 +84,7 @@ def test_a_run_interrupted_after_any_step_ends_with_the_same_weights_bit_for_bit
     assert_equal_runs(uninterrupted(precision), parts)
 
 
-@pytest.mark.parametrize("name", ["cirkd", "maskd", "crodino-kd:queue", "csk-net", "shaspec"])
+@pytest.mark.parametrize("name", ["cirkd", "maskd", "c2kd", "crodino-kd:queue", "csk-net", "shaspec"])
 def test_banks_tokens_draws_and_cut_students_survive_an_interruption(name, toy_scenes, toy_card, tmp_path, monkeypatch):
     config = taught(name, epochs=1, precision="fp32")
     whole, _ = run(config, toy_scenes, toy_card, tmp_path / "whole")

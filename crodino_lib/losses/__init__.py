@@ -34,7 +34,9 @@ from crodino_lib.losses.distillation import (
     memory_similarity,
     pixel_distillation,
     prototype_map_distance,
+    rank_correlation,
     receptive_masks,
+    selected_distillation,
 )
 from crodino_lib.losses.regions import (
     RegionVectors,

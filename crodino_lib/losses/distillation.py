@@ -87,6 +87,44 @@ def decoupled_distillation(
     return temperature**2 * per_pixel.sum() / labelled.sum().clamp(min=1)
 
 
+@torch.no_grad()
+def rank_correlation(one: Tensor, other: Tensor) -> Tensor:
+    """Return how alike two maps of logits rank the classes at each position: Kendall's tau-b.
+
+    ``(pairs in the same order - pairs in opposite orders) / sqrt(pairs not tied in one * pairs not tied in other)``,
+    from two (B, K, h, w) to (B, h, w) in [-1, 1]; 0 where all classes of a map are tied.
+    """
+    same, untied_one, untied_other = torch.zeros(3, *one[:, 0].shape, device=one.device)
+    for distance in range(1, one.shape[1]):  # pairs (k, k + distance) at once: all K^2 would take too much memory
+        a, b = (torch.sign(x[:, distance:] - x[:, :-distance]) for x in (one, other))
+        same += (a * b).sum(dim=1)
+        untied_one += a.abs().sum(dim=1)
+        untied_other += b.abs().sum(dim=1)
+    return same / (untied_one * untied_other).clamp(min=1).sqrt()
+
+
+@in_float32
+def selected_distillation(
+    student: Tensor, teacher: Tensor, labels: Tensor, threshold: float = 0.0, remove_target: bool = False
+) -> Tensor:
+    """Compute the divergence of the wrong classes where student and teacher rank the classes alike (OFSD of C2KD).
+
+    ``1/n sum_u [tau_u > threshold] KL(softmax(t'_u) || softmax(s'_u))`` over the n labelled positions, selected or not,
+    where tau is ``rank_correlation`` and ' sets the right class's logit to 0, as released, so that it keeps ``e^0`` of
+    the mass; with ``remove_target`` it keeps none. Source: Huo et al., C2KD, CVPR 2024; huofushuo/C2KD
+    ave/utils/helper.py::ntkl, for samples in place of positions.
+
+    Logits are (B, K, h, w) float, the teacher's detached here, and ``labels`` (B, h, w) int64 in [0, K) or 255. The
+    result is at least 0, and 0 (with zero gradients) where nothing is selected.
+    """
+    labelled, teacher = labels != IGNORE, teacher.detach()
+    chosen = labelled & (rank_correlation(student, teacher) > threshold)
+    right = F.one_hot(labels.where(labelled, 0), student.shape[1]).movedim(-1, 1).bool()
+    fill = torch.finfo(student.dtype).min / 2 if remove_target else 0.0
+    divergence = softmax_divergence(student.masked_fill(right, fill), teacher.masked_fill(right, fill), dim=1)
+    return (divergence * chosen).sum() / labelled.sum().clamp(min=1)
+
+
 @in_float32
 def feature_imitation(student: Tensor, teacher: Tensor, valid: Tensor | None = None) -> Tensor:
     """Compute the mean squared distance, over positions, of features normalised over channels: ``2 - 2 cos``.

@@ -67,6 +67,16 @@ def at_size_of(teacher: SegOutput, student: SegOutput) -> SegOutput:
     return replace(teacher, logits=logits, pyramid=pyramid, context=context, decoded=decoded)
 
 
+@torch.no_grad()
+def outputs_for_zeros(method: Method) -> tuple[SegOutput, SegOutput]:
+    """Return a student's and its teacher's output for one image of zeros, which tell the widths of their maps."""
+    (sensor,) = method.sensors
+    images = {name: torch.zeros(1, method.card.sensors[name].channels, 64, 64) for name in method.batch_sensors}
+    outputs = method.students[sensor].eval()(images[sensor]), method.teacher(images)  # so no statistic moves
+    method.students.train()
+    return outputs
+
+
 class View(NamedTuple):
     """What the student's view shows of the scenes, as in ``Batch``."""
 
@@ -235,12 +245,7 @@ class Distillation(Method):
 
     def __init__(self, card: DatasetCard, config: RunConfig, settings: DistillationSettings, teacher: nn.Module):
         super().__init__(card, config, settings, teacher)
-        (sensor,) = self.sensors
-        images = {name: torch.zeros(1, card.sensors[name].channels, 64, 64) for name in self.batch_sensors}
-        with torch.no_grad():  # and in evaluation mode: no statistic moves
-            outputs = self.students[sensor].eval()(images[sensor]), self.teacher(images)
-        self.students.train()
-        self.weights = settings.weights()
+        outputs, self.weights = outputs_for_zeros(self), settings.weights()
         self.losses = nn.ModuleDict({name: LOSSES[name](settings, self.num_classes, *outputs) for name in self.weights})
 
     @property

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import kendalltau
 
 from crodino_lib.losses import (
     alpha_for,
@@ -15,8 +16,10 @@ from crodino_lib.losses import (
     masked_distillation,
     masked_generation,
     pixel_distillation,
+    rank_correlation,
     receptive_masks,
     segmentation_cross_entropy,
+    selected_distillation,
 )
 from tests.losses.helpers import divergence, normal, softmax
 
@@ -121,6 +124,100 @@ class TestDecoupledDistillation:
         student, teacher, labels = self.maps(classes=2)
         student = student.float().requires_grad_()
         loss = decoupled_distillation(student, 1000 * teacher.float(), labels.where(labels == 255, labels % 2))
+        loss.backward()
+        assert loss.isfinite()
+        assert student.grad.isfinite().all()
+
+
+def ranked_maps():
+    """Three positions of four classes, of which two agree, and the third is in reverse order."""
+    student = torch.tensor([[2.0, 1, 0, -1], [0.5, -0.5, 1.5, 0], [0, 1, 2, 3]])
+    teacher = torch.tensor([[3.0, 0, 1, -2], [1, -1, 0.5, 0.5], [3, 2, 1, 0.5]])
+    student, teacher = (rows.T.reshape(1, 4, 1, 3) for rows in (student, teacher))
+    return student, teacher, torch.tensor([0, 2, 1]).view(1, 1, 3)
+
+
+class TestRankCorrelation:
+    def test_golden_values(self):
+        found = rank_correlation(*ranked_maps()[:2]).flatten().tolist()
+        assert found == pytest.approx([0.666667, 0.547723, -1], abs=1e-6)
+
+    def test_equals_loops_over_pairs_and_scipy_also_with_ties(self):
+        one, other = ((2 * maps).round() for maps in (STUDENT, TEACHER))  # many ties
+        found = rank_correlation(one, other)
+        for n, y, x in POSITIONS:
+            a, b = one[n, :, y, x].tolist(), other[n, :, y, x].tolist()
+            same = untied_a = untied_b = 0
+            for i in range(4):
+                for j in range(i):
+                    product = (a[i] - a[j]) * (b[i] - b[j])
+                    same += (product > 0) - (product < 0)
+                    untied_a, untied_b = untied_a + (a[i] != a[j]), untied_b + (b[i] != b[j])
+            expected = same / math.sqrt(untied_a * untied_b) if untied_a and untied_b else 0
+            assert found[n, y, x].item() == pytest.approx(expected, abs=1e-6)
+            if untied_a and untied_b:
+                assert expected == pytest.approx(kendalltau(a, b).statistic, abs=1e-12)
+
+    def test_where_all_classes_are_tied_it_is_zero(self):
+        assert not rank_correlation(torch.zeros_like(TEACHER), TEACHER).any()
+
+    def test_the_ranking_counts_alone(self):
+        assert torch.equal(rank_correlation(STUDENT.exp(), 3 * TEACHER + 1), rank_correlation(STUDENT, TEACHER))
+
+
+with_and_without_target = pytest.mark.parametrize("remove_target", [False, True], ids=["released", "removed"])
+
+
+class TestSelectedDistillation:
+    labels = torch.randint(4, (2, 3, 5), generator=torch.Generator().manual_seed(3))
+    labels[:, 0] = 255
+
+    @pytest.mark.parametrize(("remove_target", "golden"), [(False, 0.141063), (True, 0.172327)])
+    def test_golden_values(self, remove_target, golden):
+        found = selected_distillation(*ranked_maps(), remove_target=remove_target)
+        assert found.item() == pytest.approx(golden, abs=1e-6)
+
+    @with_and_without_target
+    @pytest.mark.parametrize("threshold", [-0.4, 0.0, 0.4])
+    def test_equals_loops_over_labelled_positions(self, remove_target, threshold):
+        terms = []
+        for n, y, x in torch.nonzero(self.labels != 255).tolist():
+            k = self.labels[n, y, x].item()
+            s, t = (maps[n, :, y, x].tolist() for maps in (STUDENT, TEACHER))
+            if kendalltau(s, t).statistic <= threshold:
+                terms.append(0.0)  # counts in the mean
+                continue
+            s, t = ([0.0 if i == k else v for i, v in enumerate(row)] for row in (s, t))
+            if remove_target:
+                del s[k], t[k]
+            terms.append(divergence(softmax(t), softmax(s)))
+        assert 0 < terms.count(0.0) < len(terms)
+        found = selected_distillation(STUDENT, TEACHER, self.labels, threshold, remove_target)
+        assert found.item() == pytest.approx(sum(terms) / len(terms), rel=1e-6)
+
+    @with_and_without_target
+    def test_gradient_flows_to_the_wrong_classes_of_selected_positions_of_the_student_alone(self, remove_target):
+        student, teacher = STUDENT.clone().requires_grad_(), TEACHER.clone().requires_grad_()
+        selected_distillation(student, teacher, self.labels, remove_target=remove_target).backward()
+        chosen = (self.labels != 255) & (rank_correlation(STUDENT, TEACHER) > 0)
+        assert 0 < chosen.sum() < (self.labels != 255).sum()
+        assert torch.equal(student.grad.abs().sum(dim=1) > 0, chosen)
+        assert not student.grad.gather(1, self.labels.where(self.labels != 255, 0).unsqueeze(1)).any()
+        assert teacher.grad is None
+
+    def test_a_constant_per_position_counts_unless_the_right_class_is_removed(self):
+        same, shifted = (selected_distillation(TEACHER + c, TEACHER, self.labels).item() for c in (0, 3))
+        assert same == pytest.approx(0, abs=1e-12)
+        assert shifted > 0.01
+        removed = selected_distillation(TEACHER + 3, TEACHER, self.labels, remove_target=True)
+        assert removed.item() == pytest.approx(0, abs=1e-12)
+
+    @with_and_without_target
+    def test_two_classes_and_large_logits_are_finite(self, remove_target):
+        student, teacher = (1000 * maps[:, :2].float() for maps in (STUDENT, TEACHER))
+        student.requires_grad_()
+        labels = self.labels.where(self.labels == 255, self.labels % 2)
+        loss = selected_distillation(student, teacher, labels, remove_target=remove_target)
         loss.backward()
         assert loss.isfinite()
         assert student.grad.isfinite().all()

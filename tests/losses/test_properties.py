@@ -22,6 +22,7 @@ from crodino_lib.losses import (
     receptive_masks,
     region_vectors,
     segmentation_cross_entropy,
+    selected_distillation,
     shared_distance,
     supervised_contrast,
 )
@@ -108,6 +109,7 @@ CLASSES = torch.arange(8) % 3
     [
         *[(loss, (STUDENT, TEACHER)) for loss in AGREEING],
         (lambda s: segmentation_cross_entropy(s, LABELS), (STUDENT,)),
+        (lambda s, t: selected_distillation(s, t, LABELS), (STUDENT, TEACHER)),
         (receptive_masks, (TEACHER, KEYS)),
         (mask_overlap, (MASKS,)),
         (lambda s: region_vectors(s, labels_with_holes(), 4).vectors, (STUDENT,)),
@@ -134,6 +136,8 @@ NOTHING = torch.full((2, 3, 5), 255)
         *[(lambda s, f=f: f(s, TEACHER, valid=torch.zeros(2, 3, 5, dtype=torch.bool)), (STUDENT,)) for f in WITH_VALID],
         (lambda s: segmentation_cross_entropy(s, NOTHING), (STUDENT,)),
         (lambda s: decoupled_distillation(s, TEACHER, NOTHING), (STUDENT,)),
+        (lambda s: selected_distillation(s, TEACHER, NOTHING), (STUDENT,)),
+        (lambda s: selected_distillation(s, -STUDENT, LABELS), (STUDENT,)),  # no position ranks the classes alike
         (lambda s: prototype_map_distance(s, TEACHER, NOTHING, 4), (STUDENT,)),
         (lambda s: masked_l1(s, TEACHER, torch.zeros(2, 1, 3, 5)), (STUDENT,)),
         (lambda s: memory_similarity(s, s.detach(), KEYS), (KEYS[:0],)),

@@ -75,20 +75,22 @@ def learn(method, scenes, steps=STEPS):
 
 
 @pytest.fixture(scope="session")
-def build(toy_card, toy_scenes):
+def build(toy_card, toy_scenes, tmp_path_factory):
     """Builds a row, its teacher trained on the toy scenes once for all rows."""
 
     @functools.cache
     def taught(config):
         method = build_method(RunConfig.model_validate_json(config), toy_card)
         learn(method, toy_scenes)
-        return method.students["+".join(method.sensors)].state_dict()
+        name, folder = "+".join(method.sensors), tmp_path_factory.mktemp("teacher")
+        save_file(method.students[name].state_dict(), folder / f"student-{name}.safetensors")
+        return folder
 
     def build(name, sensors=("rgb", "depth"), seed=0, teacher="early", **settings):
         config = run_of(name, sensors, seed, teacher, **settings)
         method = build_method(config, toy_card)
         if config.parent:
-            method.teacher.network.load_state_dict(taught(config.parent.model_dump_json()))
+            method.load_teacher(taught(config.parent.model_dump_json()))
         return method
 
     return build

@@ -11,7 +11,7 @@ from tests.methods.conftest import batch_for, learn
 KINDS = ("baseline", "early", "acnet", "late", "cen", "kd", "kd-v1", "crodino-kd", "csk-net", "shaspec", "discom-kd")
 
 
-@pytest.mark.parametrize("name", [*KINDS, "discom-kd-1enc"])
+@pytest.mark.parametrize("name", [*KINDS, "c2kd", "discom-kd-1enc"])
 def test_a_few_steps_beat_every_constant_prediction(name, build, toy_scenes, toy_card):
     method, classes = build(name), len(toy_card.classes)
     batch = batch_for(method, toy_scenes)
