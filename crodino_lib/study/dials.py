@@ -1,7 +1,7 @@
 """Turn a dial: the same methods at several values of one setting; each value is a study of its own beside a base."""
 
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pydantic import Field
 from crodino_lib.config import RunConfig, StudyConfig
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.io import say
-from crodino_lib.settings import Strict, as_tuple
+from crodino_lib.settings import Names, Strict, as_tuple
 from crodino_lib.study.pipeline import in_parallel, train_run
 from crodino_lib.study.statistics import paired_interval
 from crodino_lib.study.study import Study
@@ -33,36 +33,36 @@ class Dial(Strict):
     title: str = Field(description="what the setting is, for the axis of a figure")
     setting: str = Field(description="setting of a study, or options.NAME")
     values: tuple[Any, ...]
-    student: str = Field(description="sensor of the students that are compared")
-    settings: dict[str, Any] = Field(
-        default_factory=dict, description="settings in which its points differ from the base"
-    )
+    headline: tuple[Any, ...] = Field((), description="values that are trained first, with all seeds; all if empty")
+    students: Names = Field(description="sensors whose students are compared")
+    settings: dict[str, Any] = Field(default_factory=dict, description="settings of its points other than the base's")
     prediction: str
     source: str
 
-    def study(self, value: Any, base: Study) -> Study:
-        """Return the study of one value, beside ``base``, or ``base`` itself where it has the same settings."""
-        config = self.config(value, base.config)
-        return base if config.identity() == base.config.identity() else Study(config, base.folder.parent)
+    def study(self, value: Any, base: Study, root: str = "") -> Study:
+        """Return the study of one value: in a folder beside that of ``base``, or in the same where no setting differs.
 
-    def config(self, value: Any, base: StudyConfig) -> StudyConfig:
-        """Return the settings of the study of one value."""
-        flat = base.flat() | self.settings
+        Args:
+            value: one of ``values``.
+            base: the study in which the dial is not turned.
+            root: folder of your copy of the dataset, which training needs where it is not the built-in one.
+        """
+        flat = base.config.flat() | self.settings | ({"root": root} if root else {})
         options, (where, _, name) = dict(flat.get("options", {})), self.setting.rpartition(".")
-        if where:
-            options[name] = value
-        else:
-            flat[name] = value
-        kept = DATASETS[base.data.dataset].options.parse(options).model_dump(exclude_defaults=True)
-        return StudyConfig.parse({**flat, "options": kept, "study": f"{base.name}-{self.name}-{value}"})
+        (options if where else flat)[name] = value
+        dataset = flat.get("dataset", base.config.data.dataset)
+        flat["options"] = DATASETS[dataset].options.parse(options).model_dump(exclude_defaults=True)
+        for study in (base.config.name, f"{base.config.name}-{self.name}-{value}"):
+            config = StudyConfig.parse({**flat, "study": study})
+            if config.identity() == base.config.identity():
+                break
+        return Study(config, base.folder.parent)
 
-    def runs(self, value: Any, base: Study, seeds: Iterable[int]) -> Iterator[tuple[Study, RunConfig]]:
-        """Yield the study and the runs of one value, teachers first: methods of two sensors, and the student's."""
-        study = self.study(value, base)
-        grid = [
-            run for run in study.grid() if run.seed in seeds and (len(run.sensors) > 1 or self.student in run.sensors)
-        ]
-        yield from ((study, run) for run in [*(run.parent for run in grid if run.parent), *grid])
+    def runs(self, study: Study, seed: int) -> list[RunConfig]:
+        """Return the runs of one value and seed, teachers first: of methods of two sensors, and of the students'."""
+        chosen = [run for run in study.grid() if run.sensors[1:] or run.sensors[0] in self.students]
+        grid = [run for run in chosen if run.seed == seed]
+        return [*(run.parent for run in grid if run.parent), *grid]
 
 
 _TABLES = tomllib.loads(Path(__file__).with_name("dials.toml").read_text())
@@ -73,39 +73,39 @@ DIALS = {
 }
 
 
-def plan(names: Iterable[str], base: Study) -> list[tuple[Study, RunConfig]]:
-    """Return every run of the dials that is not finished, none twice: all dials with one seed before the next seed."""
-    found: dict[str, tuple[Study, RunConfig]] = {}
-    for seed in base.config.seed_list:
-        for dial in (DIALS[name] for name in names):
-            for value in dial.values:
-                for study, run in dial.runs(value, base, [seed]):
-                    found.setdefault(run.model_dump_json(), (study, run))
+def plan(names: Iterable[str], base: Study, root: str = "") -> list[tuple[Study, RunConfig]]:
+    """Return every run of the dials that is not finished, none twice: headline values with all seeds before others."""
+    dials, found = [DIALS[name] for name in names], {}
+    first = [(dial, value) for dial in dials for value in dial.headline or dial.values]
+    rest = [(dial, value) for dial in dials for value in dial.values if (dial, value) not in first]
+    for dial, value in [*first, *rest]:
+        study = dial.study(value, base, root)
+        for seed in study.config.seed_list:
+            found |= {run.model_dump_json(): (study, run) for run in dial.runs(study, seed)} | found
     return [(study, run) for study, run in found.values() if not study.is_finished(run)]
 
 
-def turn(names: Iterable[str], base: Study) -> None:
+def turn(names: Iterable[str], base: Study, root: str = "") -> None:
     """Train the runs of dials that are missing, several at a time, in the order of ``plan``."""
-    missing = plan(names, base)
+    missing = plan(names, base, root)
     say(f"dials {', '.join(names)}: {len(missing)} runs to train")
     for line in in_parallel([(train_run, study.config, study.folder.parent, run) for study, run in missing]):
         say(f"  {line}")
 
 
 def dial_table(dial: Dial, base: Study) -> pd.DataFrame:
-    """Return the gains of a dial from the records of finished runs: one row per value, method and control.
+    """Return the gains of a dial from the records of finished runs: one row per value, student, method and control.
 
     ``gain`` is the mean over seeds of the difference of mIoU, in points, to the control of the same seed; ``low`` and
     ``high`` bound it at 95 % (see ``paired_interval``), ``verdict`` is what they allow to say, ``seeds`` their number;
     ``miou`` and ``control miou`` are means over the same seeds.
     """
     tables = []
-    for value in dial.values:
-        study = dial.study(value, base)
-        runs, _ = study.finished()
+    for value, student in product(dial.values, dial.students):
+        runs, _ = dial.study(value, base).finished()
         if runs:
-            tables.append(gain_table(run_table(runs), dial.student).assign(value=str(value)))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*GAIN_COLUMNS, "value"])
+            tables.append(gain_table(run_table(runs), student).assign(value=str(value), student=student))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*GAIN_COLUMNS, "value", "student"])
 
 
 GAIN_COLUMNS = ["method", "control", "miou", "control miou", "gain", "low", "high", "seeds", "verdict"]
