@@ -97,12 +97,12 @@ class DataConfig(Strict):
 
     def check_labelled(self, scenes: int, classes: int) -> None:
         """Raise ValueError where ``labelled`` is more than the training scenes, or fewer than the classes."""
-        if self.labelled is not None and not classes <= self.labelled <= scenes:
-            wrong = (
-                f"more than the {scenes} training scenes" if self.labelled > scenes else f"fewer than {classes} classes"
-            )
-            hint = f"give {classes} to {scenes}, or leave it out: then all training scenes carry labels"
-            raise ValueError(f"labelled {self.labelled} is {wrong}; {hint}")
+        if self.labelled is None or classes <= self.labelled <= scenes:
+            return
+        wrong = f"more than the {scenes} training scenes" if self.labelled > scenes else f"fewer than {classes} classes"
+        fits = f"give {classes} to {scenes}" if classes <= scenes else f"give more than {scenes} training scenes"
+        hint = f"{fits}, or leave it out: then all training scenes carry labels"
+        raise ValueError(f"labelled {self.labelled} is {wrong}; {hint}")
 
     def pixels(self, native_size: tuple[int, int]) -> tuple[int, int]:
         """Return (width, height) that networks see; a native size is cut to multiples of 16."""

@@ -81,6 +81,7 @@ def test_validity_and_labels_are_those_of_the_pixel_the_warp_points_at(maps, toy
     inside = (column >= 0) & (column < WIDTH) & (row >= 0) & (row < HEIGHT)
     assert 0.5 < inside[clear].mean() < 0.95  # both kinds are there to be told apart
     np.testing.assert_array_equal(batch.valid[sensor][:, 0].numpy()[clear], inside[clear])
+    np.testing.assert_array_equal(batch.inside[sensor].numpy()[clear], inside[clear])
     expected = np.where(inside, maps.labels[0][row.clip(0, HEIGHT - 1), column.clip(0, WIDTH - 1)], IGNORE)
     np.testing.assert_array_equal(batch.labels[sensor].numpy()[clear], expected[clear])
 

@@ -30,7 +30,7 @@ def error_of(capsys, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["run", "--method", "crodino"], "method 'crodino' does not exist; it must be one of baseline, early, acnet"),
+        (["run", "--method", "crodino"], "method 'crodino' does not exist; it must be one of baseline, baseline-aux"),
         (["study", "--dataset", "nyu31"], "Did you mean 'nyu13'?"),
         (["study", "--profile", "fast"], "profile 'fast' does not exist; it must be one of smoke, quick"),
         (["run", "--method", "baseline", "--epochs", "many"], "epochs = 'many': Input should be a valid integer"),
@@ -74,7 +74,8 @@ def test_every_setting_can_be_typed():
     for name, field in StudyConfig.settings().items():
         default = field.get_default(call_default_factory=True)
         if name not in ("study", "root", "options"):
-            texts[name] = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+            text = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+            texts[name] = "null" if default is None else text
     typed = cli._parser().parse_args(["study", *(f"--{n.replace('_', '-')}={v.lower()}" for n, v in texts.items())])
     config = cli._study_config(typed)
     assert (config.data, config.model, config.train) == (DataConfig(), ModelConfig(), TrainConfig())

@@ -4,13 +4,14 @@ import math
 import pytest
 import torch
 
+from crodino_lib.augment import augment
 from crodino_lib.callbacks import CountOperations, gradient_ratios
-from crodino_lib.config import ModelConfig, RunConfig, TrainConfig
+from crodino_lib.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from crodino_lib.device import autocast, resolve_precision
 from crodino_lib.io import atomic_write
 from crodino_lib.methods.registry import METHODS, build_method, parse_method
-from crodino_lib.train import seeded, separately_trained, train
-from crodino_lib.training import Callback, one_cycle
+from crodino_lib.train import separately_trained, train
+from crodino_lib.training import Callback, one_cycle, seeded
 
 SENSORS = ("rgb", "depth")
 
@@ -90,6 +91,58 @@ def test_banks_tokens_draws_and_cut_students_survive_an_interruption(name, toy_s
     whole, _ = run(config, toy_scenes, toy_card, tmp_path / "whole")
     parts = interrupted(config, toy_scenes, toy_card, tmp_path / "parts", 2, monkeypatch)
     assert_equal_runs(whole, parts)
+
+
+@pytest.mark.parametrize("name", ["kd", "crodino-kd:predicted"])
+def test_a_run_with_unlabelled_scenes_goes_on_with_the_same_batches(name, toy_scenes, toy_card, tmp_path, monkeypatch):
+    seen = []
+
+    def noted(scenes, indices, *args):
+        seen.append(indices)
+        return augment(scenes, indices, *args)
+
+    config = taught(name, steps=5, precision="fp32").model_copy(update={"data": DataConfig(labelled=6)})
+    monkeypatch.setattr("crodino_lib.train.augment", noted)
+    whole, _ = run(config, toy_scenes, toy_card, tmp_path / "whole")
+    batches = seen.copy()
+    with monkeypatch.context() as patch:
+        parts = interrupted(config, toy_scenes, toy_card, tmp_path / "parts", 2, patch)
+    assert len(batches) == 5
+    assert seen[5:8] + seen[8:] == batches[:3] + batches[2:]  # the step that died is done again
+    assert_equal_runs(whole, parts)
+    assert whole.cost["scenes"] == {"labelled": 6, "unlabelled": 10}
+
+
+def test_a_run_of_so_many_steps_makes_them_and_validates_at_even_distances(toy_scenes, toy_card, tmp_path):
+    config = config_of("baseline", ("rgb",), steps=7, epochs=3)
+    method, watch = build_method(config, toy_card), Validations()
+    trained = train(method, toy_scenes, toy_scenes, config, tmp_path / "resume.pt", [watch])
+    assert trained.cost["steps"] == 7
+    assert trained.history["epoch"].tolist() == [1, 2, 3]
+    assert watch.steps == [3, 5, 7]
+    assert trained.history["learning_rate"].is_monotonic_decreasing
+
+
+class Validations(Callback):
+    """Record the steps done at the end of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def on_epoch_end(self, training):
+        self.steps.append(training.step)
+        return {}
+
+
+def test_an_epoch_s_terms_are_means_over_its_own_steps(toy_scenes, toy_card, tmp_path, monkeypatch):
+    config, values = config_of("baseline", ("rgb",), steps=3, epochs=2), iter([1.0, 2.0, 6.0])
+    method = build_method(config, toy_card)
+    weight = next(method.parameters())
+    told = lambda batch, progress: {"segmentation/rgb": 0 * weight.sum() + next(values)}  # noqa: E731
+    monkeypatch.setattr(method, "training_step", told)
+    trained = train(method, toy_scenes, toy_scenes, config, tmp_path / "resume.pt")
+    assert trained.history["segmentation/rgb"].tolist() == [1.5, 6.0]  # two steps, then one
 
 
 def test_two_trainings_of_one_config_are_equal_and_of_two_seeds_are_not(toy_scenes, toy_card, tmp_path):

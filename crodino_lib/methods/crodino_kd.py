@@ -61,8 +61,8 @@ class CroDiNoSettings(Strict):
         if self.auxiliary == "swap" and self.augmentation != "paired":
             given = f"given augmentation {self.augmentation!r}"
             raise ValueError(f"auxiliary 'swap' joins two sensors' halves, so it needs augmentation 'paired', {given}")
-        for name in ("queue", "contrast_confidence") if not self.contrast.startswith("class") else ():
-            if value := getattr(self, name):
+        for name, off in {"queue": 0, "contrast_confidence": None}.items():
+            if (value := getattr(self, name)) != off and not self.contrast.startswith("class"):
                 needs = "is for classes: leave it out, or set contrast to 'class', 'class-pseudo' or 'class-private'"
                 raise ValueError(f"{name} {value} {needs}, given contrast {self.contrast!r}")
         return self
@@ -238,6 +238,8 @@ class BaselineAux(Baseline):
 
     The decoder reads the same half of the bottleneck as there (X1), which nothing else separates from the other.
     """
+
+    can_teach = False
 
     def __init__(self, card: DatasetCard, config: RunConfig, settings: Strict, teacher: None = None):
         super().__init__(card, config, settings)

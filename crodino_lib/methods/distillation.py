@@ -232,7 +232,7 @@ LABEL_FREE = ("pixels", "channels", "features", "relations", "masks", "generatio
 
 
 class Distillation(Method):
-    """A student of one sensor and a teacher: ``L = a CE + sum_i w_i L_i``. Both are given the same view of a view.
+    """A student of one sensor and a teacher: ``L = a CE + sum_i w_i L_i``. Both are given the same view of a scene.
 
     Sources and departures stand with the losses and the settings. kd-v1 and kd-v2 are named as in tables of the
     CroDiNo-KD authors; that these are alpha 0 and 0.5 of their earlier code is our inference. ProtoKD's weight of the

@@ -4,10 +4,10 @@ Each changes what is read of scenes that are rendered once; notebook 08 turns th
 """
 
 import hashlib
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crodino_lib.data.sample import IGNORE, DatasetCard, Sample, Sensor
 from crodino_lib.rooms.scene import CLASSES, PAIRS
@@ -34,6 +34,13 @@ class RoomsOptions(Strict):
     )
     label_noise: float = Field(0.0, ge=0, lt=1, description="share of regions of training scenes of a wrong class")
     oracle: bool = Field(False, description="add the sensor oracle, which shows the true class: the positive control")
+
+    @model_validator(mode="after")
+    def _night_is_dark_for_rgb(self) -> Self:
+        if self.student_quality == "night" and self.student != "rgb":
+            needs = "takes light away, which only rgb sees: give student 'rgb', or another student_quality"
+            raise ValueError(f"student_quality 'night' {needs}, given student {self.student!r}")
+        return self
 
 
 def told_classes(evidence: float | None, private_to: str) -> list[tuple[str, ...]]:
@@ -75,16 +82,21 @@ class Dials:
     def apply(self, sample: Sample, card: DatasetCard) -> Sample:
         """Return a rendered scene as the options show it; ``card`` is the changed one."""
         scene_id, options = sample["id"], self.options
-        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(scene_id.encode()).digest()[:8]))
         label = self.lookup[sample["label"]]
         if options.student_quality != "clean":
-            sample |= degraded(sample, options.student, options.student_quality, card.sensors[options.student], rng)
+            sensor = card.sensors[options.student]
+            sample |= degraded(sample, options.student, options.student_quality, sensor, drawn(scene_id))
         if options.oracle:
             colours = np.array([*card.palette, *[(0, 0, 0)] * (256 - len(card.palette))], np.float32)
             sample |= {"oracle": colours[label].transpose(2, 0, 1), "oracle_valid": np.ones((1, *label.shape), bool)}
         if options.label_noise and scene_id.startswith("train-"):
-            label = noisy_labels(label, options.label_noise, len(self.classes), rng)
+            label = noisy_labels(label, options.label_noise, len(self.classes), drawn(scene_id))
         return sample | {"label": label}
+
+
+def drawn(scene_id: str) -> np.random.Generator:
+    """Return a generator that depends on the scene alone, anew for each use, so that no option changes another's."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(scene_id.encode()).digest()[:8]))
 
 
 def noisy_labels(label: np.ndarray, share: float, classes: int, rng: np.random.Generator) -> np.ndarray:

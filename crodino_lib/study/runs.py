@@ -171,7 +171,7 @@ def _train_and_record(
         "dataset_fingerprint": fingerprint,
         "training_images": trained.cost["scenes"]["labelled"],
         "unlabelled_images": trained.cost["scenes"].get("unlabelled", 0),
-        "label_free_terms": method.label_free if "unlabelled" in trained.cost["scenes"] else (),
+        "label_free_terms": list(method.label_free) if "unlabelled" in trained.cost["scenes"] else [],
         "metrics": [
             {"split": split, "sensors": sensors, "images": len(counts)} | named_scores(counts, method.card)
             for (split, sensors), counts in confusion.items()

@@ -165,7 +165,7 @@ def test_stacked_vectors_name_the_sensor_of_each_row():
 
 def training(method, scenes, epochs=5):
     config = RunConfig(method="crodino-kd", train=TrainConfig(epochs=epochs))
-    return SimpleNamespace(method=method, validation=scenes, config=config, epoch=0)
+    return SimpleNamespace(method=method, validation=scenes, config=config, epoch=0, epochs=epochs)
 
 
 def test_frames_are_evenly_spaced_epochs_and_never_twice(tmp_path):

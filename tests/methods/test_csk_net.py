@@ -124,8 +124,9 @@ def test_retention_where_right_ignores_what_the_teacher_gets_wrong(build, toy_sc
     wrong = torch.full_like(batch.labels["rgb"], 3)
     teacher.logits = torch.zeros_like(teacher.logits)
     teacher.logits[:, 0] = 5.0  # it says class 0 everywhere
-    assert method.retention(outputs["rgb"], teacher, wrong).item() == 0
-    assert method.retention(outputs["rgb"], teacher, torch.zeros_like(wrong)).item() > 0
+    inside = torch.ones_like(wrong, dtype=torch.bool)
+    assert method.retention(outputs["rgb"], teacher, wrong, inside).item() == 0
+    assert method.retention(outputs["rgb"], teacher, torch.zeros_like(wrong), inside).item() > 0
 
 
 @pytest.mark.parametrize(("teacher", "seen"), [("early", ("rgb", "depth")), ("baseline", ("depth",))])

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from crodino_lib.losses import (
     prototype_map_distance,
     segmentation_cross_entropy,
 )
-from crodino_lib.methods.distillation import Distillation, adapter, at_size_of
+from crodino_lib.methods.distillation import Distillation, View, adapter, at_size_of
 from crodino_lib.methods.registry import METHODS, build_method
 from crodino_lib.models.segnet import SegOutput
 from crodino_lib.train import seeded
@@ -54,22 +55,28 @@ def steps(method, batch, count, learning_rate=1e-3):
 
 def outputs(method, batch):
     (sensor,) = method.sensors
-    return method.students[sensor](batch.images[sensor]), method.teacher(batch.images), batch.labels[sensor]
+    view = View(batch.labels[sensor], batch.inside[sensor])
+    return method.students[sensor](batch.images[sensor]), method.teacher(batch.images), view
+
+
+def outside(view):
+    """The view of a batch that is padding all over."""
+    return View(torch.full_like(view.labels, IGNORE), torch.zeros_like(view.inside))
 
 
 def state_of(module):
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-def mean_divergence(student, teacher, labels, temperature):
-    """Divergence at every position, without T^2, averaged by labelled share."""
+def mean_divergence(student, teacher, view, temperature):
+    """Divergence at every position, without T^2, averaged by the share inside the scene."""
     q, p = (F.softmax(out.logits / temperature, dim=1) for out in (student, teacher))
-    weight = cover(labels, q.shape[-2:])
+    weight = cover(view.inside, q.shape[-2:])
     return ((p * (p / q).log()).sum(dim=1) * weight).sum() / weight.sum()
 
 
-def cwd(student, teacher, labels):
-    return channel_distillation(student, teacher, 4.0, cover(labels, student.shape[-2:]))
+def cwd(student, teacher, view):
+    return channel_distillation(student, teacher, 4.0, cover(view.inside, student.shape[-2:]))
 
 
 EXPECTED = {  # row -> (cross-entropy's weight, its deterministic terms)
@@ -81,7 +88,7 @@ EXPECTED = {  # row -> (cross-entropy's weight, its deterministic terms)
     "cirkd": (
         1,
         lambda s, t, y: {
-            "pixels": pixel_distillation(s.logits, t.logits, 1.0, cover(y, s.logits.shape[-2:])),
+            "pixels": pixel_distillation(s.logits, t.logits, 1.0, cover(y.inside, s.logits.shape[-2:])),
             "relations": cross_image_similarity(s.context, t.context, 0.1, 256),
         },
     ),
@@ -89,7 +96,7 @@ EXPECTED = {  # row -> (cross-entropy's weight, its deterministic terms)
         1,
         lambda s, t, y: {
             "pixels": 2.5 * mean_divergence(s, t, y, 10),
-            "prototypes": 0.1 * prototype_map_distance(s.decoded, t.decoded, y, 4),
+            "prototypes": 0.1 * prototype_map_distance(s.decoded, t.decoded, y.labels, 4),
         },
     ),
     "maskd": (1, lambda s, t, y: {"tokens": torch.tensor(0.0), "overlap": torch.tensor(0.0)}),
@@ -104,10 +111,10 @@ def test_its_terms_carry_the_published_weights(name, build, batch):
     method = build(name).eval()  # no dropout
     with torch.no_grad():
         terms = method(batch, 0.5)
-        student, teacher, labels = outputs(method, batch)
+        student, teacher, view = outputs(method, batch)
         weight, expected = EXPECTED[name]
-        expected = {f"distillation/{term}": value for term, value in expected(student, teacher, labels).items()}
-        expected["segmentation/rgb"] = weight * segmentation_cross_entropy(student.logits, labels)
+        expected = {f"distillation/{term}": value for term, value in expected(student, teacher, view).items()}
+        expected["segmentation/rgb"] = weight * segmentation_cross_entropy(student.logits, view.labels)
     random = {f"distillation/{term}" for term in RANDOM.get(name.removesuffix("-cwd"), ())}
     assert set(terms) == set(expected) | random
     for term, value in expected.items():
@@ -121,11 +128,11 @@ def test_masked_generation_weighs_the_mean_squared_error_as_published_and_then_t
     with torch.no_grad():
         torch.manual_seed(0)
         found = method(batch, 0.5)["distillation/generation"]
-        student, teacher, labels = outputs(method, batch)
+        student, teacher, view = outputs(method, batch)
         torch.manual_seed(0)
         kept = torch.rand(8, 1, 3, 4) >= 0.75
         generated = method.losses["generation"].generate(student.pyramid[-1] * kept)
-    error = (generated - teacher.pyramid[-1]).square() * cover(labels, (3, 4)).unsqueeze(1)
+    error = (generated - teacher.pyramid[-1]).square() * cover(view.inside, (3, 4)).unsqueeze(1)
     torch.testing.assert_close(found, 0.001 * 2e-5 * 2048 * 64 * 64 * error.mean(), rtol=1e-4, atol=0)
     assert 0 < kept.float().mean() < 0.5
 
@@ -160,9 +167,9 @@ def test_what_is_trained_for_a_loss_is_in_no_student(name, build, toy_card):
 )  # its relations count padding, as published
 def test_nothing_is_learnt_of_the_teacher_outside_the_scene(name, build, batch):
     method = build(name).eval()
-    student, teacher, labels = outputs(method, batch)
-    labels = labels.clone()
-    labels[:, :, 32:] = IGNORE
+    student, teacher, view = outputs(method, batch)
+    view = View(view.labels.clone(), view.inside.clone())
+    view.labels[:, :, 32:], view.inside[:, :, 32:] = IGNORE, False
     other = SegOutput(teacher.logits.clone(), [*teacher.pyramid], *[None] * 3, teacher.decoded.clone())
     other.pyramid[-1] = other.pyramid[-1].clone()
     for features in (other.logits, other.decoded, other.pyramid[-1]):
@@ -170,24 +177,24 @@ def test_nothing_is_learnt_of_the_teacher_outside_the_scene(name, build, batch):
     for progress in (0.0, 0.5):
         for loss in method.losses.values():
             torch.manual_seed(0)
-            expected = loss(student, teacher, labels, progress)
+            expected = loss(student, teacher, view, progress)
             torch.manual_seed(0)
-            found = loss(student, other, labels, progress)
+            found = loss(student, other, view, progress)
             # "tokens" is a cross-entropy of enlarged logits, which at the border see half a cell of their neighbours
             for term in expected.keys() - {"tokens"}:
                 torch.testing.assert_close(found[term], expected[term], rtol=1e-5, atol=1e-7)
 
 
-def test_without_labels_all_distillation_is_nothing(build, batch):
+def test_outside_the_scene_all_distillation_is_nothing(build, batch):
     for name in ("kd", "cwd-logits", "cwd-features", "protokd", "maskd", "mgd"):
         method = build(name).eval()
-        student, teacher, labels = outputs(method, batch)
+        student, teacher, view = outputs(method, batch)
         for loss in method.losses.values():
-            terms = loss(student, teacher, torch.full_like(labels, IGNORE), 0.5)
+            terms = loss(student, teacher, outside(view), 0.5)
             assert all(term.item() == 0 for term in terms.values())
     method = build("cirkd").eval()
-    student, teacher, labels = outputs(method, batch)
-    terms = method.losses["memory"](student, teacher, torch.full_like(labels, IGNORE), 0.5)
+    student, teacher, view = outputs(method, batch)
+    terms = method.losses["memory"](student, teacher, outside(view), 0.5)
     assert {name: term.item() for name, term in terms.items()} == {"pixel_memory": 0, "region_memory": 0}
 
 
@@ -195,8 +202,7 @@ def test_kd_v1_logs_a_cross_entropy_of_zero_and_learns_nothing_of_the_classes(bu
     method = build("kd-v1").eval()
     gradients = []
     for labels in (batch.labels["rgb"], torch.where(batch.labels["rgb"] == IGNORE, IGNORE, 0)):
-        batch_of = type(batch)(batch.images, batch.valid, {"rgb": labels}, batch.warps, batch.ids)
-        terms = method(batch_of, 0.5)
+        terms = method(replace(batch, labels={"rgb": labels}), 0.5)
         assert terms["segmentation/rgb"].item() == 0
         method.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
@@ -230,10 +236,10 @@ def test_while_tokens_learn_the_student_learns_from_labels_alone(build, batch):
 def test_a_constant_added_to_a_position_s_logits_counts_only_where_they_are_not_centred(build, batch):
     for centred in (True, False):
         method = build("maskd", centre_logits=centred).eval()
-        student, teacher, labels = outputs(method, batch)
-        before = method.losses["masks"](student, teacher, labels, 0.5)["masks"]
+        student, teacher, view = outputs(method, batch)
+        before = method.losses["masks"](student, teacher, view, 0.5)["masks"]
         student.logits = student.logits + torch.randn_like(student.logits[:, :1])
-        after = method.losses["masks"](student, teacher, labels, 0.5)["masks"]
+        after = method.losses["masks"](student, teacher, view, 0.5)["masks"]
         assert torch.isclose(before, after, rtol=1e-4).item() is centred
 
 
