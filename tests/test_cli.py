@@ -50,6 +50,11 @@ def error_of(capsys, *arguments):
         (["--profile"], "there is no argument '--profile' here."),
         (["study", "--sensors", "rgb,dept"], "sensor of rooms 'dept' does not exist"),
         (["run", "--method", "baseline", "--student", "depht"], "Did you mean 'depth'?"),
+        (
+            ["run", "--method", "kd", "--student", "rgb", "--labelled", "0"],
+            "labelled = 0: Input should be greater than",
+        ),
+        (["study", "--labelled", "many"], "labelled = 'many': Input should be a valid integer"),
         (["latents", "rooms-quick"], "there is no study in"),
         (["explore", "rooms-quick", "--split", "tests"], "begin one: crodino study"),
     ],
@@ -59,6 +64,20 @@ def test_bad_input_is_answered_with_what_would_do(arguments, told, capsys, monke
         monkeypatch.setattr("crodino_lib.study.study.Study.card", property(lambda study: _card()))
         monkeypatch.setattr("crodino_lib.study.study.Study.fingerprint", "x")
     assert told in error_of(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--labelled", "15"], "labelled 15 is fewer than 16 classes; give 16 to 96, or leave it out"),
+        (["--labelled", "97"], "labelled 97 is more than the 96 training scenes; give 16 to 96, or leave it out"),
+        (["--labelled", "10", "--options", "evidence=1.0"], "labelled 10 is fewer than 11 classes"),
+    ],
+)
+def test_too_few_or_too_many_labelled_scenes_are_told_before_any_is_rendered(given, told, capsys, monkeypatch):
+    monkeypatch.setattr("crodino_lib.rooms.generate.render_rooms", lambda *_: pytest.fail("rendered"))
+    assert told in error_of(capsys, "run", "--method", "kd", "--student", "rgb", *given)
+    assert told in error_of(capsys, "study", *given)
 
 
 def _card():

@@ -40,6 +40,9 @@ def test_a_studys_own_setting_wins_over_the_profiles_and_the_profiles_over_the_d
         ({"epochs": 0}, "epochs = 0: Input should be greater than or equal to 1"),
         ({"epochs": "3"}, "epochs = '3': Input should be a valid integer"),
         ({"epochs": True}, "epochs = True: Input should be a valid integer"),
+        ({"labelled": 0}, "labelled = 0: Input should be greater than or equal to 1"),
+        ({"labelled": 0.5}, "labelled = 0.5: Input should be a valid integer"),
+        ({"steps": 0}, "steps = 0: Input should be greater than or equal to 1"),
         ({"sensors": "('rgb', 'depth')"}, "a list or tuple that arrived as text"),
         ({"scenes": "[1, 2, 3]"}, "a list or tuple that arrived as text"),
         ({"size": "128"}, "size '128' must be 'native', or WIDTHxHEIGHT"),
@@ -56,6 +59,25 @@ def test_a_studys_own_setting_wins_over_the_profiles_and_the_profiles_over_the_d
 )
 def test_an_error_names_parameter_value_what_is_allowed_and_the_nearest(settings, told):
     assert told in message(**settings)
+
+
+@pytest.mark.parametrize(
+    ("labelled", "scenes", "told"),
+    [
+        (3, 20, "labelled 3 is fewer than 4 classes; give 4 to 20, or leave it out"),
+        (21, 20, "labelled 21 is more than the 20 training scenes; give 4 to 20, or leave it out"),
+        (2, 3, "labelled 2 is fewer than 4 classes; give more than 3 training scenes, or leave it out"),
+        (4, 3, "labelled 4 is more than the 3 training scenes; give more than 3 training scenes, or leave it out"),
+    ],
+)
+def test_a_wrong_count_of_labelled_scenes_is_answered_with_what_to_give(labelled, scenes, told):
+    with pytest.raises(ValueError, match=told):
+        DataConfig(labelled=labelled).check_labelled(scenes, classes=4)
+
+
+def test_every_count_from_the_classes_to_the_scenes_and_none_may_be_labelled():
+    for labelled in (None, 4, 11, 20):
+        DataConfig(labelled=labelled).check_labelled(20, classes=4)
 
 
 def test_every_wrong_parameter_is_told_at_once():
@@ -88,6 +110,8 @@ def test_identity_changes_with_the_budget_but_not_with_methods_seeds_and_place()
     assert identity(profile="quick", seeds=3, methods=("baseline",), root="elsewhere") == base
     assert identity(profile="quick", epochs=4, batch_size=4) == base  # what they are anyway
     assert identity(profile="quick", epochs=6) != base
+    assert identity(profile="quick", steps=100) != base
+    assert identity(profile="quick", labelled=20) != base
 
 
 def test_flat_settings_make_the_same_study_again():

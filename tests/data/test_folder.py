@@ -461,3 +461,22 @@ def test_a_line_that_names_two_scenes_is_refused(mini):
     (mini / "test.txt").write_text("RGB/0005.jpg Label/0006.png\n")
     with pytest.raises(ValueError, match=r"names two scenes: 'RGB/0005\.jpg Label/0006\.png'"):
         load_npz(mini)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"labelled": 2}, r"labelled 2 is fewer than 3 classes; give 3 to \d+, or leave it out"),
+        ({"labelled": 15}, r"labelled 15 is more than the \d+ training scenes"),
+        (
+            {"labelled": 6, "limit": True, "scenes": (5, 2, 2)},
+            "labelled 6 is more than the 5 training scenes; give 3 to 5",
+        ),
+    ],
+)
+def test_a_count_of_labelled_scenes_is_checked_against_what_the_folder_holds(given, told, mini):
+    config = DataConfig(dataset="folder", root=str(mini))
+    with pytest.raises(ValueError, match=told):
+        open_dataset(config.model_copy(update=given))
+    count = len(open_dataset(config).ids("train"))
+    assert len(open_dataset(config.model_copy(update={"labelled": count})).ids("train")) == count

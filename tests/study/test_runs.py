@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from crodino_lib.config import TRAINING_VERSION, ModelConfig, RunConfig, StudyConfig, TrainConfig
+from crodino_lib.config import TRAINING_VERSION, DataConfig, ModelConfig, RunConfig, StudyConfig, TrainConfig
 from crodino_lib.study import runs as runs_module
 from crodino_lib.study.runs import CONVENTION, fetch_run, finished_run, run_hash
 from crodino_lib.study.study import Study
@@ -53,6 +53,17 @@ def taught(tmp_path_factory, toy_card, toy_scenes):
     return [fetch_run(config, runs, "toy", toy_card, scenes) for config in configs]
 
 
+@pytest.fixture(scope="module")
+def partly_labelled(tmp_path_factory, toy_card, toy_scenes):
+    """Runs of eight labelled scenes of sixteen: two that need labels, one twice as long, and one that does not."""
+    folder, scenes = tmp_path_factory.mktemp("labelled"), dict.fromkeys(("train", "val", "test"), toy_scenes)
+    cases = [("baseline", ("rgb",), {}), ("baseline", ("depth",), {}), ("baseline", ("rgb",), {"budget": 2.0})]
+    cases += [("crodino-kd", ("rgb", "depth"), {})]
+    given = {"data": DataConfig(labelled=8), "train": TrainConfig(epochs=2, steps=3, batch_size=8, frames=0)}
+    configs = [config_of(method, sensors).model_copy(update={**given, "settings": s}) for method, sensors, s in cases]
+    return [fetch_run(config, folder, "toy", toy_card, scenes) for config in configs]
+
+
 def study_config(**settings):
     return StudyConfig.parse(settings)
 
@@ -72,6 +83,25 @@ def test_a_finished_run_holds_everything_the_design_asks_for(fetched):
     assert record["metrics"][0]["images"] == 16
     assert record["environment"]["torch"] == torch.__version__
     assert set(record["cost"]["students"]) == {"rgb", "depth"}
+
+
+def test_a_record_counts_labelled_and_unlabelled_scenes_and_names_the_terms_that_learn_of_the_latter(
+    fetched, partly_labelled
+):
+    def told(run):
+        record = json.loads((run.folder / "run.json").read_text())
+        return [record[name] for name in ("training_images", "unlabelled_images", "label_free_terms")]
+
+    assert told(fetched[2]) == [16, 0, []]
+    assert told(partly_labelled[0]) == [8, 0, []]
+    assert told(partly_labelled[3]) == [8, 8, ["overlap"]]
+
+
+def test_the_hash_covers_labelled_scenes_and_steps():
+    config, other = config_of("baseline", ("rgb",)), {"data": DataConfig(labelled=8)}
+    assert run_hash(config.model_copy(update=other), "a") != run_hash(config, "a")
+    longer = {"train": config.train.model_copy(update={"steps": 7})}
+    assert run_hash(config.model_copy(update=longer), "a") != run_hash(config, "a")
 
 
 def test_a_finished_run_is_never_trained_again(fetched, toy_card, toy_scenes, monkeypatch):
@@ -153,6 +183,29 @@ class TestTables:
         text = as_text(table)
         assert (text["seeds"] == 2).all()
         assert text["mIoU"].str.contains("±").all()
+
+    def test_scenes_and_steps_stand_in_every_row(self, partly_labelled):
+        table = comparison_table(run_table(partly_labelled)).set_index(["method", "sensors at test"])
+        columns = ["training images", "unlabelled images", "steps"]
+        assert table.loc[("baseline", "rgb"), columns].tolist() == [8, 0, 3]
+        assert table.loc[("baseline:x2", "rgb"), columns].tolist() == [8, 0, 6]
+        assert table.loc[("crodino-kd", "depth"), columns].tolist() == [8, 8, 3]
+
+    def test_a_longer_baseline_is_a_row_like_any_other_and_no_reference(self, partly_labelled):
+        baseline, _, longer, _ = partly_labelled
+        table = comparison_table(run_table(partly_labelled)).set_index(["method", "sensors at test"])
+        reference = 100 * baseline.miou("rgb")
+        for method in ("baseline:x2", "crodino-kd"):
+            row = table.loc[method, "rgb"]
+            assert row.gain == pytest.approx(row["mIoU"] - reference)
+        assert np.isnan(table.loc[("baseline", "rgb"), "gain"])
+        alone = run_table([longer])
+        assert alone["reference"].isna().all()
+
+    def test_runs_of_other_counts_of_labelled_scenes_never_share_a_row(self, partly_labelled, fetched):
+        methods = run_table([partly_labelled[0], fetched[0]])["method"]
+        assert methods.nunique() == 2
+        assert methods.str.contains("labelled 8").sum() == 1
 
     def test_one_seed_shows_the_interval_of_its_images_and_no_spread(self, fetched):
         table = comparison_table(run_table(fetched[:3]))
