@@ -4,20 +4,20 @@ Commands import what they need when they run: help and errors about names come b
 """
 
 import argparse
-import json
 import sys
-import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import crodino_lib
 from crodino_lib.analysis import AnalysisConfig
-from crodino_lib.config import StudyConfig, find_study, home
-from crodino_lib.data.registry import DATASETS, check_data
+from crodino_lib.command_options import add_settings, named_value, study_config
+from crodino_lib.config import find_study, home
+from crodino_lib.data.registry import DATASETS
 from crodino_lib.listing import print_list
-from crodino_lib.methods.registry import METHODS, check_methods, parse_method
+from crodino_lib.methods.registry import METHODS, parse_method
 from crodino_lib.settings import choose, load_object, nearest
+from crodino_lib.study.dials import BASE, choose_dials
 
 DESCRIPTION = """\
 An open study of cross-modal knowledge distillation: train with two sensors, deploy with one.
@@ -26,11 +26,12 @@ An open study of cross-modal knowledge distillation: train with two sensors, dep
   crodino study --profile cpu                       evidence, over hours; interrupt it, run it again to resume
   crodino study --dataset nyu13 --root FOLDER       the same on your copy of NYU Depth v2
   crodino run --method crodino-kd --seed 1          one run
+  crodino dials evidence labels                     when does the second sensor help? turn a setting
   crodino tables rooms-quick                        tables of what is finished, and a list of what is missing
   crodino latents rooms-quick                       shared and private latents of its models, beside null models
   crodino explore rooms-quick                       a page to explore the latents by hand
   crodino inspect FOLDER                            check a dataset folder before training on it
-  crodino list methods | datasets | profiles | parameters
+  crodino list methods | datasets | profiles | parameters | dials
 """
 
 
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
     study = command("study", _study, "run data, training, notebooks and report of a study; skip what is finished")
     study.add_argument("--status", action="store_true", help="only list which runs are finished")
-    _add_settings(study)
+    add_settings(study)
 
     run = command("run", _run, "train and evaluate one run, or show it if it is finished")
     run.add_argument("--method", required=True, help="name of the method: crodino list methods")
@@ -84,7 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation (default 0)")
     run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the method")
     run.add_argument("--student", metavar="SENSOR", help="sensor of the student, for methods that train one")
-    _add_settings(run, without=("methods", "seeds"))
+    add_settings(run, without=("methods", "seeds"))
+
+    dials = command("dials", _dials, "train methods at several values of a setting, and show their gains over controls")
+    dials.add_argument(
+        "names", nargs="*", metavar="DIAL", help="dials (default all on the built-in dataset): list dials"
+    )
+    dials.add_argument("--status", action="store_true", help="only count the missing runs, and show what is finished")
+    add_settings(dials, without=("methods", "teacher", "sensors"))
 
     tables = command("tables", _tables, "compile the tables of a study's finished runs from their records")
     tables.add_argument("name", metavar="STUDY", help="its folder in results/local, or the path of a study's folder")
@@ -111,57 +119,14 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--all", action="store_true", help="check every scene, not the first of each split")
     inspect.add_argument("--sheet", metavar="PNG", help="contact sheet (default results/local/inspect/FOLDER.png)")
 
-    listing = command("list", _list, "list methods, datasets, profiles, or parameters of studies and notebooks")
-    listing.add_argument("what", choices=("methods", "datasets", "profiles", "parameters"))
+    listing = command("list", _list, "list methods, datasets, profiles, dials, or parameters of studies and notebooks")
+    listing.add_argument("what", choices=("methods", "datasets", "profiles", "parameters", "dials"))
     listing.add_argument("name", nargs="?", default="", help="show the settings of one method or dataset")
     return parser
 
 
-def _add_settings(command: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
-    """Add one option per setting of a study: notebooks, papermill and the command line have the same names."""
-    for name, field in StudyConfig.settings().items():
-        if name not in without:
-            text = field.description.replace("%", "%%")
-            command.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar=name.upper(), help=text)
-
-
-def _study_config(options: argparse.Namespace) -> Any:
-    """Return the study that the options describe, its names checked; text becomes what the setting's type needs."""
-    given = {name: (getattr(options, name, None), field) for name, field in StudyConfig.settings().items()}
-    config = StudyConfig.parse({name: _value(text, field) for name, (text, field) in given.items() if text is not None})
-    check_methods(config.methods, config.teacher)
-    given = [student] if (student := getattr(options, "student", None)) else []
-    check_data(config.data, [*config.sensors, *given], opening=not getattr(options, "status", False))
-    return config
-
-
-def _value(text: str, field: Any) -> Any:
-    kind = typing.get_origin(field.annotation) or field.annotation
-    if kind is str:
-        return text
-    if kind is dict:
-        return dict(_setting(pair, field.alias or "--options") for pair in text.split(","))
-    if kind is tuple:
-        return tuple(_literal(part.strip()) for part in text.split(","))
-    return _literal(text)
-
-
-def _literal(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:  # a word
-        return text
-
-
-def _setting(pair: str, option: str = "--set") -> tuple[str, Any]:
-    name, separator, value = pair.partition("=")
-    if not separator:
-        raise ValueError(f"{option} {pair!r} must be NAME=VALUE")
-    return name, _literal(value)
-
-
 def _study(options: argparse.Namespace) -> None:
-    config = _study_config(options)
+    config = study_config(options)
     _plain_warnings()
     from crodino_lib.study.pipeline import describe_run, run_study
     from crodino_lib.study.study import Study
@@ -177,12 +142,12 @@ def _study(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     name = f"{options.method}:{options.variant}" if options.variant else options.method
     method, _ = parse_method(name)
-    settings = dict(_setting(pair) for pair in options.set)
+    settings = dict(named_value(pair) for pair in options.set)
     student = options.student
     alone = bool(student or options.sensors) and METHODS[method].build.sensor_count == 1
     if alone and options.sensors and "," not in options.sensors and not student:
         student, options.sensors = options.sensors, None  # a study names two sensors, this run one of them
-    config = _study_config(options)
+    config = study_config(options)
     _plain_warnings()
     from crodino_lib.study.pipeline import describe_run
     from crodino_lib.study.study import Study
@@ -200,6 +165,23 @@ def _run(options: argparse.Namespace) -> None:
     run = study.fetch(run_config)
     print(as_text(comparison_table(run_table([run]))).to_string(index=False))
     print(f"\n{run.folder}")
+
+
+def _dials(options: argparse.Namespace) -> None:
+    root, options.root = options.root or "", None  # of dials on a dataset of your own; the base is the built-in one
+    dials = choose_dials(options.names, root)
+    config = study_config(options, BASE)
+    _plain_warnings()
+    from crodino_lib.figures.dials import save_dials
+    from crodino_lib.study.dial_runs import plan, turn
+    from crodino_lib.study.study import Study
+
+    base = Study(config)
+    if options.status:
+        print(f"{len(plan(dials, base, root))} runs are missing")
+    else:
+        turn(dials, base, root)
+    print(save_dials(dials, base))
 
 
 def _tables(options: argparse.Namespace) -> None:
@@ -275,7 +257,7 @@ def _inspect(options: argparse.Namespace) -> int:
     from crodino_lib.figures.image_grids import sample_sheet
     from crodino_lib.io import atomic_write
 
-    chosen = dict(_setting(pair, "--options") for pair in options.options.split(",")) if options.options else {}
+    chosen = dict(named_value(pair, "--options") for pair in options.options.split(",")) if options.options else {}
     found = inspect_folder(root, options.dataset, chosen, options.all)
     print(describe(found))
     if found.samples:

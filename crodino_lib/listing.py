@@ -7,12 +7,13 @@ from crodino_lib.config import StudyConfig, profiles
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.methods.registry import METHODS, VARIANTS
 from crodino_lib.settings import choose
+from crodino_lib.study.dials import DIALS, choose_dials
 
 ENTRIES = {"methods": METHODS, "datasets": DATASETS}
 
 
 def print_list(what: str, name: str = "") -> None:
-    """Print all ``methods``, ``datasets``, ``profiles`` or ``parameters``, or the settings of the one that is named."""
+    """Print all methods, datasets, profiles, parameters or dials, or the settings of the one that is named."""
     if what in ("profiles", "parameters"):
         known = profiles() if what == "profiles" else StudyConfig.settings()
         known = {choose(name, known, what.removesuffix("s")): known[name]} if name else known
@@ -20,6 +21,11 @@ def print_list(what: str, name: str = "") -> None:
         for name, profile in known.items():
             settings = ", ".join(f"{key} {value}" for key, value in profile.items() if key != "description")
             print(f"{name:8} {profile['description']}\n{'':8} {settings}")
+    elif what == "dials":
+        for dial in choose_dials([name]) if name else DIALS.values():
+            print(
+                f"{dial.name:18} {dial.title}: {', '.join(map(str, dial.values))}\n{'':18} predicted: {dial.prediction}"
+            )
     elif what == "parameters":
         _print_settings(known, {})
     elif name:

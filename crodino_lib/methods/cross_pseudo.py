@@ -22,7 +22,7 @@ class CrossPseudo(Method):
     The other student's classes count on labelled and unlabelled scenes alike and carry no gradient. Source: Chen et
     al., Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision, CVPR 2021, whose two networks see the same
     picture and differ by their start; here they see two sensors. Without its CutMix. The rise of the weight is ours: at
-    full weight from the first step, as published for ten thousands of steps, short trainings learn frequent classes alone.
+    full weight from the first step, as published, short trainings learn frequent classes alone.
     """
 
     Settings = CrossPseudoSettings

@@ -1,0 +1,64 @@
+"""Turn the options of a command into settings: notebooks, papermill and the command line have the same names."""
+
+import argparse
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from crodino_lib.config import StudyConfig
+from crodino_lib.data.registry import check_data
+from crodino_lib.methods.registry import check_methods
+
+
+def add_settings(command: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
+    """Add one option per setting of a study."""
+    for name, field in StudyConfig.settings().items():
+        if name not in without:
+            text = field.description.replace("%", "%%")
+            command.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar=name.upper(), help=text)
+
+
+def given_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of a study that the options give; text becomes what the setting's type needs."""
+    fields = StudyConfig.settings()
+    texts = {name: text for name in fields if (text := getattr(options, name, None)) is not None}
+    return {name: value_of(text, fields[name]) for name, text in texts.items()}
+
+
+def study_config(options: argparse.Namespace, base: Mapping[str, Any] | None = None) -> StudyConfig:
+    """Return the study that the options describe, its names checked; ``base`` has what they do not give."""
+    config = StudyConfig.parse({**(base or {}), **given_settings(options)})
+    check_methods(config.methods, config.teacher)
+    student = [options.student] if getattr(options, "student", None) else []
+    check_data(config.data, [*config.sensors, *student], opening=not getattr(options, "status", False))
+    return config
+
+
+def value_of(text: str, field: FieldInfo) -> Any:
+    """Return the value that the text of an option means."""
+    kind = typing.get_origin(field.annotation) or field.annotation
+    if kind is str:
+        return text
+    if kind is dict:
+        return dict(named_value(pair, "--options") for pair in text.split(","))
+    if kind is tuple:
+        return tuple(_literal(part.strip()) for part in text.split(","))
+    return _literal(text)
+
+
+def named_value(pair: str, option: str = "--set") -> tuple[str, Any]:
+    """Return name and value of ``NAME=VALUE``; ValueError where it is nothing of the kind."""
+    name, separator, value = pair.partition("=")
+    if not separator:
+        raise ValueError(f"{option} {pair!r} must be NAME=VALUE")
+    return name, _literal(value)
+
+
+def _literal(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # a word
+        return text

@@ -1,0 +1,94 @@
+"""Draw what a dial shows: the gain over each control against the setting that is turned, with intervals over seeds."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from crodino_lib.figures.base import StudyFigure, printed, require, save, styled
+from crodino_lib.study.dial_runs import CONTROLS, dial_table
+from crodino_lib.study.dials import Dial
+from crodino_lib.study.study import Study
+
+SHOWN = ("baseline", "self-training")  # controls that a figure has a panel for
+
+
+@styled
+def dial_figure(table: pd.DataFrame, dial: Dial, width: str = "page") -> StudyFigure:
+    """Draw a row of panels per student and a panel per control: a line per method, or a list where there is one value.
+
+    ``table`` is from ``dial_table``; ValueError where it has no gain over the controls shown.
+    """
+    require(table, "value", "student", "method", "control", "gain", "low", "high", "seeds")
+    table = table[table.control.isin(SHOWN)]
+    if table.empty:
+        raise ValueError(f"dial {dial.name} has no gain yet: it needs finished runs of a method and of a control")
+    students, controls = list(dict.fromkeys(table.student)), [name for name in SHOWN if name in set(table.control)]
+    methods, values = list(dict.fromkeys(table.method)), [v for v in map(str, dial.values) if v in set(table.value)]
+    colours = dict(zip(methods, sns.color_palette("colorblind", len(methods)), strict=True))
+    listed = len(values) == 1
+    height = 16 + (4 * len(methods) if listed else 46)
+    figure = StudyFigure(width, height * len(students), dial_caption(table, dial))
+    axes = figure.subplots(len(students), len(controls), sharey="row", sharex=True, squeeze=False)
+    for row, student in zip(axes, students, strict=True):
+        for ax, control in zip(row, controls, strict=True):
+            shown = table[(table.student == student) & (table.control == control)]
+            (_list_gains if listed else _draw_lines)(ax, shown, methods if listed else values, colours)
+            ax.set_title(f"{printed(student)} student: {CONTROLS[control]}", loc="left")
+        label = "gain in mIoU (points)"
+        row[0].set(**({} if listed else {"ylabel": label}))
+    for ax in axes[-1]:
+        ax.set_xlabel("gain in mIoU (points)" if listed else dial.title)
+    if not listed:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return figure
+
+
+def _draw_lines(ax: Axes, shown: pd.DataFrame, values: list[str], colours: dict) -> None:
+    """Draw a line per method over the values, with an interval at each, side by side."""
+    ax.axhline(0, color="0.3", lw=0.8)
+    for place, (method, colour) in enumerate(colours.items()):
+        rows = shown[shown.method == method].set_index("value").reindex(values)
+        x = np.arange(len(values)) + 0.06 * (place - (len(colours) - 1) / 2)
+        ax.plot(x, rows.gain, "o-", ms=3, lw=1, color=colour, label=method)
+        ax.vlines(x, rows.low, rows.high, color=colour, lw=0.8)
+    ax.set_xticks(range(len(values)), values)
+
+
+def _list_gains(ax: Axes, shown: pd.DataFrame, methods: list[str], colours: dict) -> None:
+    """Draw one gain per method with its interval, one below the other."""
+    ax.axvline(0, color="0.3", lw=0.8)
+    for row in shown.itertuples():
+        place = methods.index(row.method)
+        ax.hlines(place, row.low, row.high, color=colours[row.method], lw=1.2)
+        ax.plot(row.gain, place, "o", ms=4, color=colours[row.method])
+    ax.set_yticks(range(len(methods)), methods)
+    ax.set_ylim(len(methods) - 0.4, -0.6)
+
+
+def dial_caption(table: pd.DataFrame, dial: Dial) -> str:
+    """Return what was predicted, from which source, and what the intervals are."""
+    fewest, most = table.seeds.min(), table.seeds.max()
+    seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    return (
+        f"Predicted before the runs: {dial.prediction} ({dial.source}). Means of {seeds}; bars: 95 % intervals of "
+        "Student's t over paired seeds, none below three. Descriptive: a test needs eight paired seeds."
+    )
+
+
+def save_dials(dials: Iterable[Dial], base: Study) -> str:
+    """Write ``tables/dial-<name>.csv`` and ``figures/dial-<name>`` of dials with finished runs; return them as text."""
+    shown = []
+    for dial in dials:
+        table = dial_table(dial, base)
+        if table.empty:
+            shown.append(f"{dial.name}: no finished runs")
+            continue
+        base.save_table(table, f"dial-{dial.name}")
+        save(dial_figure(table, dial), base.figures, f"dial-{dial.name}", table)
+        shown.append(
+            f"{dial.name}: {dial.title}\npredicted: {dial.prediction}\n{table.round(2).to_string(index=False)}"
+        )
+    return "\n\n".join([*shown, f"{base.folder / 'tables'}\n{base.figures}"])

@@ -1,0 +1,97 @@
+"""Train the runs of dials, and compile the gains of their methods over each control."""
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from crodino_lib.config import RunConfig
+from crodino_lib.io import say
+from crodino_lib.study.dials import Dial
+from crodino_lib.study.pipeline import in_parallel, train_run
+from crodino_lib.study.statistics import paired_interval
+from crodino_lib.study.study import Study
+from crodino_lib.study.tables import run_table
+
+CONTROLS = {  # row that a gain is over -> what the gain shows
+    "baseline": "gain over as many steps",
+    "baseline:x2": "gain over twice as many steps",
+    "baseline:x4": "gain over four times as many steps",
+    "self-training": "gain over self-training",
+}
+GAIN_COLUMNS = ["method", "control", "miou", "control miou", "gain", "low", "high", "seeds", "verdict"]
+
+
+def study_of(dial: Dial, value: Any, base: Study, root: str = "") -> Study:
+    """Return the study of one value of a dial, in a folder beside that of ``base``; see ``Dial.config``."""
+    return Study(dial.config(value, base.config, root), base.folder.parent)
+
+
+def runs_of(dial: Dial, study: Study, seed: int) -> list[RunConfig]:
+    """Return the runs of one value and seed, teachers first: of methods of two sensors, and of the dial's students."""
+    chosen = [run for run in study.grid() if run.sensors[1:] or run.sensors[0] in dial.students]
+    grid = [run for run in chosen if run.seed == seed]
+    return [*(run.parent for run in grid if run.parent), *grid]
+
+
+def plan(dials: Iterable[Dial], base: Study, root: str = "") -> list[tuple[Study, RunConfig]]:
+    """Return every run of the dials that is not finished, none twice: headline values with all seeds before others."""
+    dials, found = list(dials), {}
+    first = [(dial, value) for dial in dials for value in dial.headline or dial.values]
+    rest = [(dial, value) for dial in dials for value in dial.values if (dial, value) not in first]
+    for dial, value in [*first, *rest]:
+        study = study_of(dial, value, base, root)
+        for seed in study.config.seed_list:
+            found |= {run.model_dump_json(): (study, run) for run in runs_of(dial, study, seed)} | found
+    return [(study, run) for study, run in found.values() if not study.is_finished(run)]
+
+
+def turn(dials: Iterable[Dial], base: Study, root: str = "") -> None:
+    """Train the runs of dials that are missing, several at a time, in the order of ``plan``."""
+    dials = list(dials)
+    missing = plan(dials, base, root)
+    say(f"dials {', '.join(dial.name for dial in dials)}: {len(missing)} runs to train")
+    for line in in_parallel([(train_run, study.config, study.folder.parent, run) for study, run in missing]):
+        say(f"  {line}")
+
+
+def dial_table(dial: Dial, base: Study) -> pd.DataFrame:
+    """Return the gains of a dial from the records of finished runs: one row per value, student, method and control.
+
+    ``gain`` is the mean over seeds of the difference of mIoU, in points, to the control of the same seed; ``low`` and
+    ``high`` bound it at 95 % (see ``paired_interval``), ``verdict`` is what they allow to say, ``seeds`` their number;
+    ``miou`` and ``control miou`` are means over the same seeds.
+    """
+    tables = []
+    for value in dial.values:
+        runs, _ = study_of(dial, value, base).finished()
+        table = run_table(runs)
+        tables += [gain_table(table, name).assign(value=str(value), student=name) for name in dial.students if runs]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*GAIN_COLUMNS, "value", "student"])
+
+
+def gain_table(table: pd.DataFrame, student: str, split: str = "test") -> pd.DataFrame:
+    """Return the gains of one student over each control, from ``run_table``; columns as in ``dial_table``.
+
+    Of two controls the later one is compared with the earlier alone.
+    """
+    chosen = table[(table.split == split) & (table.sensors == student)]
+    mious = chosen.pivot_table(index="seed", columns="method", values="miou")
+    order, rows = list(CONTROLS), []
+    for method, control in product(mious.columns, order):
+        earlier = method in order and order.index(method) <= order.index(control)
+        pair = pd.DataFrame() if earlier or control not in mious else mious[[method, control]].dropna()
+        if len(pair):
+            gains = (pair[method] - pair[control]).to_numpy()
+            low, high = paired_interval(gains)
+            rows.append((method, control, *pair.mean(), gains.mean(), low, high, len(gains), verdict(low, high)))
+    return pd.DataFrame(rows, columns=GAIN_COLUMNS)
+
+
+def verdict(low: float, high: float) -> str:
+    """Return what an interval of a gain allows to say."""
+    if np.isnan(low):
+        return "too few seeds"
+    return "gain" if low > 0 else "loss" if high < 0 else "undecided"
