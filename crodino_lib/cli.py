@@ -173,7 +173,8 @@ def _dials(options: argparse.Namespace) -> None:
     config = study_config(options, BASE)
     _plain_warnings()
     from crodino_lib.figures.dials import save_dials
-    from crodino_lib.study.dial_runs import plan, turn
+    from crodino_lib.study.dial_runs import plan
+    from crodino_lib.study.pipeline import turn
     from crodino_lib.study.study import Study
 
     base = Study(config)

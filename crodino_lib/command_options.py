@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from crodino_lib.config import StudyConfig
 from crodino_lib.data.registry import check_data
 from crodino_lib.methods.registry import check_methods
+from crodino_lib.study.dials import check_dials
 
 
 def add_settings(command: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
@@ -32,6 +33,7 @@ def study_config(options: argparse.Namespace, base: Mapping[str, Any] | None = N
     """Return the study that the options describe, its names checked; ``base`` has what they do not give."""
     config = StudyConfig.parse({**(base or {}), **given_settings(options)})
     check_methods(config.methods, config.teacher)
+    check_dials(config.dials)
     student = [options.student] if getattr(options, "student", None) else []
     check_data(config.data, [*config.sensors, *student], opening=not getattr(options, "status", False))
     return config

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from crodino_lib.settings import Counts, Names, Strict, as_tuple, choose, collect, nearest
 
 TRAINING_VERSION = 3  # raise it when training, augmentation or the reading of scenes computes something else
-TOUR = ("baseline", "acnet", "kd", "crodino-kd", "csk-net")  # methods of a study that names none
+TOUR = ("baseline", "acnet", "self-training", "kd", "crodino-kd", "csk-net")  # methods of a study that names none
 
 
 def home() -> Path:
@@ -188,6 +188,7 @@ class StudyConfig(Strict):
     sensors: Names = Field(("rgb", "depth"), description="the two sensors of the study")
     methods: Names = Field(TOUR, description="methods, as NAME or NAME:VARIANT: `crodino list methods`")
     teacher: str = Field("acnet", description="method of the teachers; baseline: the other sensor's baseline")
+    dials: Names = Field((), description="dials that it turns at their headline values: `crodino list dials`")
     seeds: int = Field(1, ge=1, description="number of independent repetitions of every run: 2 for the seeds 0 and 1")
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
@@ -211,6 +212,7 @@ class StudyConfig(Strict):
         with collect(wrong):
             choose(given.get("profile", "quick"), profiles(), "profile")
         profile = profiles().get(given.get("profile", "quick"), {})
+        profile |= profile.get(given.get("dataset", "rooms"), {})  # its settings on one dataset
         defaults = {name: field.get_default(call_default_factory=True) for name, field in known.items()}
         usual = {name: as_tuple(profile.get(name, default)) for name, default in defaults.items()}
         chosen, changed = usual | given, {name: value for name, value in given.items() if value != usual[name]}
@@ -261,7 +263,7 @@ class StudyConfig(Strict):
 
     def caveat(self) -> str:
         """Return the sentence about the profile that is printed with every result."""
-        own = ("study", "profile", "dataset", "root", "sensors", "methods", "teacher")
+        own = ("study", "profile", "dataset", "root", "sensors", "methods", "teacher", "dials")
         changed = [f"{name} {value}" for name, value in self.given.items() if name not in own]
         if changed:  # whatever the profile promises, this is not it
             return f"Profile {self.profile}, changed: {', '.join(changed)}."

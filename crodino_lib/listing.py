@@ -7,7 +7,7 @@ from crodino_lib.config import StudyConfig, profiles
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.methods.registry import METHODS, VARIANTS
 from crodino_lib.settings import choose
-from crodino_lib.study.dials import DIALS, choose_dials
+from crodino_lib.study.dials import DIALS
 
 ENTRIES = {"methods": METHODS, "datasets": DATASETS}
 
@@ -22,7 +22,7 @@ def print_list(what: str, name: str = "") -> None:
             settings = ", ".join(f"{key} {value}" for key, value in profile.items() if key != "description")
             print(f"{name:8} {profile['description']}\n{'':8} {settings}")
     elif what == "dials":
-        for dial in choose_dials([name]) if name else DIALS.values():
+        for dial in [DIALS[choose(name, DIALS, "dial")]] if name else DIALS.values():
             print(
                 f"{dial.name:18} {dial.title}: {', '.join(map(str, dial.values))}\n{'':18} predicted: {dial.prediction}"
             )

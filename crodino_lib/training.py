@@ -73,7 +73,8 @@ class Training:
         if unlabelled and self.method.label_free:  # other methods train on the labelled scenes alone
             self.pools["unlabelled"] = (unlabelled, half)
         trained = [parameter for parameter in self.method.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay)
+        decay = {"weight_decay": settings.weight_decay, "fused": True}  # fused: one pass over memory
+        self.optimiser = torch.optim.AdamW(trained, settings.learning_rate, **decay)
         self.schedule = one_cycle(self.optimiser, settings, self.total_steps)
         self._parts = {"method": self.method, "optimiser": self.optimiser, "schedule": self.schedule}
         self._counted_at = time.monotonic()

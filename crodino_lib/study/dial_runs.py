@@ -1,4 +1,4 @@
-"""Train the runs of dials, and compile the gains of their methods over each control."""
+"""Plan the runs of dials, and compile the gains of their methods over each control."""
 
 from collections.abc import Iterable
 from itertools import product
@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crodino_lib.config import RunConfig
-from crodino_lib.io import say
 from crodino_lib.study.dials import Dial
-from crodino_lib.study.pipeline import in_parallel, train_run
 from crodino_lib.study.statistics import paired_interval
 from crodino_lib.study.study import Study
 from crodino_lib.study.tables import run_table
@@ -46,15 +44,6 @@ def plan(dials: Iterable[Dial], base: Study, root: str = "") -> list[tuple[Study
         for seed in study.config.seed_list:
             found |= {run.model_dump_json(): (study, run) for run in runs_of(dial, study, seed)} | found
     return [(study, run) for study, run in found.values() if not study.is_finished(run)]
-
-
-def turn(dials: Iterable[Dial], base: Study, root: str = "") -> None:
-    """Train the runs of dials that are missing, several at a time, in the order of ``plan``."""
-    dials = list(dials)
-    missing = plan(dials, base, root)
-    say(f"dials {', '.join(dial.name for dial in dials)}: {len(missing)} runs to train")
-    for line in in_parallel([(train_run, study.config, study.folder.parent, run) for study, run in missing]):
-        say(f"  {line}")
 
 
 def dial_table(dial: Dial, base: Study) -> pd.DataFrame:

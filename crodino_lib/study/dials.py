@@ -60,6 +60,12 @@ DIALS = {
 }
 
 
+def check_dials(names: Sequence[str]) -> None:
+    """Raise ValueError for a dial that does not exist; proposes the nearest."""
+    for name in names:
+        choose(name, DIALS, "dial")
+
+
 def choose_dials(names: Sequence[str], root: str = "") -> list[Dial]:
     """Return the dials of these names, all on the built-in dataset where there are none.
 
@@ -68,6 +74,6 @@ def choose_dials(names: Sequence[str], root: str = "") -> list[Dial]:
     chosen = [DIALS[choose(name, DIALS, "dial")] for name in names] or [
         dial for dial in DIALS.values() if dial.built_in
     ]
-    if needing := [dial.name for dial in chosen if not dial.built_in and not root]:
-        raise ValueError(f"dial {needing[0]!r} needs root, the folder of your copy of {DIALS[needing[0]].title}")
+    if needing := [dial for dial in chosen if not dial.built_in and not root]:
+        raise ValueError(f"dial {needing[0].name!r} needs root, your copy of {needing[0].settings['dataset']}")
     return chosen

@@ -15,6 +15,8 @@ from crodino_lib.data.sample import SensorSet
 from crodino_lib.io import bar, say
 from crodino_lib.methods.registry import METHODS, method_name, parse_method
 from crodino_lib.settings import load_object
+from crodino_lib.study.dial_runs import plan
+from crodino_lib.study.dials import DIALS, Dial
 from crodino_lib.study.notebooks import REPORT, Executed, execute, notebook_key, notebooks, write_report
 from crodino_lib.study.runs import Run
 from crodino_lib.study.study import Study
@@ -43,17 +45,30 @@ def run_study(config: StudyConfig) -> Path:
 
 
 def train_grid(study: Study) -> list[Run]:
-    """Return every run of the study's grid, trained where missing: teachers first, several at a time."""
-    grid, tasks = study.grid(), []
-    teachers = [config.parent for config in grid if config.parent]
-    for config in teachers + grid:
-        if config not in tasks and not study.is_finished(config):
-            tasks.append(config)
-    tasks.sort(key=lambda config: (config not in teachers, -len(config.sensors)))  # long runs before short ones
+    """Return every run of the study's grid, trained where missing, as are those of its dials: teachers first."""
+    grid = study.grid()
+    own = {config.model_dump_json(): config for config in [*(one.parent for one in grid if one.parent), *grid]}
+    tasks = [(study, config) for config in own.values() if not study.is_finished(config)]
+    turned = [dial.model_copy(update={"values": dial.headline}) for dial in map(DIALS.get, study.config.dials)]
+    tasks += [(point, config) for point, config in plan(turned, study) if config.model_dump_json() not in own]
+    taught = [config.parent for _, config in tasks if config.parent]
+    tasks.sort(key=lambda task: (task[1] not in taught, -len(task[1].sensors)))  # long runs before short ones
     say(f"runs: {len(grid)} in all, {len(tasks)} to train")
-    for line in in_parallel([(train_run, study.config, study.folder.parent, config) for config in tasks]):
-        say(f"  {line}")
+    train_runs(tasks)
     return [study.fetch(config) for config in grid]
+
+
+def turn(dials: list[Dial], base: Study, root: str = "") -> None:
+    """Train the runs of dials that are missing, in the order of ``plan``."""
+    missing = plan(dials, base, root)
+    say(f"dials {', '.join(dial.name for dial in dials)}: {len(missing)} runs to train")
+    train_runs(missing)
+
+
+def train_runs(tasks: list[tuple[Study, RunConfig]]) -> None:
+    """Train runs of studies, several at a time, and print a line about each."""
+    for line in in_parallel([(train_run, study.config, study.folder.parent, config) for study, config in tasks]):
+        say(f"  {line}")
 
 
 def train_run(config: StudyConfig, results: Path, run_config: RunConfig) -> str:

@@ -25,6 +25,7 @@ from crodino_lib.methods.registry import (
     teachers,
 )
 from crodino_lib.settings import choose, load_object
+from crodino_lib.study.dials import check_dials
 from crodino_lib.study.notebooks import notebook_parameters
 from crodino_lib.study.runs import Run, fetch_run, finished_run, run_folder
 
@@ -56,6 +57,7 @@ class Study:
         check_methods(config.methods, config.teacher)
         choose(config.teacher, teachers(), "teacher")
         check_data(config.data, config.sensors)
+        check_dials(config.dials)
         self.config = config
         self.folder = (results or home() / "results" / "local") / config.name
         self._claim_folder()
