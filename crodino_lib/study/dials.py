@@ -71,9 +71,8 @@ def choose_dials(names: Sequence[str], root: str = "") -> list[Dial]:
 
     ValueError proposes the nearest name, and names the dials that need ``root``.
     """
-    chosen = [DIALS[choose(name, DIALS, "dial")] for name in names] or [
-        dial for dial in DIALS.values() if dial.built_in
-    ]
+    check_dials(names)
+    chosen = [DIALS[name] for name in names] or [dial for dial in DIALS.values() if dial.built_in]
     if needing := [dial for dial in chosen if not dial.built_in and not root]:
         raise ValueError(f"dial {needing[0].name!r} needs root, your copy of {needing[0].settings['dataset']}")
     return chosen
