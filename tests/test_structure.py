@@ -12,31 +12,32 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "__init__.py": 10,
     "_torchvision.py": 40,
     "settings.py": 100,
-    "config.py": 260,
+    "config.py": 280,
     "io.py": 140,
     "device.py": 60,
-    "data": 1340,
+    "data": 1350,
     "augment.py": 240,
-    "models": 900,
-    "losses": 680,
-    "methods": 1160,
+    "models": 920,
+    "losses": 740,
+    "methods": 1410,
     "train.py": 210,
-    "training.py": 130,
+    "training.py": 160,
     "callbacks.py": 80,
     "evaluate.py": 110,
     "cost.py": 60,
-    "study": 1050,
+    "study": 1250,
 }
 OPTIONAL = {
     "datasets": 1420,
-    "rooms": 1000,
+    "rooms": 1160,
     "analysis": 2080,
-    "figures": 760,
+    "figures": 850,
     "explorer.py": 290,
-    "listing.py": 50,
+    "listing.py": 60,
+    "command_options.py": 70,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 6500, 12500, 300
+MOST_CORE, MOST, LONGEST = 7100, 13300, 300
 
 
 def lines(name: str) -> int:
