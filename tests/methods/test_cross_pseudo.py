@@ -63,6 +63,16 @@ def test_its_terms_are_those_of_the_equation(weight, build, toy_scenes):
         assert terms[f"pseudo/{sensor}"].item() == pytest.approx(weight * sum(told) / len(told), rel=1e-4)
 
 
+def test_its_weight_rises_over_the_first_half_of_the_run(build, toy_scenes):
+    method = build().eval()
+    batch = batch_for(method, toy_scenes)
+    with torch.no_grad():
+        found = [method(batch, progress)["pseudo/rgb"].item() for progress in (0.0, 0.25, 0.5, 0.9)]
+        at_once = build(warmup=0.0).eval()(batch, 0.0)["pseudo/rgb"].item()
+    assert found == [0, pytest.approx(found[3] / 2), pytest.approx(found[3]), found[3]]
+    assert at_once == pytest.approx(found[3])
+
+
 @pytest.mark.parametrize("sensor", SENSORS)
 def test_the_other_student_is_a_target_and_gets_no_gradient(sensor, build, toy_scenes):
     method = build().train()
