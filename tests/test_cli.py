@@ -7,6 +7,7 @@ import warnings
 import pytest
 
 from crodino_lib import cli
+from crodino_lib.command_options import study_config
 from crodino_lib.config import DataConfig, ModelConfig, StudyConfig, TrainConfig, profiles
 from crodino_lib.data import layouts
 from crodino_lib.data.registry import DATASETS
@@ -96,7 +97,7 @@ def test_every_setting_can_be_typed():
             text = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
             texts[name] = "null" if default is None else text
     typed = cli._parser().parse_args(["study", *(f"--{n.replace('_', '-')}={v.lower()}" for n, v in texts.items())])
-    config = cli._study_config(typed)
+    config = study_config(typed)
     assert (config.data, config.model, config.train) == (DataConfig(), ModelConfig(), TrainConfig())
 
 

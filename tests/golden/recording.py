@@ -32,7 +32,8 @@ from crodino_lib.training import one_cycle
 
 GOLDEN = Path(__file__).with_name("golden.json")
 SMALL, DEFAULT = "test_efficientnet", "tf_efficientnet_lite0"
-EPOCHS, BATCH, TRAINING_SCENES, VALIDATION_SCENES = 2, 4, 9, 4  # two steps per epoch; one scene of an epoch is left out
+EPOCHS, BATCH, TRAINING_SCENES, VALIDATION_SCENES = 2, 4, 9, 4
+STEPS_PER_EPOCH = 2  # of four scenes each
 FADING = 0.05  # a progress at which every schedule of a loss is on its way
 CLIP_NORM = 1.0  # below most gradients' norms here, so that clipping does something
 SCHEDULES = (1, 3, 40)  # lengths of runs, in steps, whose learning rates are recorded
@@ -69,6 +70,8 @@ def case(name: str, pair: tuple[str, str], student: str = "rgb", encoder: str = 
     teacher, taught = {"fusion": ("early", pair), "first": ("baseline", pair[:1]), None: ("", ())}[
         entry.build.taught_by
     ]
+    epochs = 1 if encoder == DEFAULT else EPOCHS  # steps of a deep network soon follow rounding errors
+    budget = (entry.settings | variant | settings).get("budget", 1)  # steps of all cases are as many, whatever it is
     title = f"{name} {'+'.join(sensors)}" + f" of {'+'.join(pair)}" * (teacher == "early")
     title += "".join(f" with {setting}={value}" for setting, value in settings.items())
     return {
@@ -79,7 +82,8 @@ def case(name: str, pair: tuple[str, str], student: str = "rgb", encoder: str = 
         "teacher": teacher,
         "teacher_sensors": list(taught),
         "encoder": encoder,
-        "epochs": 1 if encoder == DEFAULT else EPOCHS,  # steps of a deep network soon follow rounding errors
+        "epochs": epochs,
+        "total_steps": int(epochs * STEPS_PER_EPOCH / budget),
     }
 
 
@@ -98,7 +102,9 @@ def method_of(case: dict, folder: Path) -> Method:
         teacher=case["teacher"],
         teacher_sensors=tuple(case["teacher_sensors"]),
         model=ModelConfig(encoder=case["encoder"], weights=weights, block_channels=16, decoder_channels=16),
-        train=TrainConfig(epochs=case["epochs"], batch_size=BATCH, clip_norm=CLIP_NORM, precision="fp32"),
+        train=TrainConfig(
+            epochs=case["epochs"], steps=case["total_steps"], batch_size=BATCH, clip_norm=CLIP_NORM, precision="fp32"
+        ),
     )
     return build_method(config, toy_card())
 
