@@ -228,7 +228,7 @@ LOSSES: dict[str, Callable[..., Term]] = {
 }
 
 
-LABEL_FREE = ("pixels", "channels", "features", "relations", "masks", "generation")
+LABEL_FREE = ("pixels", "channels", "features", "relations", "masks", "overlap", "generation")
 
 
 class Distillation(Method):
@@ -251,7 +251,8 @@ class Distillation(Method):
     @property
     def label_free(self) -> tuple[str, ...]:
         """The losses that need no labels: the teacher's output stands in for them."""
-        return tuple(f"distillation/{name}" for name in self.weights if name in LABEL_FREE)
+        terms = [*self.weights, *(["overlap"] if "masks" in self.weights else [])]  # tokens keep apart without labels
+        return tuple(f"distillation/{name}" for name in terms if name in LABEL_FREE)
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the weighed cross-entropy and distillation terms."""

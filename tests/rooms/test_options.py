@@ -20,6 +20,7 @@ from crodino_lib.rooms.scene import CLASSES, PAIRS, SPLITS
 CONFIG = DataConfig(size="64x48", scenes=(5, 2, 4), scene_seed=7)
 SENSORS = ("rgb", "depth", "thermal")
 QUALITIES = [("rgb", "night"), *itertools.product(SENSORS, ("coarse", "noisy", "blank"))]
+EVERY_QUALITY = [{"student": sensor, "student_quality": quality} for sensor, quality in QUALITIES]
 EVERY_OPTION = [
     {"evidence": 1.0},
     {"evidence": 0.5},
@@ -148,7 +149,7 @@ def test_every_option_has_a_fingerprint_of_its_own(rooms):
     assert len(set(found)) == len(found)
 
 
-@pytest.mark.parametrize("options", EVERY_OPTION, ids=str)
+@pytest.mark.parametrize("options", [*EVERY_OPTION, *EVERY_QUALITY], ids=str)
 def test_scenes_keep_the_contract_and_can_be_loaded_under_every_option(options, rooms):
     dataset = rooms(**options)
     for sample in samples(dataset):
