@@ -19,8 +19,8 @@ def test_every_profile_makes_a_valid_study(profile):
     assert config.seeds == profiles()[profile]["seeds"]
 
 
-def test_the_five_profiles_are_there_and_the_tour_says_that_it_is_one():
-    assert list(profiles()) == ["smoke", "quick", "cpu", "gpu", "paper"]
+def test_the_profiles_are_there_and_the_tour_says_that_it_is_one():
+    assert list(profiles()) == ["smoke", "quick", "cpu", "dials", "gpu", "paper"]
     assert profiles()["quick"]["description"] == "a tour, not evidence"
 
 
@@ -35,7 +35,8 @@ def test_a_studys_own_setting_wins_over_the_profiles_and_the_profiles_over_the_d
         ({"profil": "quick"}, "there is no parameter 'profil' (given 'quick'). Did you mean 'profile'?"),
         (
             {"profile": "quik"},
-            "profile 'quik' does not exist; it must be one of smoke, quick, cpu, gpu, paper. Did you mean 'quick'?",
+            "profile 'quik' does not exist; it must be one of smoke, quick, cpu, dials, gpu, paper."
+            " Did you mean 'quick'?",
         ),
         ({"epochs": 0}, "epochs = 0: Input should be greater than or equal to 1"),
         ({"epochs": "3"}, "epochs = '3': Input should be a valid integer"),

@@ -226,9 +226,8 @@ LOSSES: dict[str, Callable[..., Term]] = {
     "features": partial(Softened, "features", losses.channel_distillation, "decoded"),  # the classifier's input
     **{term.__name__.lower(): term for term in (Decoupled, Relations, Memory, Prototypes, Masks, Generation)},
 }
-
-
-LABEL_FREE = ("pixels", "channels", "features", "relations", "masks", "overlap", "generation")
+LABEL_FREE = {n: (n,) for n in ("pixels", "channels", "features", "relations", "generation")}  # loss -> terms
+LABEL_FREE["masks"] = ("masks", "overlap")  # tokens keep apart without labels
 
 
 class Distillation(Method):
@@ -251,8 +250,7 @@ class Distillation(Method):
     @property
     def label_free(self) -> tuple[str, ...]:
         """The losses that need no labels: the teacher's output stands in for them."""
-        terms = [*self.weights, *(["overlap"] if "masks" in self.weights else [])]  # tokens keep apart without labels
-        return tuple(f"distillation/{name}" for name in terms if name in LABEL_FREE)
+        return tuple(f"distillation/{term}" for name in self.weights for term in LABEL_FREE.get(name, ()))
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the weighed cross-entropy and distillation terms."""
