@@ -70,13 +70,14 @@ def test_bad_input_is_answered_with_what_would_do(arguments, told, capsys, monke
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (["--labelled", "15"], "labelled 15 is fewer than 16 classes; give 16 to 96, or leave it out"),
-        (["--labelled", "97"], "labelled 97 is more than the 96 training scenes; give 16 to 96, or leave it out"),
+        (["--labelled", "15"], "labelled 15 is fewer than 16 classes; give 16 to 650, or leave it out"),
+        (["--labelled", "651"], "labelled 651 is more than the 650 training scenes; give 16 to 650, or leave it out"),
         (["--labelled", "10", "--options", "evidence=1.0"], "labelled 10 is fewer than 11 classes"),
     ],
 )
 def test_too_few_or_too_many_labelled_scenes_are_told_before_any_is_rendered(given, told, capsys, monkeypatch):
     monkeypatch.setattr("crodino_lib.rooms.generate.render_rooms", lambda *_: pytest.fail("rendered"))
+    given = ["--profile", "cpu", *given]
     assert told in error_of(capsys, "run", "--method", "kd", "--student", "rgb", *given)
     assert told in error_of(capsys, "study", *given)
 
@@ -96,6 +97,7 @@ def test_every_setting_can_be_typed():
         if name not in ("study", "root", "options", "dials"):
             text = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
             texts[name] = "null" if default is None else text
+    texts["profile"] = "cpu"  # which labels all scenes
     typed = cli._parser().parse_args(["study", *(f"--{n.replace('_', '-')}={v.lower()}" for n, v in texts.items())])
     config = study_config(typed)
     assert (config.data, config.model, config.train) == (DataConfig(), ModelConfig(), TrainConfig())
