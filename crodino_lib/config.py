@@ -60,7 +60,7 @@ class DataConfig(Strict):
     size: str = Field("128x96", description="WIDTHxHEIGHT, or native: pixels that networks see and metrics use")
     scenes: Counts = Field((200, 30, 70), description="scenes for train, val and test")
     labelled: int | None = Field(
-        None, ge=1, description="training scenes with labels, the others are unlabelled pairs; none: all"
+        None, ge=1, description="training scenes with labels, the others are unlabelled pairs; all: every one"
     )
     limit: bool = Field(False, description="take at most `scenes` scenes per split of a dataset on disk")
     scene_seed: int = Field(0, ge=0, description="seed that rooms are rendered from")
@@ -74,6 +74,11 @@ class DataConfig(Strict):
     thermal_encoding: Literal["raw", "contrast"] = Field(
         "raw", description="thermal as measured, or relative to the mean and deviation of each picture"
     )
+
+    @field_validator("labelled", mode="before")
+    @classmethod
+    def _all(cls, labelled: Any) -> Any:
+        return None if labelled == "all" else labelled  # None stands for what is not given, as in a profile
 
     @field_validator("size")
     @classmethod
@@ -101,7 +106,7 @@ class DataConfig(Strict):
             return
         wrong = f"more than the {scenes} training scenes" if self.labelled > scenes else f"fewer than {classes} classes"
         fits = f"give {classes} to {scenes}" if classes <= scenes else f"give more than {scenes} training scenes"
-        hint = f"{fits}, or leave it out: then all training scenes carry labels"
+        hint = f"{fits}, or 'all': then every training scene carries labels"
         raise ValueError(f"labelled {self.labelled} is {wrong}; {hint}")
 
     def pixels(self, native_size: tuple[int, int]) -> tuple[int, int]:

@@ -174,13 +174,15 @@ def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
 
     own = comparison[["mIoU", "sd over seeds", "image interval low", "image interval high"]]
     gains = comparison[["gain", "gain sd", "gain interval low", "gain interval high"]]
-    cost = comparison["cost of inference"]
+    cost, unlabelled = comparison["cost of inference"], comparison["unlabelled images"]
+    scenes = comparison["training images"].astype(str) + unlabelled.map(lambda count: f" + {count}" if count else "")
     return pd.DataFrame(
         {
             "method": comparison["method"],
             "teacher (its mIoU)": comparison.apply(teacher, axis=1),
             "sensors at test": comparison["sensors at test"],
             "split": comparison["split"],
+            **({"scenes, labelled + not": scenes} if unlabelled.any() else {}),
             "mIoU": [_with_spread(*row) for row in own.to_numpy()],
             "gain over baseline": [_with_spread(*row, sign="+") for row in gains.to_numpy()],
             "seeds": comparison["seeds"],
@@ -246,7 +248,7 @@ def caption(comparison: pd.DataFrame, caveat: str) -> str:
         spread = f"mIoU in percent of one seed, with {interval_of}"
     return (
         f"{caveat} {spread}. Descriptive: a test over several methods needs eight paired seeds. Every method has the "
-        "same encoder, optimiser, number of steps and selection split; fusion methods and some relatives have larger "
-        "networks. Gains of sensors together are over the better of their baselines. CroDiNo-KD and CSK-Net are "
-        "reconstructions."
+        "same encoder, optimiser, number of steps (x2 and x4: two and four times as many) and selection split; fusion "
+        "methods and some relatives have larger networks. Gains of sensors together are over the better of their "
+        "baselines. CroDiNo-KD and CSK-Net are reconstructions."
     )
