@@ -70,8 +70,8 @@ def test_bad_input_is_answered_with_what_would_do(arguments, told, capsys, monke
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (["--labelled", "15"], "labelled 15 is fewer than 16 classes; give 16 to 650, or leave it out"),
-        (["--labelled", "651"], "labelled 651 is more than the 650 training scenes; give 16 to 650, or leave it out"),
+        (["--labelled", "15"], "labelled 15 is fewer than 16 classes; give 16 to 650, or 'all'"),
+        (["--labelled", "651"], "labelled 651 is more than the 650 training scenes; give 16 to 650, or 'all'"),
         (["--labelled", "10", "--options", "evidence=1.0"], "labelled 10 is fewer than 11 classes"),
     ],
 )

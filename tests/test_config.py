@@ -65,10 +65,10 @@ def test_an_error_names_parameter_value_what_is_allowed_and_the_nearest(settings
 @pytest.mark.parametrize(
     ("labelled", "scenes", "told"),
     [
-        (3, 20, "labelled 3 is fewer than 4 classes; give 4 to 20, or leave it out"),
-        (21, 20, "labelled 21 is more than the 20 training scenes; give 4 to 20, or leave it out"),
-        (2, 3, "labelled 2 is fewer than 4 classes; give more than 3 training scenes, or leave it out"),
-        (4, 3, "labelled 4 is more than the 3 training scenes; give more than 3 training scenes, or leave it out"),
+        (3, 20, "labelled 3 is fewer than 4 classes; give 4 to 20, or 'all'"),
+        (21, 20, "labelled 21 is more than the 20 training scenes; give 4 to 20, or 'all'"),
+        (2, 3, "labelled 2 is fewer than 4 classes; give more than 3 training scenes, or 'all'"),
+        (4, 3, "labelled 4 is more than the 3 training scenes; give more than 3 training scenes, or 'all'"),
     ],
 )
 def test_a_wrong_count_of_labelled_scenes_is_answered_with_what_to_give(labelled, scenes, told):

@@ -466,7 +466,7 @@ def test_a_line_that_names_two_scenes_is_refused(mini):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"labelled": 2}, r"labelled 2 is fewer than 3 classes; give 3 to \d+, or leave it out"),
+        ({"labelled": 2}, r"labelled 2 is fewer than 3 classes; give 3 to \d+, or 'all'"),
         ({"labelled": 15}, r"labelled 15 is more than the \d+ training scenes"),
         (
             {"labelled": 6, "limit": True, "scenes": (5, 2, 2)},
