@@ -34,9 +34,13 @@ class RoomsDataset(FolderDataset):
         self.dials = Dials(options)
         self.card = replace(self.card, **self.dials.card_changes(self.card))
 
+    def rendered(self, scene_id: str) -> Sample:
+        """Read one scene as it is rendered, with all of ``scene.CLASSES``."""
+        return super().read(scene_id)
+
     def read(self, scene_id: str) -> Sample:
         """Read one scene as the options show it; see ``SceneDataset.read``."""
-        return self.dials.apply(super().read(scene_id), self.card)
+        return self.dials.apply(self.rendered(scene_id), self.card)
 
     def sites(self, scene_id: str) -> np.ndarray:
         """Return the number of the pair object that each pixel shows, (H, W) uint8; 0 for none."""

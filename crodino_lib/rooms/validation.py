@@ -12,6 +12,7 @@ from crodino_lib.data.sample import Sample
 from crodino_lib.rooms.generate import RoomsDataset
 from crodino_lib.rooms.scene import CLASSES, FACTORS, PAIRS
 
+SENSORS = ("rgb", "depth", "thermal")
 CELLS = 16  # rows and columns of the small pictures that regressors see
 CROP = 12  # cells across the crop around an object
 TREES = 30  # of a forest; 100 are three times as slow and raise R^2 by about 0.02
@@ -33,8 +34,8 @@ def truth_table(dataset: RoomsDataset, sensors: Iterable[str], seed: int = 0) ->
     old_truth, new_truth = dataset.factors("train"), dataset.factors("test")
     splits = dataset.ids("train"), dataset.ids("test")
     rng, rows = np.random.default_rng(seed), []
-    for sensor in sensors:
-        old, new = (np.stack([_scene_features(dataset.read(i), sensor) for i in ids]) for ids in splits)
+    for sensor in (name for name in sensors if name in SENSORS):
+        old, new = (np.stack([_scene_features(dataset.rendered(i), sensor) for i in ids]) for ids in splits)
         for factor, (carried, *_) in FACTORS.items():
             forest = ExtraTreesRegressor(TREES, max_features=0.33, random_state=seed, **FOREST)
             predicted = forest.fit(old, old_truth[factor]).predict(new)
@@ -61,7 +62,7 @@ def pair_separability(dataset: RoomsDataset, seed: int = 0) -> pd.DataFrame:
             if missing := set(classes) - set(table["label"]):
                 raise ValueError(f"split {split!r} shows no {' and no '.join(sorted(missing))}: render more scenes")
         old, new = (table[table["label"].isin(classes)] for table in objects.values())
-        for sensor in dataset.card.sensors:
+        for sensor in SENSORS:
             forest = ExtraTreesClassifier(TREES, class_weight="balanced", random_state=seed, **FOREST)
             forest.fit(np.stack(old[sensor]), old["label"])
             accuracy = balanced_accuracy_score(new["label"], forest.predict(np.stack(new[sensor])))
@@ -97,9 +98,9 @@ def _valid(sample: Sample, sensor: str) -> np.ndarray:
 
 def _objects(dataset: RoomsDataset, split: str) -> pd.DataFrame:
     """Return one row per pair object that is large enough to see: its label and each sensor's features of it."""
-    rows, sensors = [], list(dataset.card.sensors)
+    rows, sensors = [], list(SENSORS)
     for scene_id in dataset.ids(split):
-        sample, sites = dataset.read(scene_id), dataset.sites(scene_id)
+        sample, sites = dataset.rendered(scene_id), dataset.sites(scene_id)
         for site in np.unique(sites[sites > 0]):
             mask = sites == site
             if mask.mean() >= MIN_AREA:
