@@ -43,8 +43,21 @@ def test_reference_results_are_small_and_their_tables_are_rebuilt_from_the_recor
     from crodino_lib.study.tables import save_tables
 
     assert sum(path.stat().st_size for path in REFERENCE.rglob("*") if path.is_file()) < 12e6
-    for file in REFERENCE.glob("*/study.json"):
+    for file in [*REFERENCE.glob("*/study.json"), *REFERENCE.glob("dials/*/study.json")]:
         study = Study.open(str(file.parent))
         save_tables(study.finished()[0], tmp_path, study.caveat())
         for table in tmp_path.iterdir():
             assert table.read_text() == (file.parent / "tables" / table.name).read_text()
+
+
+def test_gains_of_the_reference_dials_are_rebuilt_from_the_records(tmp_path):
+    from crodino_lib.study.dial_runs import dial_table
+    from crodino_lib.study.dials import DIALS
+    from crodino_lib.study.study import Study
+
+    base = Study.open(str(REFERENCE / "dials" / "rooms-dials"))
+    tables = {path.stem.removeprefix("dial-"): path for path in base.folder.glob("tables/dial-*.csv")}
+    assert {"rows", "control"} <= set(tables) <= set(DIALS)
+    for name, path in tables.items():
+        dial_table(DIALS[name], base).to_csv(tmp_path / path.name, index=False, float_format="%.6g")
+        assert (tmp_path / path.name).read_text() == path.read_text()
