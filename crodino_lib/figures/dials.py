@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from crodino_lib.figures.base import StudyFigure, printed, require, save, styled
+from crodino_lib.figures.base import StudyFigure, count, printed, require, save, styled
 from crodino_lib.study.dial_runs import CONTROLS, dial_table
 from crodino_lib.study.dials import Dial
 from crodino_lib.study.study import Study
@@ -71,7 +71,7 @@ def _list_gains(ax: Axes, shown: pd.DataFrame, methods: list[str], colours: dict
 def dial_caption(table: pd.DataFrame, dial: Dial) -> str:
     """Return what was predicted, from which source, and what the intervals are."""
     fewest, most = table.seeds.min(), table.seeds.max()
-    seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    seeds = count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
     return (
         f"Predicted before the runs: {dial.prediction} ({dial.source}). Means of {seeds}; bars: 95 % intervals of "
         "Student's t over paired seeds, none below three. Descriptive: a test needs eight paired seeds."

@@ -55,6 +55,8 @@ def dial_table(dial: Dial, base: Study) -> pd.DataFrame:
     """
     tables = []
     for value in dial.values:
+        if not (base.folder.parent / dial.config(value, base.config).name).exists():
+            continue  # to open a study makes its folder
         runs, _ = study_of(dial, value, base).finished()
         table = run_table(runs)
         tables += [gain_table(table, name).assign(value=str(value), student=name) for name in dial.students if runs]

@@ -29,7 +29,7 @@ def code(notebook):
 
 
 def test_the_series_is_there():
-    assert [path.stem[:2] for path in SERIES] == ["00", "01", "02", "03", "04", "05", "06", "07", "10", "11"]
+    assert [path.stem[:2] for path in SERIES] == ["00", "01", "02", "03", "04", "05", "06", "07", "08", "10", "11"]
 
 
 def test_outputs_are_stripped_and_ids_are_stable(notebook):
