@@ -1,0 +1,127 @@
+"""Figures of dials: a line per method over the values, or a list where there is one, and what was predicted."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crodino_lib.config import StudyConfig
+from crodino_lib.figures.base import WIDTHS_MM
+from crodino_lib.figures.dials import dial_caption, dial_figure, save_dials
+from crodino_lib.study.dials import BASE, DIALS, Dial
+from crodino_lib.study.study import Study
+from tests.figures.tables import words
+
+OVER = {"baseline": "gain over as many steps", "self-training": "gain over self-training"}
+
+
+def dial(*values):
+    own = {"name": "some", "title": "labelled scenes", "setting": "labelled", "students": ("rgb", "depth")}
+    return Dial.parse({**own, "values": values, "prediction": "It grows.", "source": "Somebody, 2016"})
+
+
+def gains(*values, methods=("kd", "crodino-kd"), students=("rgb", "depth"), controls=tuple(OVER), seeds=3):
+    """Return a dial's table in which every gain is another number: 0, 1, 2 and so on, each with an interval of +-2."""
+    keys = [(str(v), s, m, c) for v in values for s in students for m in methods for c in controls]
+    table = pd.DataFrame(keys, columns=["value", "student", "method", "control"])
+    return table.assign(gain=np.arange(len(keys)), low=lambda t: t.gain - 2.0, high=lambda t: t.gain + 2.0, seeds=seeds)
+
+
+def drawn(ax):
+    """Return the marked lines of a panel by label: their values."""
+    return {line.get_label(): list(line.get_ydata()) for line in ax.lines if line.get_marker() == "o"}
+
+
+def test_several_values_are_lines_a_panel_per_student_and_control():
+    table, turned = gains(25, 100, 650), dial(25, 100, 650)
+    figure = dial_figure(table, turned)
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles == [f"{student} student: {text}" for student in ("RGB", "depth") for text in OVER.values()]
+    for ax, (_, rows) in zip(figure.axes, table.groupby(["student", "control"], sort=False), strict=True):
+        expected = {name: rows[rows.method == name].gain.tolist() for name in ("kd", "crodino-kd")}
+        assert drawn(ax) == expected
+        spans = {tuple(segment[:, 1]) for lines in ax.collections for segment in lines.get_segments()}
+        assert spans == set(zip(rows.low, rows.high, strict=True))
+    assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == ["25", "100", "650"]
+    assert "labelled scenes" in words(figure)
+    assert "gain in mIoU (points)" in words(figure)
+
+
+def test_values_keep_the_dial_s_order_and_a_value_without_a_run_leaves_no_place():
+    table = gains(650, 25, methods=("kd",), students=("rgb",), controls=("baseline",))
+    (ax,) = dial_figure(table, dial(25, 100, 650)).axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["25", "650"]
+    assert drawn(ax) == {"kd": [1, 0]}
+
+
+def test_a_method_without_a_value_has_a_gap_there():
+    table = gains(25, 100, 650, students=("rgb",), controls=("baseline",))
+    table = table[(table.method != "kd") | (table.value != "100")]
+    (ax,) = dial_figure(table, dial(25, 100, 650)).axes
+    assert np.isnan(drawn(ax)["kd"]).tolist() == [False, True, False]
+
+
+def test_one_value_is_a_list_of_methods_with_their_intervals():
+    table = gains(100, students=("rgb",), controls=("baseline",))
+    (ax,) = dial_figure(table, dial(100)).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["kd", "crodino-kd"]
+    dots = [(line.get_ydata()[0], line.get_xdata()[0]) for line in ax.lines if line.get_marker() == "o"]
+    assert dots == [(0, 0), (1, 1)]
+    assert [tuple(lines.get_segments()[0][:, 0]) for lines in ax.collections] == [(-2, 2), (-1, 3)]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first is on top
+    assert ax.get_xlabel() == "gain in mIoU (points)"
+
+
+def test_too_few_seeds_are_drawn_without_an_interval():
+    for values in ((100,), (25, 100)):
+        table = gains(*values, seeds=1).assign(low=np.nan, high=np.nan)
+        assert dial_figure(table, dial(*values))._repr_png_().startswith(b"\x89PNG")
+
+
+def test_controls_of_equal_time_have_no_panel():
+    table = gains(25, 100, students=("rgb",), controls=("baseline:x2", "self-training"))
+    assert [ax.get_title(loc="left") for ax in dial_figure(table, dial(25, 100)).axes] == [
+        "RGB student: gain over self-training"
+    ]
+
+
+def test_a_table_without_a_shown_gain_or_without_a_column_is_refused():
+    with pytest.raises(ValueError, match="dial some has no gain yet"):
+        dial_figure(gains(25, controls=("baseline:x2",)), dial(25))
+    with pytest.raises(ValueError, match="no column seeds"):
+        dial_figure(gains(25).drop(columns="seeds"), dial(25))
+
+
+def test_the_caption_has_the_prediction_its_source_and_the_seeds():
+    table, turned = gains(25, 100), dial(25, 100)
+    caption = dial_caption(table, turned)
+    assert "Predicted before the runs: It grows. (Somebody, 2016)" in caption
+    assert "Means of 3 seeds;" in caption
+    assert "Means of 1 seed;" in dial_caption(table.assign(seeds=1), turned)
+    assert "95 % intervals" in caption
+    assert "Means of 1 to 3 seeds" in dial_caption(table.assign(seeds=[1, *[3] * (len(table) - 1)]), turned)
+    assert caption in words(dial_figure(table, turned))
+
+
+@pytest.mark.parametrize("values", [(100,), (25, 50, 100, 200, 650)])
+def test_it_fits_a_page_also_with_the_methods_of_all_readings(values):
+    methods = tuple(DIALS["readings"].settings["methods"])
+    figure = dial_figure(gains(*values, methods=methods), dial(*values))
+    figure.draw_without_rendering()
+    (width, height), box = figure.get_size_inches(), figure.get_tightbbox()
+    assert width * 25.4 == pytest.approx(WIDTHS_MM["page"])
+    assert height * 25.4 < 247
+    assert min(box.x0, box.y0, width - box.x1, height - box.y1) > -0.02
+
+
+def test_dials_are_saved_with_their_numbers_and_unturned_ones_are_named(tmp_path, monkeypatch):
+    base = Study(StudyConfig.parse({**BASE, "profile": "smoke", "study": "base", "labelled": 12}), tmp_path)
+    table = gains(25, 100)
+    tables = {"labels": table, "evidence": table.iloc[:0]}
+    monkeypatch.setattr("crodino_lib.figures.dials.dial_table", lambda one, base: tables[one.name])
+    text = save_dials([DIALS["labels"], DIALS["evidence"]], base)
+    assert "evidence: no finished runs" in text
+    assert DIALS["labels"].prediction in text
+    assert {path.name for path in (tmp_path / "base").glob("*/*")} == {
+        "dial-labels.csv", "dial-labels.pdf", "dial-labels.svg", "dial-labels.png"
+    }  # fmt: skip
+    assert len(pd.read_csv(tmp_path / "base" / "tables" / "dial-labels.csv")) == len(table)
