@@ -15,6 +15,9 @@ from crodino_lib.data.registry import DATASETS
 from crodino_lib.settings import Names, Strict, as_tuple, choose
 
 
+BRIEF = ("baseline", "acnet", "self-training", "kd")  # enough for one gain over both controls
+
+
 class Dial(Strict):
     """A setting that is turned, and what was predicted of the gain before it was."""
 
@@ -32,6 +35,12 @@ class Dial(Strict):
     def built_in(self) -> bool:
         """Whether it needs no copy of a dataset."""
         return not DATASETS[self.settings.get("dataset", "rooms")].needs_root
+
+    @property
+    def brief(self) -> "Dial":
+        """The dial at its headline values with the methods of ``BRIEF`` alone, as a study turns it beside its own runs."""
+        settings = self.settings | {"methods": list(BRIEF)}
+        return self.model_copy(update={"values": self.headline or self.values, "settings": settings})
 
     def config(self, value: Any, base: StudyConfig, root: str = "") -> StudyConfig:
         """Return the study of one value; it has the name of ``base`` where it differs from it in no setting.

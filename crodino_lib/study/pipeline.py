@@ -49,8 +49,8 @@ def train_grid(study: Study) -> list[Run]:
     grid = study.grid()
     own = {config.model_dump_json(): config for config in [*(one.parent for one in grid if one.parent), *grid]}
     tasks = [(study, config) for config in own.values() if not study.is_finished(config)]
-    turned = [dial.model_copy(update={"values": dial.headline}) for dial in map(DIALS.get, study.config.dials)]
-    tasks += [(point, config) for point, config in plan(turned, study) if config.model_dump_json() not in own]
+    turned = plan([DIALS[name].brief for name in study.config.dials], study)
+    tasks += [(point, config) for point, config in turned if config.model_dump_json() not in own]
     taught = [config.parent for _, config in tasks if config.parent]
     tasks.sort(key=lambda task: (task[1] not in taught, -len(task[1].sensors)))  # long runs before short ones
     say(f"runs: {len(grid)} in all, {len(tasks)} to train")
