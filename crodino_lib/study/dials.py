@@ -14,7 +14,6 @@ from crodino_lib.config import StudyConfig
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.settings import Names, Strict, as_tuple, choose
 
-
 BRIEF = ("baseline", "acnet", "self-training", "kd")  # enough for one gain over both controls
 
 
@@ -38,7 +37,7 @@ class Dial(Strict):
 
     @property
     def brief(self) -> "Dial":
-        """The dial at its headline values with the methods of ``BRIEF`` alone, as a study turns it beside its own runs."""
+        """The dial at its headline values with the methods of ``BRIEF`` alone, as a study turns it."""
         settings = self.settings | {"methods": list(BRIEF)}
         return self.model_copy(update={"values": self.headline or self.values, "settings": settings})
 
