@@ -25,7 +25,7 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "callbacks.py": 80,
     "evaluate.py": 110,
     "cost.py": 60,
-    "study": 1250,
+    "study": 1270,
 }
 OPTIONAL = {
     "datasets": 1420,

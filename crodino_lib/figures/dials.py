@@ -73,8 +73,9 @@ def dial_caption(table: pd.DataFrame, dial: Dial) -> str:
     fewest, most = table.seeds.min(), table.seeds.max()
     seeds = count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
     return (
-        f"Predicted before the runs: {dial.prediction} ({dial.source}). Means of {seeds}; bars: 95 % intervals of "
-        "Student's t over paired seeds, none below three. Descriptive: a test needs eight paired seeds."
+        f"Predicted before the runs: {dial.prediction} ({dial.source}). Means of {seeds}; bars: 95 % intervals over "
+        "paired seeds (Student's t) or, with fewer than three, over resampled test images alone. Descriptive: a test "
+        "needs eight paired seeds."
     )
 
 

@@ -1,6 +1,6 @@
 """Plan the runs of dials, and compile the gains of their methods over each control."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
 
@@ -9,7 +9,8 @@ import pandas as pd
 
 from crodino_lib.config import RunConfig
 from crodino_lib.study.dials import Dial
-from crodino_lib.study.statistics import paired_interval
+from crodino_lib.study.runs import Run
+from crodino_lib.study.statistics import interval, paired_interval, resampled_mious
 from crodino_lib.study.study import Study
 from crodino_lib.study.tables import run_table
 
@@ -19,7 +20,7 @@ CONTROLS = {  # row that a gain is over -> what the gain shows
     "baseline:x4": "gain over four times as many steps",
     "self-training": "gain over self-training",
 }
-GAIN_COLUMNS = ["method", "control", "miou", "control miou", "gain", "low", "high", "seeds", "verdict"]
+GAIN_COLUMNS = ["method", "control", "miou", "control miou", "gain", "low", "high", "interval over", "seeds", "verdict"]
 
 
 def study_of(dial: Dial, value: Any, base: Study, root: str = "") -> Study:
@@ -50,23 +51,33 @@ def dial_table(dial: Dial, base: Study) -> pd.DataFrame:
     """Return the gains of a dial from the records of finished runs: one row per value, student, method and control.
 
     ``gain`` is the mean over seeds of the difference of mIoU, in points, to the control of the same seed; ``low`` and
-    ``high`` bound it at 95 % (see ``paired_interval``), ``verdict`` is what they allow to say, ``seeds`` their number;
-    ``miou`` and ``control miou`` are means over the same seeds.
+    ``high`` bound it at 95 % over ``interval over``: paired seeds (see ``paired_interval``) or, with fewer than three,
+    resampled test images; ``verdict`` is what they allow to say; ``miou`` and ``control miou`` are means over seeds.
     """
     tables = []
     for value in dial.values:
         if not (base.folder.parent / dial.config(value, base.config).name).exists():
             continue  # to open a study makes its folder
         runs, _ = study_of(dial, value, base).finished()
-        table = run_table(runs)
-        tables += [gain_table(table, name).assign(value=str(value), student=name) for name in dial.students if runs]
+        for student in dial.students if runs else ():
+            gains = gain_table(run_table(runs), resampled(runs, student), student)
+            tables.append(gains.assign(value=str(value), student=student))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*GAIN_COLUMNS, "value", "student"])
 
 
-def gain_table(table: pd.DataFrame, student: str, split: str = "test") -> pd.DataFrame:
-    """Return the gains of one student over each control, from ``run_table``; columns as in ``dial_table``.
+def resampled(runs: Iterable[Run], student: str, split: str = "test") -> dict[tuple[str, int], np.ndarray]:
+    """Return (method, seed) -> mIoU in points of resampled test images, the same ones for every run."""
+    found = {(run.name, run.config.seed): run.confusion().get((split, student)) for run in runs}
+    return {key: 100 * resampled_mious(counts, seed=0) for key, counts in found.items() if counts is not None}
 
-    Of two controls the later one is compared with the earlier alone.
+
+def gain_table(
+    table: pd.DataFrame, draws: Mapping[tuple[str, int], np.ndarray], student: str, split: str = "test"
+) -> pd.DataFrame:
+    """Return the gains of one student over each control, with the columns of ``dial_table``.
+
+    Of two controls the later one is compared with the earlier alone. ``table`` is from ``run_table``, ``draws`` from
+    ``resampled``.
     """
     chosen = table[(table.split == split) & (table.sensors == student)]
     mious = chosen.pivot_table(index="seed", columns="method", values="miou")
@@ -75,14 +86,16 @@ def gain_table(table: pd.DataFrame, student: str, split: str = "test") -> pd.Dat
         earlier = method in order and order.index(method) <= order.index(control)
         pair = pd.DataFrame() if earlier or control not in mious else mious[[method, control]].dropna()
         if len(pair):
-            gains = (pair[method] - pair[control]).to_numpy()
+            gains, over = (pair[method] - pair[control]).to_numpy(), "seeds"
             low, high = paired_interval(gains)
-            rows.append((method, control, *pair.mean(), gains.mean(), low, high, len(gains), verdict(low, high)))
+            if np.isnan(low):
+                over = "images"
+                low, high = interval(np.mean([draws[method, s] - draws[control, s] for s in pair.index], axis=0))
+            found = (*pair.mean(), gains.mean(), low, high, over, len(gains), verdict(low, high))
+            rows.append((method, control, *found))
     return pd.DataFrame(rows, columns=GAIN_COLUMNS)
 
 
 def verdict(low: float, high: float) -> str:
     """Return what an interval of a gain allows to say."""
-    if np.isnan(low):
-        return "too few seeds"
     return "gain" if low > 0 else "loss" if high < 0 else "undecided"

@@ -154,13 +154,16 @@ def mious(**values):
     return pd.DataFrame(rows, columns=["method", "seed", "miou"]).assign(sensors="rgb", split="test")
 
 
+NONE = {}  # resampled images, which three seeds do not need
+
+
 def gain_of(table, method, control):
     (row,) = table[(table.method == method) & (table.control == control)].to_dict("records")
     return row
 
 
 def test_a_gain_is_the_mean_difference_to_the_control_of_the_same_seed():
-    table = gain_table(mious(baseline=[10, 20, 60], self_training=[11, 22, 63], kd=[15, 24, 66]), "rgb")
+    table = gain_table(mious(baseline=[10, 20, 60], self_training=[11, 22, 63], kd=[15, 24, 66]), NONE, "rgb")
     row = gain_of(table, "kd", "baseline")
     assert (row["gain"], row["miou"], row["control miou"], row["seeds"]) == (5, 35, 30, 3)
     half = 4.302653 * 1 / 3**0.5  # of 5, 4 and 6
@@ -170,14 +173,19 @@ def test_a_gain_is_the_mean_difference_to_the_control_of_the_same_seed():
 
 
 def test_only_seeds_that_both_have_are_compared():
-    row = gain_of(gain_table(mious(baseline=[10, 20, 30, 40], kd=[None, 22, 33, None]), "rgb"), "kd", "baseline")
-    assert (row["gain"], row["control miou"], row["seeds"], row["verdict"]) == (2.5, 25, 2, "too few seeds")
-    assert gain_table(mious(baseline=[10, None], kd=[None, 20]), "rgb").empty
+    draws = {("baseline", s): np.zeros(9) for s in range(4)} | {("kd", s): np.arange(9.0) - s for s in range(4)}
+    table = gain_table(mious(baseline=[10, 20, 30, 40], kd=[None, 22, 33, None]), draws, "rgb")
+    row = gain_of(table, "kd", "baseline")
+    assert (row["gain"], row["control miou"], row["seeds"], row["interval over"]) == (2.5, 25, 2, "images")
+    # the mean over seeds 1 and 2 of each draw: -1.5 to 6.5
+    assert (row["low"], row["high"]) == pytest.approx((-1.5 + 0.2, 6.5 - 0.2))
+    assert row["verdict"] == "undecided"
+    assert gain_table(mious(baseline=[10, None], kd=[None, 20]), NONE, "rgb").empty
 
 
 def test_of_two_controls_the_later_one_is_compared_with_the_earlier_alone():
     values = {name.replace(":", "__").replace("-", "_"): [1.0, 2, 3] for name in CONTROLS}
-    table = gain_table(mious(**values), "rgb")
+    table = gain_table(mious(**values), NONE, "rgb")
     order = list(CONTROLS)
     pairs = set(zip(table.method, table.control, strict=True))
     assert pairs == {(later, earlier) for i, earlier in enumerate(order) for later in order[i + 1 :]}
@@ -187,15 +195,14 @@ def test_other_students_and_splits_do_not_count():
     runs = mious(baseline=[1, 2, 3], kd=[2, 3, 4])
     other = runs.assign(miou=99)
     table = pd.concat([runs, other.assign(sensors="depth"), other.assign(split="test_night")])
-    assert gain_of(gain_table(table, "rgb"), "kd", "baseline")["miou"] == 3
-    assert gain_table(runs, "depth").empty
+    assert gain_of(gain_table(table, NONE, "rgb"), "kd", "baseline")["miou"] == 3
+    assert gain_table(runs, NONE, "depth").empty
 
 
 def test_a_verdict_is_what_the_interval_allows_to_say():
     assert verdict(0.1, 3.0) == "gain"
     assert verdict(-3.0, -0.1) == "loss"
     assert verdict(-0.1, 0.1) == verdict(0.0, 1.0) == verdict(-1.0, 0.0) == "undecided"
-    assert verdict(np.nan, np.nan) == "too few seeds"
 
 
 @pytest.mark.parametrize("seeds", [3, 8])
@@ -223,11 +230,13 @@ def test_a_dial_s_table_has_each_finished_value_and_student(base, monkeypatch):
     tables = {"base": mious(baseline=[1, 2, 3], kd=[2, 3, 4]), "base-some-11": mious(baseline=[1], kd=[5])}
     monkeypatch.setattr(Study, "finished", lambda self: (self.config.name, []))
     monkeypatch.setattr(dial_runs, "run_table", lambda name: tables[name])
+    draws = {("baseline", 0): np.zeros(9), ("kd", 0): np.full(9, 3.0)}
+    monkeypatch.setattr(dial_runs, "resampled", lambda name, student: draws)
     turned = dial(values=(11, 12, 10), students=("rgb", "depth"))
     (base.folder.parent / "base-some-11").mkdir()
     table = dial_table(turned, base)
     assert table[["value", "student", "method", "gain", "verdict"]].to_numpy().tolist() == [
-        ["11", "rgb", "kd", 4.0, "too few seeds"],
+        ["11", "rgb", "kd", 4.0, "gain"],
         ["12", "rgb", "kd", 1.0, "gain"],
     ]
 
