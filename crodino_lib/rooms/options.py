@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from crodino_lib.data.sample import IGNORE, DatasetCard, Sample, Sensor
-from crodino_lib.rooms.scene import CLASSES, PAIRS
+from crodino_lib.rooms.scene import CLASSES, PAIRS, SENSORS
 from crodino_lib.rooms.sensors import FULL_WELL, READ_NOISE
 from crodino_lib.settings import Strict
 
@@ -26,7 +26,7 @@ class RoomsOptions(Strict):
         None, ge=0, le=1, description="share of the classes that every sensor can tell; none: all 16 as rendered"
     )
     private_to: Literal["rgb", "depth", "thermal"] = Field(
-        "rgb", description="evidence below 1: the sensor that alone can tell the other classes"
+        "rgb", description="sensor that alone can tell the other classes, where evidence is below 1"
     )
     student: Literal["rgb", "depth", "thermal"] = Field("rgb", description="sensor that student_quality changes")
     student_quality: Literal["clean", "night", "coarse", "noisy", "blank"] = Field(
@@ -34,6 +34,13 @@ class RoomsOptions(Strict):
     )
     label_noise: float = Field(0.0, ge=0, lt=1, description="share of regions of training scenes of a wrong class")
     oracle: bool = Field(False, description="add the sensor oracle, which shows the true class: the positive control")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _private_below_one(cls, values: dict) -> dict:
+        if values.get("evidence", 1) in (None, 1) and values.get("private_to") in SENSORS:
+            return {name: value for name, value in values.items() if name != "private_to"}  # it decides nothing
+        return values
 
     @model_validator(mode="after")
     def _night_is_dark_for_rgb(self) -> Self:

@@ -12,6 +12,7 @@ from crodino_lib.rooms.furniture import Paint, Part, Vector
 SPEC = Path(__file__).with_name("dataset.toml")
 _TABLE = tomllib.loads(SPEC.read_text())
 CLASSES, SPLITS = tuple(_TABLE["classes"]), tuple(_TABLE["splits"])
+SENSORS = ("rgb", "depth", "thermal")
 PAIRS = {  # the one sensor that tells two classes apart, and the two classes
     "picture or wall": ("rgb", "picture", "wall"),
     "rug or floor": ("rgb", "rug", "floor"),

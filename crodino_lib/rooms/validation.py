@@ -10,9 +10,8 @@ from sklearn.metrics import balanced_accuracy_score, r2_score
 
 from crodino_lib.data.sample import Sample
 from crodino_lib.rooms.generate import RoomsDataset
-from crodino_lib.rooms.scene import CLASSES, FACTORS, PAIRS
+from crodino_lib.rooms.scene import CLASSES, FACTORS, PAIRS, SENSORS
 
-SENSORS = ("rgb", "depth", "thermal")
 CELLS = 16  # rows and columns of the small pictures that regressors see
 CROP = 12  # cells across the crop around an object
 TREES = 30  # of a forest; 100 are three times as slow and raise R^2 by about 0.02

@@ -277,3 +277,11 @@ def test_the_oracle_shows_the_clean_class_also_where_labels_are_noisy(rooms):
             assert (colour == sample["oracle"][:, label == k].T).all()
         assert sample["oracle_valid"].all()
     assert wrong
+
+
+@pytest.mark.parametrize("evidence", [None, 1.0])
+def test_what_is_private_makes_no_other_dataset_where_every_class_is_shared_or_all_are_told(evidence):
+    options = RoomsOptions.parse({"evidence": evidence, "private_to": "thermal"})
+    assert options == RoomsOptions.parse({"evidence": evidence})
+    with pytest.raises(ValueError, match="private_to"):
+        RoomsOptions.parse({"evidence": evidence, "private_to": "termal"})

@@ -55,7 +55,7 @@ def test_a_turned_value_changes_its_setting_alone_and_names_the_study():
 def test_an_option_joins_those_of_the_base_and_of_the_dial():
     config = StudyConfig.parse(SMOKE)
     assert DIALS["quality"].config("night", config).data.options == {"evidence": 1.0, "student_quality": "night"}
-    assert DIALS["evidence"].config(0.5, config).data.options == {"evidence": 0.5}
+    assert DIALS["evidence"].config(0.5, config).data.options == {"evidence": 0.5, "private_to": "depth"}
     control = DIALS["control"].config(0.4, config)
     assert control.data.options == {"evidence": 1.0, "oracle": True, "label_noise": 0.4}
     assert (control.sensors, control.teacher) == (("rgb", "oracle"), "baseline")
