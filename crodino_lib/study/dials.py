@@ -38,7 +38,8 @@ class Dial(Strict):
     @property
     def brief(self) -> "Dial":
         """The dial at its headline values with the methods of ``BRIEF`` alone, as a study turns it."""
-        settings = self.settings | {"methods": list(BRIEF)}
+        own = [name for name in self.settings.get("methods", BRIEF) if name in BRIEF]
+        settings = self.settings | {"methods": own}
         return self.model_copy(update={"values": self.headline or self.values, "settings": settings})
 
     def config(self, value: Any, base: StudyConfig, root: str = "") -> StudyConfig:
