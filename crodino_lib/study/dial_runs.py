@@ -67,8 +67,9 @@ def dial_table(dial: Dial, base: Study) -> pd.DataFrame:
 
 def resampled(runs: Iterable[Run], student: str, split: str = "test") -> dict[tuple[str, int], np.ndarray]:
     """Return (method, seed) -> mIoU in points of resampled test images, the same ones for every run."""
-    found = {(run.name, run.config.seed): run.confusion().get((split, student)) for run in runs}
-    return {key: 100 * resampled_mious(counts, seed=0) for key, counts in found.items() if counts is not None}
+    matrices = [(run, run.confusion().get((split, student))) for run in runs]
+    kept = [(run, counts) for run, counts in matrices if counts is not None]  # not the other sensor's baseline
+    return {(run.name, run.config.seed): 100 * resampled_mious(counts, seed=0) for run, counts in kept}
 
 
 def gain_table(
