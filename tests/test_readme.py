@@ -61,3 +61,14 @@ def test_gains_of_the_reference_dials_are_rebuilt_from_the_records(tmp_path):
     for name, path in tables.items():
         dial_table(DIALS[name], base).to_csv(tmp_path / path.name, index=False, float_format="%.6g")
         assert (tmp_path / path.name).read_text() == path.read_text()
+
+
+def test_gains_in_the_readme_are_those_of_the_reference():
+    import pandas as pd
+
+    table = pd.read_csv(REFERENCE / "dials" / "rooms-dials" / "tables" / "dial-rows.csv")
+    for student, control in (("rgb", "baseline"), ("rgb", "self-training"), ("depth", "self-training")):
+        (row,) = table.query("method == 'kd' and student == @student and control == @control").itertuples()
+        assert row.seeds >= 3
+        assert f"{row.gain:.1f}" in README
+        assert f"[{row.low:.1f}, {row.high:.1f}]" in README
