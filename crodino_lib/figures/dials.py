@@ -1,5 +1,6 @@
 """Draw what a dial shows: the gain over each control against the setting that is turned, with intervals over seeds."""
 
+import textwrap
 from collections.abc import Iterable
 
 import numpy as np
@@ -40,7 +41,7 @@ def dial_figure(table: pd.DataFrame, dial: Dial, width: str = "page") -> StudyFi
         label = "gain in mIoU (points)"
         row[0].set(**({} if listed else {"ylabel": label}))
     for ax in axes[-1]:
-        ax.set_xlabel("gain in mIoU (points)" if listed else dial.title)
+        ax.set_xlabel("gain in mIoU (points)" if listed else textwrap.fill(dial.title, 100 // len(controls)))
     if not listed:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure
