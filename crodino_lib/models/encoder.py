@@ -72,7 +72,7 @@ def _pyramid(name: str, output_stride: int, dilate: bool, pretrained: bool) -> n
     if 4 not in strides or strides[-1] != output_stride:
         raise ValueError(f"encoder {name!r} has strides {strides}; needed: 4 for the skip, {output_stride} at the end")
     part, _, last = encoder.feature_info.module_name()[-1].partition(".")
-    if last.isdigit():  # timm keeps, and computes, the blocks behind the last map that is asked for
+    if last.isdigit() and hasattr(encoder, part):  # timm keeps, and computes, what is behind the last map wanted
         setattr(encoder, part, getattr(encoder, part)[: int(last) + 1])
     return encoder
 

@@ -41,7 +41,7 @@ class Squares:
             sites[20:28, 4 + 12 * i : 12 + 12 * i] = i + 1
         return sites
 
-    def read(self, scene_id):
+    def rendered(self, scene_id):
         rng, sites = self._generator(scene_id), self.sites(scene_id)
         sample = {"label": np.zeros((48, 64), int)}
         for sensor, channels in zip(SENSORS, (3, 1, 1), strict=True):
@@ -76,7 +76,7 @@ class Levels(Squares):
         drawn = [self._generator(scene_id).uniform(1, 3, 3) for scene_id in self.ids(split)]
         return pd.DataFrame(drawn, index=self.ids(split), columns=["near", "noise", "hidden"])
 
-    def read(self, scene_id):
+    def rendered(self, scene_id):
         rng = self._generator(scene_id)
         near, noise, _ = rng.uniform(1, 3, 3)
         depth, thermal = near + 0.5 * rng.normal(size=(1, 48, 64)), noise * rng.normal(size=(1, 48, 64))
