@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "names", nargs="*", metavar="DIAL", help="dials (default all on the built-in dataset): list dials"
     )
     dials.add_argument("--status", action="store_true", help="only count the missing runs, and show what is finished")
-    add_settings(dials, without=("teacher", "sensors", "dials"))
+    add_settings(dials, without=("teacher", "sensors", "dataset", "dials"))
 
     tables = command("tables", _tables, "compile the tables of a study's finished runs from their records")
     tables.add_argument("name", metavar="STUDY", help="its folder in results/local, or the path of a study's folder")

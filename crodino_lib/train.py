@@ -93,8 +93,8 @@ def train(
         training.optimiser.step()
         training.schedule.step()
 
-        for name, value in (terms | {"steps": torch.ones(())}).items():
-            training.sums[name] = training.sums.get(name, 0.0) + value.item()  # waits for the device
+        for name, term in terms.items():
+            training.sums[name] = training.sums.get(name, 0.0) + term.item()  # waits for the device
         training.peak = max(training.peak, peak_memory(device))
         epochs, training.step = training.epoch, training.step + 1
         progress.update()
@@ -133,8 +133,7 @@ def finite_sum(terms: dict[str, Tensor], step: int) -> Tensor:
 def end_epoch(training: Training) -> None:
     """Validate, keep the best weights of each student, and add the epoch to the history."""
     row = {"epoch": training.epoch, "learning_rate": training.schedule.get_last_lr()[0]}
-    steps = training.sums.pop("steps")
-    row |= {name: total / steps for name, total in training.sums.items()}
+    row |= {name: total / training.steps_of_epoch() for name, total in training.sums.items()}
     row |= training.method.diagnostics() | validate(training)
     for extra in training.call("on_epoch_end"):
         row |= extra

@@ -84,6 +84,11 @@ class Training:
         """Epochs done."""
         return self.step * self.epochs // self.total_steps
 
+    def steps_of_epoch(self) -> int:
+        """Return the number of steps of the epoch that has just ended; epochs may differ by one."""
+        begun, ended = (-(-epoch * self.total_steps // self.epochs) for epoch in (self.epoch - 1, self.epoch))
+        return ended - begun
+
     def indices(self) -> list[int]:
         """Return the scenes of the current step: the next ones of each pool, shuffled anew in every pass over it."""
         found = []

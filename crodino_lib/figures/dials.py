@@ -13,6 +13,7 @@ from crodino_lib.study.dial_runs import CONTROLS, dial_table
 from crodino_lib.study.dials import Dial
 from crodino_lib.study.study import Study
 
+GAIN = "gain in mIoU (points)"
 SHOWN = ("baseline", "self-training")  # controls that a figure has a panel for
 
 
@@ -38,10 +39,10 @@ def dial_figure(table: pd.DataFrame, dial: Dial, width: str = "page") -> StudyFi
             shown = table[(table.student == student) & (table.control == control)]
             (_list_gains if listed else _draw_lines)(ax, shown, methods if listed else values, colours)
             ax.set_title(f"{printed(student)} student: {CONTROLS[control]}", loc="left")
-        label = "gain in mIoU (points)"
-        row[0].set(**({} if listed else {"ylabel": label}))
+        if not listed:
+            row[0].set_ylabel(GAIN)
     for ax in axes[-1]:
-        ax.set_xlabel("gain in mIoU (points)" if listed else textwrap.fill(dial.title, 100 // len(controls)))
+        ax.set_xlabel(GAIN if listed else textwrap.fill(dial.title, 100 // len(controls)))
     if not listed:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure

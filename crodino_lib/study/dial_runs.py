@@ -59,8 +59,9 @@ def dial_table(dial: Dial, base: Study) -> pd.DataFrame:
         if not (base.folder.parent / dial.config(value, base.config).name).exists():
             continue  # to open a study makes its folder
         runs, _ = study_of(dial, value, base).finished()
+        table = run_table(runs)
         for student in dial.students if runs else ():
-            gains = gain_table(run_table(runs), resampled(runs, student), student)
+            gains = gain_table(table, resampled(runs, student), student)
             tables.append(gains.assign(value=str(value), student=student))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*GAIN_COLUMNS, "value", "student"])
 

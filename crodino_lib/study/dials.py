@@ -14,7 +14,7 @@ from crodino_lib.config import StudyConfig
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.settings import Names, Strict, as_tuple, choose
 
-BRIEF = ("baseline", "acnet", "self-training", "kd")  # enough for one gain over both controls
+BRIEF = ("baseline", "self-training", "kd")  # enough for one gain over both controls
 
 
 class Dial(Strict):

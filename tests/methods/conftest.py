@@ -94,3 +94,25 @@ def build(toy_card, toy_scenes, tmp_path_factory):
         return method
 
     return build
+
+
+PAIR = ("rgb", "depth")
+
+
+@pytest.fixture
+def build_pair(toy_card):
+    """Build a method of colour and depth, CroDiNo-KD where none is named, with the settings given."""
+
+    def build_pair(name="crodino-kd", **settings):
+        return build_method(run_of(name, PAIR, **settings), toy_card)
+
+    return build_pair
+
+
+@pytest.fixture
+def batch(toy_scenes, toy_card):
+    return augment(toy_scenes, list(range(8)), toy_card, PAIR, "decoupled", seeded(0, "x"), torch.device("cpu"))
+
+
+def outputs_of(method, batch):
+    return {sensor: method.students[sensor](batch.images[sensor]) for sensor in PAIR}

@@ -9,32 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from crodino_lib import losses
-from crodino_lib.augment import augment
 from crodino_lib.data.sample import IGNORE
-from crodino_lib.methods.registry import METHODS, build_method
+from crodino_lib.methods.registry import METHODS
 from crodino_lib.models.segnet import SegOutput
-from crodino_lib.train import seeded
 from tests.losses.helpers import softmax
-from tests.methods.conftest import run_of
-
-SENSORS = ("rgb", "depth")
-
-
-@pytest.fixture
-def build(toy_card):
-    def build(name="crodino-kd", **settings):
-        return build_method(run_of(name, SENSORS, **settings), toy_card)
-
-    return build
-
-
-@pytest.fixture(scope="module")
-def batch(toy_scenes, toy_card):
-    return augment(toy_scenes, list(range(8)), toy_card, SENSORS, "decoupled", seeded(0, "x"), torch.device("cpu"))
-
-
-def outputs_of(method, batch):
-    return {sensor: method.students[sensor](batch.images[sensor]) for sensor in SENSORS}
+from tests.methods.conftest import PAIR, outputs_of
 
 
 def gradients(loss, method, sensor):
@@ -63,8 +42,8 @@ def cross_entropy(logits, labels):
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.5])
-def test_x4_is_the_mean_of_the_cross_entropies_of_both_halves(weight, build, batch):
-    method = build("crodino-kd:x4", auxiliary_weight=weight).eval()
+def test_x4_is_the_mean_of_the_cross_entropies_of_both_halves(weight, build_pair, batch):
+    method = build_pair("crodino-kd:x4", auxiliary_weight=weight).eval()
     few = replace(batch, labels={s: label[:2, ::6, ::6] for s, label in batch.labels.items()})  # loops are slow
     outputs = {
         s: SegOutput(*[None] * 3, out.shared[:2], out.private[:2], None) for s, out in outputs_of(method, batch).items()
@@ -78,26 +57,26 @@ def test_x4_is_the_mean_of_the_cross_entropies_of_both_halves(weight, build, bat
         assert found == pytest.approx(weight * sum(halves) / 2, rel=1e-4)
 
 
-def test_x4_trains_both_halves_with_one_decoder(build, batch):
-    method = build("crodino-kd:x4")
+def test_x4_trains_both_halves_with_one_decoder(build_pair, batch):
+    method = build_pair("crodino-kd:x4")
     shared, private = gradients(method.auxiliary_loss(outputs_of(method, batch), batch, "rgb"), method, "rgb")
     assert shared.any()
     assert private.any()
     count = sum(p.numel() for p in method.auxiliary.parameters())
-    assert count == sum(p.numel() for p in build().auxiliary.parameters())
+    assert count == sum(p.numel() for p in build_pair().auxiliary.parameters())
 
 
 # -- D4: the sensor is told from the private half
 
 
-def test_d4_is_the_cross_entropy_of_a_linear_head_on_pooled_private_halves(build, batch):
-    method = build("crodino-kd:d4").eval()
+def test_d4_is_the_cross_entropy_of_a_linear_head_on_pooled_private_halves(build_pair, batch):
+    method = build_pair("crodino-kd:d4").eval()
     with torch.no_grad():
         outputs = outputs_of(method, batch)
         found = method.disentanglement(outputs, batch).item()
     weight, bias = method.tell_sensor.weight.tolist(), method.tell_sensor.bias.tolist()
     terms = []
-    for m, sensor in enumerate(SENSORS):
+    for m, sensor in enumerate(PAIR):
         for private in outputs[sensor].private:
             pooled = [channel.mean().item() for channel in private]
             scores = [
@@ -108,34 +87,34 @@ def test_d4_is_the_cross_entropy_of_a_linear_head_on_pooled_private_halves(build
     assert found == pytest.approx(sum(terms) / len(terms), rel=1e-4)
 
 
-def test_d4_is_log_2_for_a_head_that_knows_nothing(build, batch):
-    method = build("crodino-kd:d4")
+def test_d4_is_log_2_for_a_head_that_knows_nothing(build_pair, batch):
+    method = build_pair("crodino-kd:d4")
     torch.nn.init.zeros_(method.tell_sensor.weight)
     torch.nn.init.zeros_(method.tell_sensor.bias)
     assert method.disentanglement(outputs_of(method, batch), batch).item() == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize("name", ["crodino-kd:d4", "crodino-mdico"])
-def test_d4_trains_the_private_half_and_never_the_shared_one(name, build, batch):
+def test_d4_trains_the_private_half_and_never_the_shared_one(name, build_pair, batch):
     """MDiCo's released code gives the head the shared half, which so learns to tell its sensor."""
-    method = build(name).train()
-    for sensor in SENSORS:
+    method = build_pair(name).train()
+    for sensor in PAIR:
         shared, private = gradients(method(batch, 0.5)["overlap"], method, sensor)
         assert not shared.any()
         assert private.any()
     assert method.tell_sensor.weight.grad.any()
 
 
-def test_the_head_of_d4_is_in_no_student(build):
-    students = {s: set(student.state_dict()) for s, student in build().students.items()}
-    assert {s: set(student.state_dict()) for s, student in build("crodino-mdico").students.items()} == students
+def test_the_head_of_d4_is_in_no_student(build_pair):
+    students = {s: set(student.state_dict()) for s, student in build_pair().students.items()}
+    assert {s: set(student.state_dict()) for s, student in build_pair("crodino-mdico").students.items()} == students
 
 
 # -- named combinations
 
 
-def test_crodino_mdico_is_x4_whole_images_at_full_weight_and_d4(build, batch):
-    method = build("crodino-mdico").train()
+def test_crodino_mdico_is_x4_whole_images_at_full_weight_and_d4(build_pair, batch):
+    method = build_pair("crodino-mdico").train()
     settings = method.settings
     assert (settings.auxiliary, settings.contrast, settings.disentanglement) == ("both", "image", "sensor")
     assert (settings.contrast_weight, settings.auxiliary_weight, settings.overlap_weight) == (1.0, 1.0, 1.0)
@@ -145,8 +124,8 @@ def test_crodino_mdico_is_x4_whole_images_at_full_weight_and_d4(build, batch):
 
 
 @pytest.mark.parametrize("name", ["crodino-kd:c2-full", "crodino-kd:c3-full", "crodino-mdico"])
-def test_a_contrast_at_full_weight_has_it_from_the_first_step(name, build, batch):
-    method = build(name).train()
+def test_a_contrast_at_full_weight_has_it_from_the_first_step(name, build_pair, batch):
+    method = build_pair(name).train()
     found = []
     for progress in (0.0, 0.9):
         torch.manual_seed(0)
@@ -159,13 +138,13 @@ def test_a_contrast_at_full_weight_has_it_from_the_first_step(name, build, batch
 # -- predicted: unlabelled scenes join the contrast by the students' confident classes
 
 
-def test_predicted_contrasts_confident_classes_of_unlabelled_scenes_and_known_ones_of_the_others(build, batch):
-    method, given = build("crodino-kd:predicted").eval(), hidden(batch, [1, 2, 5])
+def test_predicted_contrasts_confident_classes_of_unlabelled_scenes_and_known_ones_of_the_others(build_pair, batch):
+    method, given = build_pair("crodino-kd:predicted").eval(), hidden(batch, [1, 2, 5])
     outputs = outputs_of(method, given)
     for out in outputs.values():
         out.logits = 8 * out.logits / out.logits.std()  # some are above 0.9, some are not
     found, kinds = method.contrasted_labels(outputs, given), set()
-    for sensor, scene in itertools.product(SENSORS, range(8)):
+    for sensor, scene in itertools.product(PAIR, range(8)):
         if scene not in (1, 2, 5):
             assert torch.equal(found[sensor][scene], batch.labels[sensor][scene])
             continue
@@ -183,19 +162,19 @@ def test_predicted_contrasts_confident_classes_of_unlabelled_scenes_and_known_on
     assert expected != method.contrast(outputs, given.labels)
 
 
-def test_where_no_class_is_confident_predicted_is_the_default(build, batch):
+def test_where_no_class_is_confident_predicted_is_the_default(build_pair, batch):
     given = hidden(batch, [0, 3])
-    default, predicted = (build(name).eval() for name in ("crodino-kd", "crodino-kd:predicted"))
+    default, predicted = (build_pair(name).eval() for name in ("crodino-kd", "crodino-kd:predicted"))
     outputs = outputs_of(default, given)
     for out in outputs.values():
         out.logits = 0 * out.logits
     assert torch.equal(predicted.contrast_loss(outputs, given), default.contrast_loss(outputs, given))
-    everywhere = build(contrast_confidence=0.0).eval().contrasted_labels(outputs, given)
-    assert all((everywhere[s][[0, 3]][given.inside[s][[0, 3]]] != IGNORE).all() for s in SENSORS)
+    everywhere = build_pair(contrast_confidence=0.0).eval().contrasted_labels(outputs, given)
+    assert all((everywhere[s][[0, 3]][given.inside[s][[0, 3]]] != IGNORE).all() for s in PAIR)
 
 
-def test_only_the_contrast_counts_predicted_classes(build, batch):
-    method = build("crodino-kd:predicted", contrast_confidence=0.0).train()
+def test_only_the_contrast_counts_predicted_classes(build_pair, batch):
+    method = build_pair("crodino-kd:predicted", contrast_confidence=0.0).train()
     terms = method(hidden(batch, list(range(8))), 0.5)
     assert {name for name, term in terms.items() if term.item() > 0} == {"overlap", "contrast"}
 
@@ -209,15 +188,15 @@ def test_only_the_contrast_counts_predicted_classes(build, batch):
         ({"contrast": "pixel", "contrast_confidence": 0.0}, "contrast_confidence 0.0 is for classes"),
     ],
 )
-def test_a_confidence_out_of_place_is_refused(settings, told, build):
+def test_a_confidence_out_of_place_is_refused(settings, told, build_pair):
     with pytest.raises(ValueError, match=told):
-        build(**settings)
+        build_pair(**settings)
 
 
-def test_without_the_predicted_classes_unlabelled_scenes_do_not_join(build, batch):
+def test_without_the_predicted_classes_unlabelled_scenes_do_not_join(build_pair, batch):
     assert (
         losses.region_vectors(torch.rand(8, 4, 3, 4), hidden(batch, list(range(8))).labels["rgb"], 4).classes.numel()
         == 0
     )
-    assert build("crodino-kd").label_free == ("overlap",)
-    assert build("crodino-kd:predicted").label_free == ("overlap", "contrast")
+    assert build_pair("crodino-kd").label_free == ("overlap",)
+    assert build_pair("crodino-kd:predicted").label_free == ("overlap", "contrast")
