@@ -88,9 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add_settings(run, without=("methods", "seeds"))
 
     dials = command("dials", _dials, "train methods at several values of a setting, and show their gains over controls")
-    dials.add_argument(
-        "names", nargs="*", metavar="DIAL", help="dials (default all on the built-in dataset): list dials"
-    )
+    dials.add_argument("names", nargs="*", metavar="DIAL", help="crodino list dials (default all that need no copy)")
     dials.add_argument("--status", action="store_true", help="only count the missing runs, and show what is finished")
     add_settings(dials, without=("teacher", "sensors", "dataset", "dials"))
 

@@ -123,10 +123,7 @@ class ModelConfig(Strict):
     encoder: str = Field("tf_efficientnet_lite0", description="any timm encoder with a convolutional feature pyramid")
     weights: str = Field("packaged", description="packaged, hub, none, or the path of a .safetensors file")
     output_stride: Literal[8, 16, 32] = Field(16, description="pixels per cell of the bottleneck")
-    dilate: bool = Field(
-        True,
-        description="keep the encoder's stages beyond that stride, dilated; false leaves them out",
-    )
+    dilate: bool = Field(True, description="dilate the encoder's stages beyond that stride; false leaves them out")
     atrous_rates: Counts = Field(
         (2, 4, 6), description="dilations of the context; 6, 12, 18 suits pictures of 512 pixels"
     )

@@ -58,6 +58,8 @@ def error_of(capsys, *arguments):
         (["study", "--labelled", "many"], "labelled = 'many': Input should be a valid integer"),
         (["latents", "rooms-quick"], "there is no study in"),
         (["explore", "rooms-quick", "--split", "tests"], "begin one: crodino study"),
+        (["run", "--method", "baseline", "--sensors", "rgb,oracle"], "'oracle' of rooms needs the option oracle=true"),
+        (["dials", "labels", "--dataset", "nyu13"], "there is no argument '--dataset'"),
     ],
 )
 def test_bad_input_is_answered_with_what_would_do(arguments, told, capsys, monkeypatch):

@@ -15,7 +15,7 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "config.py": 280,
     "io.py": 140,
     "device.py": 60,
-    "data": 1350,
+    "data": 1360,
     "augment.py": 240,
     "models": 920,
     "losses": 740,

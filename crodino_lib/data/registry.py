@@ -24,6 +24,7 @@ class DatasetEntry:
     options_class: str = "config:Strict"  # module:class, this one for none
     needs_root: bool = True  # whether the user points at a copy on disk
     sensors: tuple[str, ...] = ()  # those that it can have; empty where the copy decides
+    optional: tuple[str, ...] = ()  # those of them that an option of their name adds
 
     @property
     def options(self) -> type[Strict]:
@@ -40,6 +41,8 @@ def check_data(config: DataConfig, sensors: Iterable[str] = (), opening: bool = 
     entry = DATASETS[choose(config.dataset, DATASETS, "dataset")]
     for sensor in sensors if entry.sensors else ():
         choose(sensor, entry.sensors, f"sensor of {config.dataset}")
+        if sensor in entry.optional and not config.options.get(sensor):
+            raise ValueError(f"sensor {sensor!r} of {config.dataset} needs the option {sensor}=true")
     if config.root and not entry.needs_root:
         raise ValueError(f"dataset {config.dataset!r} is built in and takes no root, given {config.root!r}")
     if opening and entry.needs_root and not config.root:
