@@ -48,7 +48,7 @@ class CroDiNoSettings(Strict):
     contrast_weight: float = Field(0.1, ge=0, description="weight of the contrast")
     contrast_warmup: float = Field(0.1, ge=0, lt=1, description="fraction of the run over which the contrast fades in")
     contrast_confidence: float | None = Field(
-        None, ge=0, le=1, description="class: unlabelled scenes join where a student's class is as likely; none: never"
+        None, ge=0, le=1, description="class: least probability of a predicted class by which unlabelled scenes join"
     )
     temperature: float = Field(0.1, gt=0, description="temperature of the contrast")
     queue: int = Field(0, ge=0, description="class: region vectors of earlier batches kept, per class and sensor")
