@@ -23,7 +23,7 @@ class RoomsOptions(Strict):
     """Options of ``rooms``; the defaults show the scenes as they are rendered."""
 
     evidence: float | None = Field(
-        None, ge=0, le=1, description="share of the classes that every sensor can tell; none: all 16 as rendered"
+        None, ge=0, le=1, description="share of the classes that no one sensor is needed for; none: all 16 as rendered"
     )
     private_to: Literal["rgb", "depth", "thermal"] = Field(
         "rgb", description="sensor that alone can tell the other classes, where evidence is below 1"
@@ -53,9 +53,9 @@ class RoomsOptions(Strict):
 def told_classes(evidence: float | None, private_to: str) -> list[tuple[str, ...]]:
     """Return the classes that are told, each as the rendered classes that it joins; all others are ignored.
 
-    At 1 each of ``PAIRS``, which only one sensor can tell apart, is one class, so that every sensor can tell all. Below
-    1 two classes are what ``private_to`` alone can tell, the first of its pairs and the second, joined by *or*; beside
-    them stand as many of the rest, from the first on, as make the share of the rest nearest to ``evidence``; at 0 none.
+    At 1 each of ``PAIRS``, which only one sensor can tell apart, is one class, so that no class needs a certain sensor.
+    Below 1 two classes are what ``private_to`` alone can tell, the first of its pairs and the second, joined by *or*;
+    beside them stand as many of the rest, from the first on, as make the share of the rest nearest to it; none at 0.
     """
     if evidence is None:
         return [(name,) for name in CLASSES]
