@@ -32,7 +32,8 @@ def print_list(what: str, name: str = "") -> None:
         _list_one(what, name)
     else:
         for name, entry in ENTRIES[what].items():
-            print(f"{name:18} {entry.description}")
+            family = f"{entry.family:13}" if what == "methods" else ""
+            print(f"{name:18} {family}{entry.description}")
         print(f"\nsettings of one: crodino list {what} NAME")
 
 

@@ -19,25 +19,26 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "augment.py": 240,
     "models": 920,
     "losses": 740,
-    "methods": 1410,
+    "methods": 1420,
     "train.py": 210,
     "training.py": 160,
     "callbacks.py": 80,
     "evaluate.py": 110,
     "cost.py": 60,
-    "study": 1270,
+    "study": 1340,
 }
 OPTIONAL = {
     "datasets": 1420,
     "rooms": 1170,
     "analysis": 2080,
-    "figures": 850,
+    "figures": 940,
     "explorer.py": 290,
+    "report.py": 130,
     "listing.py": 60,
     "command_options.py": 70,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7100, 13300, 300
+MOST_CORE, MOST, LONGEST = 7180, 13600, 300
 
 
 def lines(name: str) -> int:

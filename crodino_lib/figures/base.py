@@ -4,9 +4,10 @@ A sensor has one colour and one marker in every figure, a class the colour of it
 pyplot's global state: a notebook shows a figure as a cell's last expression, and a program draws it without a display.
 """
 
+import base64
+import html
 import io
 import re
-import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,27 +35,31 @@ styled = mpl.rc_context(STYLE)
 
 
 class StudyFigure(Figure):
-    """A figure of a printed width and of a height without its caption, which stands below; a notebook can show it."""
+    """A figure of a printed width and height; its caption is kept beside it, and stands below it in a notebook."""
 
     def __init__(self, width: str, height_mm: float, caption: str):
         self.width_mm, self.caption = WIDTHS_MM[choose(width, WIDTHS_MM, "width")], caption
-        lines = textwrap.wrap(caption, int(self.width_mm * 0.84))  # characters of 6 points that fit on a line
-        size = (self.width_mm / 25.4, (height_mm + 2.6 * len(lines)) / 25.4)
-        super().__init__(figsize=size, dpi=144, layout="constrained")
-        self.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=6, color="0.3")
+        super().__init__(figsize=(self.width_mm / 25.4, height_mm / 25.4), dpi=144, layout="constrained")
 
-    def _repr_png_(self) -> bytes:
+    def _repr_html_(self) -> str:
         image = io.BytesIO()
         self.savefig(image, format="png", dpi=self.dpi)
-        return image.getvalue()
+        caption = html.escape(self.caption)
+        picture = f'<img style="max-width: 100%" alt="{caption}" src="{data_uri(image.getvalue())}">'
+        return f'<figure style="margin: 0">{picture}<figcaption>{caption}</figcaption></figure>'
+
+
+def data_uri(png: bytes) -> str:
+    """Return a PNG as the address that shows it without a file."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 @styled
-def save(figure: Figure, folder: Path, stem: str, data: pd.DataFrame) -> list[Path]:
-    """Write ``<stem>.pdf``, ``.svg``, ``.png`` and the numbers behind them, ``.csv``; equal figures make equal files.
+def save(figure: StudyFigure, folder: Path, stem: str, data: pd.DataFrame) -> list[Path]:
+    """Write ``<stem>.pdf``, ``.svg``, ``.png``, the caption, ``.txt``, and the numbers behind, ``.csv``.
 
-    Everything is drawn before the first file is written, and each file is replaced atomically. The folder is made where
-    it is missing; ``stem`` is the file name without suffix. An index of ``data`` other than 0, 1, 2 is written too.
+    Equal figures make equal files. Everything is drawn before the first file is written, each atomically. The folder is
+    made where it is missing; ``stem`` is the file name without suffix. An index other than 0, 1, 2 is written too.
     """
     contents = {}
     for suffix, metadata in UNDATED.items():
@@ -62,6 +67,7 @@ def save(figure: Figure, folder: Path, stem: str, data: pd.DataFrame) -> list[Pa
         figure.savefig(drawn, format=suffix, metadata=metadata)
         figure.set_layout_engine("none")  # once is enough: a layout takes longer than a drawing
         contents[suffix] = drawn.getvalue()
+    contents["txt"] = f"{figure.caption}\n".encode()
     contents["csv"] = data.to_csv(index=not isinstance(data.index, pd.RangeIndex), lineterminator="\n").encode()
     for suffix, content in contents.items():
         with atomic_write(Path(folder) / f"{stem}.{suffix}") as path:
@@ -94,7 +100,7 @@ def printed(name: str) -> str:
 
 def heatmap(ax: Axes, table: pd.DataFrame, numbers: pd.DataFrame | None, size: float, **options) -> None:
     """Draw a table from 0 on, with rounded ``numbers`` of a font size in its cells; grey where it is NaN."""
-    text = False if numbers is None else numbers.map("{:.0f}".format, na_action="ignore").fillna("")
+    text = False if numbers is None else numbers.map(lambda value: "" if pd.isna(value) else f"{value:.0f}")
     looks = {"vmin": 0, "cmap": "cividis", "cbar": False, "linewidths": 0.3, "annot_kws": {"size": size}} | options
     sns.heatmap(table.astype(float), ax=ax, annot=text, fmt="", xticklabels=True, yticklabels=True, **looks)
     ax.set(xlabel="", ylabel="", facecolor=MISSING_COLOUR)

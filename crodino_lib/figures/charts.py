@@ -1,17 +1,20 @@
 """Draw charts of numbers: gains, class shares, training curves, IoU per class, confusion, alignment per stage."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 from scipy import stats
 
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.figures.base import StudyFigure, class_colours, count, heatmap, printed, require, sensor_styles, styled
+from crodino_lib.methods.registry import METHODS, method_title
 
-SLANTED = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
 LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MOST_ANNOTATED = 20  # classes of a confusion matrix whose numbers are still legible
@@ -19,14 +22,16 @@ NEITHER = ("epoch", "learning_rate", "seconds", "gradient/", "exchanged/")  # co
 METHOD, TEACHER, SENSORS, SPLIT = "method", "teacher", "sensors at test", "split"  # columns of comparison_table
 GAIN, LOW, HIGH, SPREAD = "gain", "gain interval low", "gain interval high", "gain sd"
 SEEDS, IMAGES = "seeds", "test images"
+FEWEST_SEEDS = 3  # of an interval over seeds: Student's with two is 13 times as wide as their standard error
+FAMILY_COLOURS = {"control": "0.45", "fusion": "#56B4E9", "distillation": "#0072B2", "teacher-free": "#D55E00"}
 
 
 @styled
 def gains(table: pd.DataFrame, split: str = "test", width: str = "column") -> StudyFigure:
     """Draw one row per method, teacher and sensors at test: the gain in mIoU points with its 95 % interval.
 
-    Rows are grouped by the sensors at test, and sorted by gain within a group. The interval of several seeds is that
-    of their mean (Student's t, paired by seed), that of one seed comes from resampling its test images.
+    Rows are grouped by the sensors at test, sorted by gain, and coloured by family. The interval of three seeds or more
+    is that of their mean (Student's t, paired by seed), that of fewer comes from resampling test images.
     ``table`` is from ``crodino_lib.study.tables.comparison_table``; ValueError for a split without gains.
     """
     require(table, METHOD, TEACHER, SENSORS, SPLIT, GAIN, LOW, HIGH, SPREAD, SEEDS, IMAGES)
@@ -36,41 +41,47 @@ def gains(table: pd.DataFrame, split: str = "test", width: str = "column") -> St
             f"the table has no gain over a baseline on split {split!r}; it has splits "
             f"{', '.join(table[SPLIT].unique())}. A gain needs a method and the baselines of the same seeds"
         )
-    several = shown[SEEDS] > 1
+    several = shown[SEEDS] >= FEWEST_SEEDS
     half = stats.t.ppf(0.975, shown[SEEDS] - 1) * shown[SPREAD] / np.sqrt(shown[SEEDS])
     ends = {LOW: shown[GAIN] - half, HIGH: shown[GAIN] + half}
     shown = shown.assign(**{end: shown[end].mask(several, values) for end, values in ends.items()})
     sensors, labels = [name for name in table[SENSORS].unique() if name in set(shown[SENSORS])], []
-    figure = StudyFigure(width, 14 + 3.6 * (len(shown) + len(sensors)), _gain_caption(shown, split))
+    families = {name: METHODS[re.split("[: ]", name)[0]].family for name in shown[METHOD]}
+    figure = StudyFigure(width, 18 + 3.6 * (len(shown) + len(sensors)), _gain_caption(shown, split))
     ax = figure.subplots()
     ax.axvline(0, color="0.3", lw=0.8, zorder=1)
-    for name, (colour, marker) in sensor_styles(sensors).items():
-        labels.append((f"{printed(name)} at test", colour))
-        for _, row in shown[shown[SENSORS] == name].iterrows():
+    for sensor in sensors:
+        labels.append((f"{printed(sensor)} at test", "bold"))
+        for _, row in shown[shown[SENSORS] == sensor].iterrows():
+            colour = FAMILY_COLOURS[families[row[METHOD]]]
             filled = "white" if row[LOW] <= 0 <= row[HIGH] else colour
             ax.plot([row[LOW], row[HIGH]], [len(labels)] * 2, color=colour, lw=1.2, solid_capstyle="butt", zorder=2)
-            ax.plot(row[GAIN], len(labels), marker, color=colour, ms=4, mfc=filled, zorder=3)
+            ax.plot(row[GAIN], len(labels), "o", color=colour, ms=4, mfc=filled, zorder=3)
             teacher, _, taught = row[TEACHER].partition(" ")
-            labels.append((row[METHOD] + (f" (from {teacher}, {printed(taught)})" if teacher != "-" else ""), "0.1"))
+            origin = f" (from {method_title(teacher)}, {printed(taught)})" if teacher != "-" else ""
+            labels.append((method_title(row[METHOD]) + origin, "normal"))
     ax.set_yticks(range(len(labels)), [label for label, _ in labels])
-    for text, (_, colour) in zip(ax.get_yticklabels(), labels, strict=True):
-        text.set(color=colour, weight="normal" if colour == "0.1" else "bold")
+    for text, (_, weight) in zip(ax.get_yticklabels(), labels, strict=True):
+        text.set_weight(weight)
     ax.set(xlabel="gain in mIoU over the baseline (points)", ylim=(len(labels) - 0.4, -0.6))
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
+    handles = [Line2D([], [], color=FAMILY_COLOURS[name], marker="o", ms=4, label=name) for name in FAMILY_COLOURS]
+    shown_families = set(families.values())
+    figure.legend(handles=[h for h in handles if h.get_label() in shown_families], loc="outside lower right", ncols=2)
     return figure
 
 
 def _gain_caption(shown: pd.DataFrame, split: str) -> str:
     fewest, most = shown[SEEDS].min(), shown[SEEDS].max()
-    several = "of the mean over paired seeds (Student's t)" if most > 1 else ""
-    single = "from resampling the test images of one seed, which does not cover other seeds" if fewest == 1 else ""
+    several = "of the mean over paired seeds (Student's t)" if most >= FEWEST_SEEDS else ""
+    few = "from resampling the test images, which does not cover other seeds" if fewest < FEWEST_SEEDS else ""
     seeds = count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
     taught = " From: the teacher and its sensors." if (shown[TEACHER] != "-").any() else ""
     return (
         "Gain over the baseline of the same sensor and seed; for sensors together, over the better of their baselines. "
         f"Split {split}, {count(shown[IMAGES].iloc[0], 'image')}, {seeds}. "
-        f"Lines: 95 % interval {' or '.join(filter(None, (several, single)))}; open marks: it contains 0.{taught}"
+        f"Lines: 95 % interval {' or '.join(filter(None, (several, few)))}; open marks: it contains 0.{taught}"
     )
 
 
@@ -85,39 +96,48 @@ def class_share_table(scenes: Mapping[str, Scenes], card: DatasetCard) -> pd.Dat
 
 
 @styled
-def class_shares(table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
+def class_shares(table: pd.DataFrame, card: DatasetCard, width: str = "column") -> StudyFigure:
     """Draw the share of every class in every split, from ``class_share_table``, in the order of the card.
 
     A rare class counts as much in the mIoU as a frequent one.
     """
     require(table, "split", "class", "percent")
     caption = f"Share of the labelled pixels of {card.title}, logarithmic. A class that does not occur has no mark."
-    figure = StudyFigure("page", 63, caption)
+    figure = StudyFigure(width, 24 + 3.4 * len(card.classes), caption)
     ax = figure.subplots()
     splits = table["split"].unique()
     for position, split in enumerate(splits):
         part = table[table["split"] == split].set_index("class").loc[list(card.classes)]
-        look = {"s": 24, "marker": "osD^vP"[position % 6], "edgecolor": "0.3", "linewidth": 0.4}
-        x = np.arange(len(part)) + 0.2 * (position - (len(splits) - 1) / 2)
-        ax.scatter(x, part["percent"], c=list(class_colours(card).values()), **look)
+        look = {"s": 14, "marker": "osD^vP"[position % 6], "edgecolor": "0.3", "linewidth": 0.4}
+        y = np.arange(len(part)) + 0.2 * (position - (len(splits) - 1) / 2)
+        ax.scatter(part["percent"], y, c=list(class_colours(card).values()), **look)
         ax.scatter([], [], c="0.7", label=split, **look)
-    ax.set(ylabel="share of pixels (%)", yscale="log")
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.grid(axis="y")
-    ax.set_xticks(range(len(card.classes)), card.classes, **SLANTED)
-    ax.legend(**BESIDE)
+    ax.set(xlabel="share of pixels (%)", xscale="log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    _list_classes(ax, card)
+    figure.legend(loc="outside upper center", ncols=len(splits))
     return figure
 
 
+def _list_classes(ax: Axes, card: DatasetCard) -> None:
+    """Name the classes on the vertical axis, the first one above."""
+    ax.set_yticks(range(len(card.classes)), card.classes)
+    ax.set_ylim(len(card.classes) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="both")
+
+
 @styled
-def training_curves(histories: Mapping[str, pd.DataFrame]) -> StudyFigure:
-    """Draw weighted loss terms and validation mIoU at every epoch, one row per run.
+def training_curves(histories: Mapping[str, pd.DataFrame], width: str = "page") -> StudyFigure:
+    """Draw weighted loss terms and validation mIoU at every epoch, side by side or, on a column, one above the other.
 
     ``histories`` has by title ``epoch``, loss terms such as ``segmentation/rgb``, and ``val_miou/<sensor>`` in 0..1.
     """
     caption = f"{count(len(histories), 'run')}. Loss terms are weighted; the validation split chooses the epoch."
-    figure = StudyFigure("page", 48 * len(histories) + 2, caption)
-    axes = figure.subplots(len(histories), 2, squeeze=False)
+    across = 2 if width == "page" else 1
+    down = 2 * len(histories) // across
+    figure = StudyFigure(width, 48 * down + 2, caption)
+    axes = figure.subplots(down, across, squeeze=False).reshape(-1, 2)
     for (title, history), (losses, scores) in zip(histories.items(), axes, strict=True):
         require(history, "epoch")
         names = [name for name in history if not name.startswith(NEITHER)]
@@ -145,33 +165,65 @@ def training_curves(histories: Mapping[str, pd.DataFrame]) -> StudyFigure:
 
 
 @styled
-def per_class_iou(table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
-    """Draw the IoU of every class: one panel per set of sensors, one bar per method, mean and deviation over seeds.
+def per_class_iou(table: pd.DataFrame, card: DatasetCard, width: str = "column") -> StudyFigure:
+    """Draw the IoU of every class, one mark per set of sensors: mean over seeds, and a line of one standard deviation.
 
-    ``table`` has ``method``, ``sensors``, ``class``, ``seed``, and ``iou`` in percent, NaN where no pixel is a class's.
+    ``table``, of one method, has ``sensors``, ``class``, ``seed``, and ``iou`` in percent, NaN where no pixel is a
+    class's.
     """
-    require(table, "method", "sensors", "class", "seed", "iou")
-    groups = dict(list(table.groupby("sensors", sort=False)))
-    styles, seeds = sensor_styles(groups), sorted(table["seed"].unique())
+    require(table, "sensors", "class", "seed", "iou")
+    groups = table.groupby(["sensors", "class"], sort=False).iou.agg(["mean", "std"])
     caption = (
-        f"Bars: mean over {count(len(seeds), 'seed')} ({', '.join(map(str, seeds))}); whiskers: one standard deviation "
-        "over seeds, none for one seed. No bar: a class that does not occur, or that is never found."
+        f"Mean over {count(table.seed.nunique(), 'seed')}; lines: one standard deviation over seeds, none for one "
+        "seed. No mark: a class that does not occur."
     )
-    figure = StudyFigure("page", 46 * len(groups) + 18, caption)
-    axes = figure.subplots(len(groups), 1, squeeze=False, sharex=True)
-    for ax, (sensors, part) in zip(axes.flat, groups.items(), strict=True):
-        colours = sns.light_palette(styles[sensors][0], part["method"].nunique() + 1)[1:]
-        bars = {"hue": "method", "palette": colours, "saturation": 1, "order": card.classes}
-        whiskers = {"errorbar": "sd", "err_kws": {"linewidth": 0.6, "color": "0.2"}}
-        sns.barplot(part, x="class", y="iou", ax=ax, **bars, **whiskers)
-        ax.set(title=printed(sensors), xlabel="", ylabel="IoU (%)")
-        ax.legend(**BESIDE, handlelength=1)
-    ax.set_xticks(range(len(card.classes)), card.classes, **SLANTED)
+    figure = StudyFigure(width, 24 + 3.4 * len(card.classes), caption)
+    ax = figure.subplots()
+    styles = sensor_styles(table["sensors"].unique())
+    for position, (sensors, (colour, marker)) in enumerate(styles.items()):
+        rows = groups.loc[sensors].reindex(card.classes)
+        y = np.arange(len(rows)) + 0.24 * (position - (len(styles) - 1) / 2)
+        ax.errorbar(rows["mean"], y, xerr=rows["std"], fmt=marker, color=colour, ms=3.5, lw=0.8, label=printed(sensors))
+    ax.set(xlabel="IoU (%)", xlim=(-2, 100))
+    _list_classes(ax, card)
+    figure.legend(loc="outside upper center", ncols=len(styles))
     return figure
 
 
 @styled
-def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> StudyFigure:
+def class_differences(table: pd.DataFrame, card: DatasetCard, width: str = "column") -> StudyFigure:
+    """Draw the difference in IoU of every class and method to the baseline of the same sensor, a panel per sensor.
+
+    ``table`` is from ``crodino_lib.study.tables.class_table``; differences are paired by seed. ValueError where no
+    method has a baseline.
+    """
+    require(table, "method", "sensors", "class", "seed", "iou")
+    own = table[table.method == "baseline"].set_index(["sensors", "seed", "class"]).iou.rename("own")
+    paired = table[table.method != "baseline"].join(own, on=["sensors", "seed", "class"], how="inner")
+    if paired.empty:
+        raise ValueError("no method of the table has a baseline of its sensors and seed")
+    paired["difference"] = paired.iou - paired.own
+    panels = dict(list(paired.groupby("sensors", sort=False)))
+    caption = (
+        f"IoU of each class less that of the baseline of the same sensor, points; mean over "
+        f"{count(paired.seed.nunique(), 'paired seed')}. Grey: a class that does not occur."
+    )
+    figure = StudyFigure(width, 34 + 3.4 * len(card.classes), caption)
+    widths = [part.method.nunique() for part in panels.values()]
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True, width_ratios=widths)[0]
+    most = max(paired.difference.abs().max(), 1)
+    for ax, (sensors, part) in zip(axes, panels.items(), strict=True):
+        cells = part.pivot_table(index="class", columns="method", values="difference", sort=False)
+        cells = cells.reindex(card.classes).rename(columns=method_title)
+        heatmap(ax, cells, cells, 6, vmin=-most, vmax=most, cmap="RdBu")
+        ax.set_title(f"{printed(sensors)} at test")
+        ax.tick_params(axis="x", rotation=90)
+        ax.tick_params(axis="y", rotation=0)
+    return figure
+
+
+@styled
+def confusion(matrix: np.ndarray, classes: Sequence[str], title: str, width: str = "page") -> StudyFigure:
     """Draw the confusion matrix in percent of the pixels of every true class.
 
     ``matrix`` has (K, K) or, one per image, (N, K, K) counts of pixels; rows are the truth. The title names method,
@@ -181,11 +233,11 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> StudyFi
     pixels = matrix.sum(axis=1, keepdims=True)
     percent = pd.DataFrame(100 * matrix / np.where(pixels, pixels, np.nan), classes, classes)
     caption = f"{matrix.sum():,} pixels, in percent of their true class. Grey: a class that does not occur."
-    figure = StudyFigure("page", 150, caption)
+    figure = StudyFigure(width, 150 if width == "page" else 88, caption)
     ax = figure.subplots()
-    scale = {"cbar": True, "cbar_kws": {"label": "share of the true class (%)", "shrink": 0.7}}
+    scale = {"cbar": width == "page", "cbar_kws": {"label": "share of the true class (%)", "shrink": 0.7}}
     numbers = percent if len(classes) <= MOST_ANNOTATED else None
-    heatmap(ax, percent, numbers, 5.5, vmax=100, square=True, **scale)
+    heatmap(ax, percent, numbers, 6, vmax=100, square=True, **scale)
     ax.set(title=title, xlabel="predicted", ylabel="truth")
     ax.tick_params(axis="x", rotation=90)
     ax.tick_params(axis="y", rotation=0)
@@ -193,7 +245,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> StudyFi
 
 
 @styled
-def stage_alignment(table: pd.DataFrame) -> StudyFigure:
+def stage_alignment(table: pd.DataFrame, width: str = "page") -> StudyFigure:
     """Draw how alike two sensors' encoders are at every stage: a colour per network, a dash per place.
 
     ``table`` is from ``crodino_lib.analysis.stages.stage_alignment``, with a column ``network``.
@@ -203,8 +255,8 @@ def stage_alignment(table: pd.DataFrame) -> StudyFigure:
         f"Up to {table.regions.max()} regions of the test split. Left: debiased linear CKA of the two sensors' region "
         "vectors. Right: balanced accuracy of a linear probe that predicts the sensor, grouped by image; 0.5 is chance."
     )
-    figure = StudyFigure("page", 70, caption)
-    left, right = figure.subplots(1, 2)
+    figure = StudyFigure(width, 70 if width == "page" else 120, caption)
+    left, right = figure.subplots(*((1, 2) if width == "page" else (2, 1)))
     for ax, quantity, title in ((left, "cka", "CKA"), (right, "probe", "accuracy of predicting the sensor")):
         looks = {"hue": "network", "style": "place", "markers": True, "palette": "colorblind"}
         sns.lineplot(table, x="stage", y=quantity, ax=ax, **looks)

@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from crodino_lib.figures.base import StudyFigure, count, printed, require, save, styled
+from crodino_lib.methods.registry import method_title
 from crodino_lib.study.dial_runs import CONTROLS, dial_table
 from crodino_lib.study.dials import Dial
 from crodino_lib.study.study import Study
@@ -28,23 +29,25 @@ def dial_figure(table: pd.DataFrame, dial: Dial, width: str = "page") -> StudyFi
     if table.empty:
         raise ValueError(f"dial {dial.name} has no gain yet: it needs finished runs of a method and of a control")
     students, controls = list(dict.fromkeys(table.student)), [name for name in SHOWN if name in set(table.control)]
-    methods, values = list(dict.fromkeys(table.method)), [v for v in map(str, dial.values) if v in set(table.value)]
+    methods = list(table.groupby("method").gain.mean().sort_values(ascending=False).index)
+    values = [v for v in map(str, dial.values) if v in set(table.value)]
     colours = dict(zip(methods, sns.color_palette("colorblind", len(methods)), strict=True))
-    listed = len(values) == 1
-    height = 16 + (4 * len(methods) if listed else 46)
-    figure = StudyFigure(width, height * len(students), dial_caption(table, dial))
-    axes = figure.subplots(len(students), len(controls), sharey="row", sharex=True, squeeze=False)
+    listed, across = len(values) == 1, len(controls) if width == "page" else 1
+    down = len(students) * len(controls) // across
+    figure = StudyFigure(width, down * (16 + (4 * len(methods) if listed else 46)), dial_caption(table, dial))
+    panels = figure.subplots(down, across, sharey="row" if across > 1 else False, sharex=True, squeeze=False)
+    axes = panels.reshape(len(students), len(controls))
     for row, student in zip(axes, students, strict=True):
         for ax, control in zip(row, controls, strict=True):
             shown = table[(table.student == student) & (table.control == control)]
             (_list_gains if listed else _draw_lines)(ax, shown, methods if listed else values, colours)
             ax.set_title(f"{printed(student)} student: {CONTROLS[control]}", loc="left")
-        if not listed:
-            row[0].set_ylabel(GAIN)
-    for ax in axes[-1]:
-        ax.set_xlabel(GAIN if listed else textwrap.fill(dial.title, 100 // len(controls)))
+    for ax in panels[-1]:
+        ax.set_xlabel(GAIN if listed else textwrap.fill(dial.title, 55))
+    for ax in () if listed else panels[:, 0]:
+        ax.set_ylabel(GAIN)
     if not listed:
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4 if across > 1 else 2)
     return figure
 
 
@@ -54,7 +57,7 @@ def _draw_lines(ax: Axes, shown: pd.DataFrame, values: list[str], colours: dict)
     for place, (method, colour) in enumerate(colours.items()):
         rows = shown[shown.method == method].set_index("value").reindex(values)
         x = np.arange(len(values)) + 0.06 * (place - (len(colours) - 1) / 2)
-        ax.plot(x, rows.gain, "o-", ms=3, lw=1, color=colour, label=method)
+        ax.plot(x, rows.gain, "o-", ms=3, lw=1, color=colour, label=method_title(method))
         ax.vlines(x, rows.low, rows.high, color=colour, lw=0.8)
     ax.set_xticks(range(len(values)), values)
 
@@ -66,7 +69,7 @@ def _list_gains(ax: Axes, shown: pd.DataFrame, methods: list[str], colours: dict
         place = methods.index(row.method)
         ax.hlines(place, row.low, row.high, color=colours[row.method], lw=1.2)
         ax.plot(row.gain, place, "o", ms=4, color=colours[row.method])
-    ax.set_yticks(range(len(methods)), methods)
+    ax.set_yticks(range(len(methods)), map(method_title, methods))
     ax.set_ylim(len(methods) - 0.4, -0.6)
 
 

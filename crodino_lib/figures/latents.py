@@ -12,15 +12,16 @@ from crodino_lib.analysis.latent_analysis import LatentAnalysis, sensor_truth
 from crodino_lib.analysis.null_models import NULL_MODELS, factor_table
 from crodino_lib.analysis.trained_models import TrainedModel
 from crodino_lib.figures.base import FLAG_COLOUR, StudyFigure, heatmap, printed, require, save, styled
+from crodino_lib.methods.registry import method_title
 
 NULL_MARKERS = dict(zip(NULL_MODELS, "os^D", strict=True))
-PANELS_ACROSS = 4
+PANELS_ACROSS = {"page": 4, "column": 2}
 LEAST_SPAN = 0.05  # of an axis: differences that are smaller look small
 FACTOR_CAPTION = (
     "Skill above chance (x 100; 100 is perfect) of linear probes that predict a factor from a block, on scenes they "
-    "were not fitted on; mean over seeds. Framed: above every null model (one draw of each) and, for factors, above "
-    "the 95th percentile with the factor shuffled, in every seed; of so many cells some are framed by chance. Sensors: "
-    "R² of a supervised regressor on the images themselves. Seen: measured in the images."
+    "were not fitted on; mean over seeds. A number in a frame: above every null model (one draw of each) and, for "
+    "factors, above the 95th percentile with the factor shuffled, in every seed; of so many cells some are framed by "
+    "chance. Sensors: R² of a supervised regressor on the images themselves. Seen: measured in the images."
 )
 NULL_CAPTION = (
     "Ticks: models, one per seed. Grey: null models, one draw of each per seed, and their range. Flags are "
@@ -45,26 +46,28 @@ def factor_matrix(table: pd.DataFrame, caption: str, width: str = "page") -> Stu
     axes = figure.subplots(1, len(groups), sharey=True, width_ratios=widths, squeeze=False)[0]
     for ax, (title, blocks) in zip(axes, groups.items(), strict=True):
         skill, flag = (wide.loc[title, name].reindex(index=blocks, columns=rows).T for name in ("skill", "flag"))
-        heatmap(ax, skill, 100 * skill, 4.5, vmax=1)
+        printed_cells = skill if title == "sensors" else skill.where(flag.eq(True))
+        heatmap(ax, skill, 100 * printed_cells, 6, vmax=1)
         for row, column in np.argwhere(flag.eq(True).to_numpy()):
             ax.add_patch(Rectangle((column + 0.06, row + 0.06), 0.88, 0.88, fill=False, ec=FLAG_COLOUR, lw=0.8))
-        ax.set_title(printed(title).replace(" ", "\n", 1), fontsize=5.5)
-        ax.set_xticks(ax.get_xticks(), [printed(name) for name in blocks], rotation=90, fontsize=5)
-    axes[0].set_yticks(axes[0].get_yticks(), [printed(row) for row in rows], rotation=0, fontsize=5.5)
+        ax.set_title(printed(method_title(title)).replace(" ", "\n", 1))
+        ax.set_xticks(ax.get_xticks(), [printed(name) for name in blocks], rotation=90)
+    axes[0].set_yticks(axes[0].get_yticks(), [printed(row) for row in rows], rotation=0)
     return figure
 
 
 @styled
-def null_comparison(table: pd.DataFrame, caption: str) -> StudyFigure:
+def null_comparison(table: pd.DataFrame, caption: str, width: str = "page") -> StudyFigure:
     """Draw metrics of models beside those of their null models: a panel per metric, a line per model, a tick per seed.
 
     ``table`` is from ``crodino_lib.analysis.diagnosis.summary_table``.
     """
     require(table, "variant", "quantity", "value", "low", "high", "flag", *NULL_MARKERS)
     models, metrics = list(table["variant"].unique()), dict(list(table.groupby("quantity", sort=False)))
-    down = -(-len(metrics) // PANELS_ACROSS)
-    figure = StudyFigure("page", 8 + down * (11 + 4 * len(models)), caption)
-    axes = figure.subplots(down, PANELS_ACROSS, squeeze=False, sharey=True)
+    across = PANELS_ACROSS[width]
+    down = -(-len(metrics) // across)
+    figure = StudyFigure(width, 8 + down * (11 + 4 * len(models)), caption)
+    axes = figure.subplots(down, across, squeeze=False, sharey=True)
     for ax in axes.flat[len(metrics) :]:
         ax.set_visible(False)
     for ax, (metric, rows) in zip(axes.flat, metrics.items(), strict=False):
@@ -75,7 +78,7 @@ def null_comparison(table: pd.DataFrame, caption: str) -> StudyFigure:
         ticks = {"model, outside": (FLAG_COLOUR, outside), "model, inside the range of null models": ("0.1", ~outside)}
         for label, (colour, these) in ticks.items():
             ax.plot(rows["value"][these], y[these], "|", color=colour, ms=9, mew=1.5, label=label)
-        ax.set_yticks(range(len(models)), models)
+        ax.set_yticks(range(len(models)), map(method_title, models))
         ax.set(title=printed(metric), ylim=(len(models) - 0.5, -0.5))
         left, right = ax.get_xlim()
         missing = max(0, LEAST_SPAN - (right - left)) / 2
@@ -83,7 +86,9 @@ def null_comparison(table: pd.DataFrame, caption: str) -> StudyFigure:
         ax.xaxis.set_major_locator(MaxNLocator(3))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3 if width == "page" else 2
+    )
     return figure
 
 

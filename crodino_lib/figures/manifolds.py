@@ -12,21 +12,24 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from crodino_lib.data.sample import DatasetCard
 from crodino_lib.figures.base import WIDTHS_MM, StudyFigure, class_colours, count, printed, sensor_styles, styled
 from crodino_lib.io import atomic_write
+from crodino_lib.methods.registry import method_title
 from crodino_lib.settings import choose
 
 MODEL, HALF, EPOCH, EMBEDDING = "model", "half", "epoch", "embedding"  # columns of tables and points
 MOST_ACROSS = 6  # panels: as many epochs as training keeps by default
 NEIGHBOURS = (
     "T: trustworthiness. Own class, other sensor: share of the {k:.0f} nearest neighbours, in the latent space → in "
-    "the drawing; where these differ by more than 0.1 the drawing misleads. Distances between islands, their sizes and "
-    "gaps mean nothing."
+    "the drawing; where these differ by more than 0.1 the drawing misleads. Only neighbourhoods mean something: sizes "
+    "of islands and distances between them do not."
 )
 SHUFFLED = {"frac": 1, "random_state": 0}  # equal numbers of rows alike; no sensor covers the other
+HALO = [withStroke(linewidth=1.5, foreground="white")]
 BLANK = " \n \n "  # in place of three lines of numbers
 BETWEEN = 7  # images of the film from one epoch to the next: enough for the eye to follow a point
 STILL_MS, MOVING_MS = 1200, 70  # how long an epoch stands, and an image between two
@@ -80,9 +83,11 @@ def _panels(
             ax.set_axis_off()
         for ax, (_, row) in zip(places, line.iterrows(), strict=False):
             here, seen = (points[(points[names] == row[names]).all(axis=1)] for names in (keys, window))
-            _scatter(ax, here, seen, card, 2 if row["points"] > 300 else 6)
+            _scatter(ax, here, seen, card, 3 if row["points"] > 300 else 6)
             _describe(ax, row[keys], row, fidelity(row))
-    _legend(figure, points, card, columns=6 if width == "column" else 12)
+            if across < MOST_ACROSS and len(here):
+                _name_classes(ax, here)
+    _legend(figure, points, card, columns=4 if width == "column" else 12)
     return figure
 
 
@@ -101,6 +106,17 @@ def _scatter(ax: Axes, here: pd.DataFrame, window: pd.DataFrame, card: DatasetCa
     ax.set(xlim=(left, right), ylim=(bottom, top), ylabel="")
 
 
+def _name_classes(ax: Axes, here: pd.DataFrame) -> None:
+    """Write the names of classes on the cloud, frequent ones first, where no other name is in the way."""
+    taken, (width, height) = [], np.ptp([ax.get_xlim(), ax.get_ylim()], axis=1)
+    for name in here["name"].value_counts().index:
+        places = here.loc[here["name"] == name, ["x", "y"]].to_numpy()
+        x, y = places[((places - np.median(places, axis=0)) ** 2).sum(axis=1).argmin()]
+        if all(abs(y - other_y) > 0.07 * height or abs(x - other_x) > 0.5 * width for other_x, other_y in taken):
+            ax.annotate(name, (x, y), ha="center", va="center", fontsize=6, path_effects=HALO)
+            taken.append((x, y))
+
+
 def _describe(ax: Axes, title: pd.Series, row: pd.Series, numbers: str) -> None:
     """Write the title above, numbers below, and in place of points that are missing the reason."""
     for text in ax.texts:
@@ -108,9 +124,9 @@ def _describe(ax: Axes, title: pd.Series, row: pd.Series, numbers: str) -> None:
     if not row["points"]:
         reason = textwrap.fill(row["remark"], 24)
         ax.text(0.5, 0.5, reason, transform=ax.transAxes, ha="center", va="center", color="0.3")
-    words = [f"{name} {value}" if name == EPOCH else str(value) for name, value in title.items()]
+    words = [f"{name} {value}" if name == EPOCH else method_title(str(value)) for name, value in title.items()]
     ax.set_title(", ".join(words), fontsize=6.5)
-    ax.set_xlabel(numbers, fontsize=5.8, visible=True)  # seaborn hides it where there are no ticks
+    ax.set_xlabel(numbers, fontsize=6, visible=True)  # seaborn hides it where there are no ticks
 
 
 def fidelity(row: pd.Series) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ class MethodEntry:
     """An entry of ``methods.toml``."""
 
     path: str  # module and class of the method below ``crodino_lib.methods``
+    title: str  # as figures print it
+    family: str  # control, fusion (of both sensors at test), distillation (from a teacher) or teacher-free
     description: str
     settings: dict[str, Any] = field(default_factory=dict)  # those that differ from the defaults of the class
 
@@ -55,6 +58,12 @@ def method_name(method: str, settings: dict[str, Any]) -> str:
     if named:
         return f"{method}:{named[0]}"
     return f"{method} ({', '.join(f'{name}={value}' for name, value in sorted(settings.items()))})"
+
+
+def method_title(name: str) -> str:
+    """Return a name of tables as figures print it: ``crodino-kd:c2`` as CroDiNo-KD c2; other names as they are."""
+    method = re.split(r"[: ,]", name, maxsplit=1)[0]
+    return METHODS[method].title + name.removeprefix(method).replace(":", " ", 1) if method in METHODS else name
 
 
 def teachers() -> list[str]:

@@ -14,9 +14,9 @@ from unittest import mock
 import crodino_lib
 from crodino_lib.config import StudyConfig, home
 from crodino_lib.io import atomic_write, read_json
+from crodino_lib.study.pages import notebook_body, notebook_links, notebook_title, write_page
 
 LAST_LINES = 15
-REPORT = "10_comparison_tables"  # the notebook that is a study's first page
 _OURS = re.compile(r"^\s*# Parameters:")
 _PARAMETERS_CELL = re.compile(r"^\s*# Parameters")  # ours, and the one papermill injects after it
 
@@ -136,27 +136,8 @@ def execute(source: Path, folder: Path, config: StudyConfig, key: str, log: Text
             f"notebook {source.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\n"
             f"last lines of its log:\n{lines}\nexecuted so far: {executed.notebook}"
         ) from error
-    with atomic_write(executed.html) as path:
-        path.write_text(as_page(executed.notebook))
+    links = notebook_links(source, folder)
+    write_page(executed.html, notebook_title(source), notebook_body(executed.notebook), links)
     with atomic_write(executed.stamp) as path:
         path.write_text(json.dumps({"key": key}))
     return executed
-
-
-def as_page(notebook: Path, code: bool = True) -> str:
-    """Return an executed notebook as HTML with its pictures inside, with or without its code."""
-    from nbconvert import HTMLExporter
-
-    hidden = {"exclude_input": not code, "exclude_output_prompt": not code}
-    body, _ = HTMLExporter(embed_images=True, **hidden).from_filename(str(notebook))
-    return body
-
-
-def write_report(pages: list[Executed], page: Path) -> Path:
-    """Write the first page of a study: its table notebook without code, below links to every notebook."""
-    links = [f'<a href="{os.path.relpath(one.html, page.parent)}">{one.source.stem}</a>' for one in pages]
-    body = as_page(next(one.notebook for one in pages if one.source.stem == REPORT), code=False)
-    heading = f'<nav style="padding: 1rem; font-family: sans-serif">Notebooks: {" · ".join(links)}</nav>'
-    with atomic_write(page) as path:
-        path.write_text(re.sub(r"(<body[^>]*>)", lambda tag: tag.group(1) + heading, body, count=1))
-    return page

@@ -17,7 +17,7 @@ from crodino_lib.methods.registry import METHODS, method_name, parse_method
 from crodino_lib.settings import load_object
 from crodino_lib.study.dial_runs import plan
 from crodino_lib.study.dials import DIALS, Dial
-from crodino_lib.study.notebooks import REPORT, Executed, execute, notebook_key, notebooks, write_report
+from crodino_lib.study.notebooks import Executed, execute, notebook_key, notebooks
 from crodino_lib.study.runs import Run
 from crodino_lib.study.study import Study
 from crodino_lib.study.tables import save_tables
@@ -39,7 +39,8 @@ def run_study(config: StudyConfig) -> Path:
         _ = study.scenes[split]  # rendered and decoded once, before several processes ask for them
     runs = train_grid(study)
     save_tables(runs, study.folder / "tables", study.caveat())
-    report = write_report(execute_notebooks(study, runs), study.folder / "index.html")
+    execute_notebooks(study, runs)
+    report = load_object("crodino_lib.report:write_report")(study, runs)
     say(f"done in {(time.monotonic() - started) / 60:.1f} minutes. The report: {report}")
     return report
 
@@ -79,22 +80,17 @@ def train_run(config: StudyConfig, results: Path, run_config: RunConfig) -> str:
     return f"{describe_run(run_config)}: mIoU {mious} in {run.record['cost']['train_seconds']:.0f} s"
 
 
-def execute_notebooks(study: Study, runs: list[Run]) -> list[Executed]:
+def execute_notebooks(study: Study, runs: list[Run]) -> None:
     """Execute every notebook of the series where it or what it shows has changed, several at a time."""
     folder, hashes = study.folder / "notebooks", [run.record["hash"] for run in runs]
-    pages = [Executed(source, folder) for source in notebooks()]
-    keys = {page: notebook_key(page.source, study.config, hashes) for page in pages}
-    keys |= {page: "".join(keys.values()) for page in pages if page.source.stem == REPORT}  # it shows their figures
-    changed = [page for page in pages if not page.is_current(keys[page])]
+    keys = {source: notebook_key(source, study.config, hashes) for source in notebooks()}
+    changed = [source for source, key in keys.items() if not Executed(source, folder).is_current(key)]
     if changed:
         analyse_latents(study)
-    say(f"notebooks: {len(pages)} in all, {len(changed)} to execute")
-    longest_first = sorted(changed, key=lambda page: -page.source.stat().st_size)
-    for report in (False, True):  # last, as it shows figures of the others
-        chosen = [page for page in longest_first if (page.source.stem == REPORT) == report]
-        for line in in_parallel([(execute_one, page.source, folder, study.config, keys[page]) for page in chosen]):
-            say(f"  {line}")
-    return pages
+    say(f"notebooks: {len(keys)} in all, {len(changed)} to execute")
+    longest_first = sorted(changed, key=lambda source: -source.stat().st_size)
+    for line in in_parallel([(execute_one, source, folder, study.config, keys[source]) for source in longest_first]):
+        say(f"  {line}")
 
 
 def analyse_latents(study: Study) -> None:

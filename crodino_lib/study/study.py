@@ -69,6 +69,7 @@ class Study:
         Raises:
             ValueError: a parameter, typed in the cell or injected by papermill, that does not exist or is not allowed.
         """
+        pd.set_option("display.max_colwidth", None)  # tables of notebooks are read: no text is cut
         return cls(StudyConfig.parse(notebook_parameters(namespace)))
 
     @classmethod

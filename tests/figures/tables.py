@@ -10,9 +10,10 @@ COLLAPSED = "collapsed: all vectors are equal"
 
 
 def words(figure):
-    """Return all text that is drawn."""
+    """Return all text that is drawn, and the caption."""
     figure.draw_without_rendering()
-    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text) if text.get_visible()).replace("\n", " ")
+    drawn = [text.get_text() for text in figure.findobj(mpl.text.Text) if text.get_visible()]
+    return " ".join([*drawn, getattr(figure, "caption", "")]).replace("\n", " ")
 
 
 def gain_table():

@@ -1,5 +1,7 @@
 """Every figure is drawn at its printed size and can be saved; a few show what they are given."""
 
+from itertools import product
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,7 +22,8 @@ CPU = torch.device("cpu")
 
 
 def class_scores(card):
-    rows = [("kd", s, c, seed, 50 + 10 * seed) for s in ("rgb", "depth") for c in card.classes for seed in (0, 2)]
+    keys = product(("baseline", "kd"), ("rgb", "depth"), card.classes, (0, 2))
+    rows = [(m, s, c, seed, 50 + 10 * seed + (m == "kd")) for m, s, c, seed in keys]
     return pd.DataFrame(rows, columns=["method", "sensors", "class", "seed", "iou"])
 
 
@@ -49,30 +52,33 @@ def test_every_figure_has_its_printed_width_fits_a_page_and_nothing_is_cut_off(t
         ("depth", "night", 0.8),
     ]
     factors = pd.DataFrame(cells, columns=["sensor", "target", "skill"]).assign(group="sensors", half="", flag=False)
-    page = {
-        "predictions": image_grids.prediction_sheet(toy_scenes, toy_card, [0, 5], {"kd": toy_scenes.labels[:2]}),
-        "maps": image_grids.map_sheet({f"token {i}": np.eye(6, 8) for i in range(8)}, "mask", "One scene."),
-        "shares": charts.class_shares(shares, toy_card),
-        "curves": charts.training_curves({"kd, seed 0": history()}),
-        "iou": charts.per_class_iou(class_scores(toy_card), toy_card),
-        "confusion": charts.confusion(np.eye(4, dtype=int), toy_card.classes, "kd, rgb, test"),
-        "stages": charts.stage_alignment(stages()),
-        "gains": gains(gain_table(), width="page"),
-        "nulls": null_comparison(null_table(), "One seed."),
-        "film": film_strip(*filmed(toy_card, epochs=range(7)), toy_card),
+    scores, points = class_scores(toy_card), embedded(toy_card)
+    both = {  # figures that are drawn at either width
+        "shares": lambda width: charts.class_shares(shares, toy_card, width),
+        "curves": lambda width: charts.training_curves({"kd, seed 0": history()}, width),
+        "iou": lambda width: charts.per_class_iou(scores[scores.method == "baseline"], toy_card, width),
+        "differences": lambda width: charts.class_differences(scores, toy_card, width),
+        "confusion": lambda width: charts.confusion(np.eye(4, dtype=int), toy_card.classes, "kd, rgb, test", width),
+        "stages": lambda width: charts.stage_alignment(stages(), width),
+        "gains": lambda width: gains(gain_table(), width=width),
+        "nulls": lambda width: null_comparison(null_table(), "One seed.", width),
+        "factors": lambda width: factor_matrix(factors, "One seed.", width),
     }
-    column = {
-        "gains": gains(gain_table()),
-        "factors": factor_matrix(factors, "One seed.", width="column"),
-        "manifold": manifold(*embedded(toy_card), toy_card),
-    }
-    for printed_as, figures in {"page": page, "column": column}.items():
-        for name, figure in figures.items():
-            figure.draw_without_rendering()
-            (width, height), box = figure.get_size_inches(), figure.get_tightbbox()
-            assert width * 25.4 == pytest.approx(WIDTHS_MM[printed_as]), name
-            assert height * 25.4 < 247, name
-            assert min(box.x0, box.y0, width - box.x1, height - box.y1) > -0.02, name
+    drawn = {(width, name): draw(width) for width in WIDTHS_MM for name, draw in both.items()}
+    sheet = image_grids.prediction_sheet(toy_scenes, toy_card, [0, 5], {"kd": toy_scenes.labels[:2]})
+    drawn["page", "predictions"] = sheet
+    drawn["page", "maps"] = image_grids.map_sheet({f"token {i}": np.eye(6, 8) for i in range(8)}, "mask", "One scene.")
+    drawn["page", "film"] = film_strip(*filmed(toy_card, epochs=range(7)), toy_card)
+    drawn["column", "manifold"] = manifold(*points, toy_card)
+    for (printed_as, name), figure in drawn.items():
+        figure.draw_without_rendering()
+        (width, height), box = figure.get_size_inches(), figure.get_tightbbox()
+        assert width * 25.4 == pytest.approx(WIDTHS_MM[printed_as]), name
+        assert height * 25.4 < 247, name
+        assert min(box.x0, box.y0, width - box.x1, height - box.y1) > -0.02, (printed_as, name)
+        sizes = {text.get_fontsize() for text in figure.findobj(mpl.text.Text) if text.get_text().strip()}
+        assert min(sizes) >= 6, (printed_as, name)
+        assert max(sizes) <= 9, (printed_as, name)
     assert dict(mpl.rcParams) == settings
     assert not plt.get_fignums()
     with pytest.raises(ValueError, match="width"):
@@ -89,12 +95,13 @@ def test_a_figure_is_saved_in_three_formats_with_its_numbers_and_always_as_the_s
     table = pd.DataFrame({"light": [0.9, 0.1]}, index=["rgb", "depth"])
     for name in ("a", "b"):
         paths = save(small("Caption."), tmp_path / name, "gains", table)
-    assert [path.name for path in paths] == [f"gains.{kind}" for kind in ("pdf", "svg", "png", "csv")]
+    assert [path.name for path in paths] == [f"gains.{kind}" for kind in ("pdf", "svg", "png", "txt", "csv")]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(path.name for path in paths)
     assert [path.read_bytes()[:4] for path in paths[:3]] == [b"%PDF", b"<?xm", b"\x89PNG"]
     assert all((tmp_path / "a" / path.name).read_bytes() == path.read_bytes() for path in paths)
     pd.testing.assert_frame_equal(pd.read_csv(paths[-1], index_col=0), table)
-    assert small("Caption.")._repr_png_().startswith(b"\x89PNG")
+    assert paths[3].read_text() == "Caption.\n"
+    assert "<figcaption>a &lt; b</figcaption>" in small("a < b")._repr_html_()
 
 
 def test_a_failed_save_leaves_every_old_file(tmp_path, monkeypatch):
@@ -177,12 +184,19 @@ def test_curves_show_losses_on_the_left_and_scores_in_percent_on_the_right():
     assert charts.training_curves({"kd": history(contrast=[0.0, 0.1, 0.1])}).axes[0].get_yscale() == "linear"
 
 
-def test_bars_are_means_over_seeds(toy_card):
-    figure = charts.per_class_iou(class_scores(toy_card), toy_card)
-    heights = [bar.get_height() for bar in figure.axes[0].patches if bar.get_width() and bar.get_height()]
-    assert heights == pytest.approx([60] * 4)
-    with pytest.raises(ValueError, match="the table has no column iou; it has method, sensors, class, seed"):
-        charts.per_class_iou(class_scores(toy_card).drop(columns="iou"), toy_card)
+def test_marks_are_means_over_seeds_and_differences_are_paired(toy_card):
+    scores = class_scores(toy_card)
+    figure = charts.per_class_iou(scores[scores.method == "baseline"], toy_card)
+    means = [mark.get_xdata() for mark in figure.axes[0].lines if mark.get_marker() in "o^"]
+    assert [set(line) for line in means] == [{60.0}, {60.0}]
+    unpaired = scores[(scores.method == "kd") | (scores.seed == 0)].assign(iou=scores.iou + 9 * (scores.seed == 2))
+    figure = charts.class_differences(unpaired, toy_card)
+    assert [ax.get_title() for ax in figure.axes] == ["RGB at test", "depth at test"]
+    assert {text.get_text() for ax in figure.axes for text in ax.texts} == {"1"}  # seed 2 has no baseline
+    with pytest.raises(ValueError, match="iou"):
+        charts.class_differences(scores.drop(columns="iou"), toy_card)
+    with pytest.raises(ValueError, match="no method of the table has a baseline"):
+        charts.class_differences(scores[scores.method == "kd"], toy_card)
 
 
 def test_confusion_is_in_percent_of_the_truth_summed_over_images_and_empty_for_absent_classes():

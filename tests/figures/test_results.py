@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from crodino_lib.figures.base import FLAG_COLOUR, SENSOR_COLOURS, class_colours
-from crodino_lib.figures.charts import gains
+from crodino_lib.figures.base import FLAG_COLOUR, class_colours
+from crodino_lib.figures.charts import FAMILY_COLOURS, gains
 from crodino_lib.figures.latents import NULL_MARKERS, factor_matrix, null_comparison
 from crodino_lib.figures.manifolds import BETWEEN, STILL_MS, _MovingPanel, film, film_strip, manifold
 from tests.figures.tables import COLLAPSED, embedded, filmed, gain_table, null_table, words
@@ -20,14 +20,15 @@ def test_every_method_has_its_gain_and_interval_sorted_within_its_sensors():
     figure = gains(gain_table())
     (ax,) = figure.axes
     assert [text.get_text() for text in ax.get_yticklabels()] == [
-        "RGB at test", "crodino-kd", "kd (from acnet, RGB + depth)", "depth at test", "crodino-kd",
-        "RGB + depth at test", "acnet",
+        "RGB at test", "CroDiNo-KD", "KD (from ACNet, RGB + depth)", "depth at test", "CroDiNo-KD",
+        "RGB + depth at test", "ACNet",
     ]  # fmt: skip
     dots = {line.get_ydata()[0]: line for line in ax.lines if line.get_marker() != "None"}
     assert {y: dot.get_xdata()[0] for y, dot in dots.items()} == {1: 0.2, 2: -4.3, 4: 1.7, 6: 1.6}
     intervals = {line.get_ydata()[0]: tuple(line.get_xdata()) for line in ax.lines if line.get_linewidth() == 1.2}
     assert intervals == {1: (-0.3, 0.8), 2: (-4.9, -3.6), 4: (0.9, 2.5), 6: (0.5, 2.9)}
-    assert [dots[y].get_color() for y in (1, 2, 4)] == [SENSOR_COLOURS[s] for s in ("rgb", "rgb", "depth")]
+    families = ("teacher-free", "distillation", "teacher-free", "fusion")
+    assert [dots[y].get_color() for y in (1, 2, 4, 6)] == [FAMILY_COLOURS[name] for name in families]
     assert [dots[y].get_markerfacecolor() == "white" for y in (1, 2, 4, 6)] == [True, False, False, False]
     assert "Split test, 70 images, 1 seed." in words(figure)
     assert "does not cover other seeds" in words(figure)
@@ -64,11 +65,12 @@ def factors():
     return table
 
 
-def test_every_group_has_its_columns_and_every_cell_its_number_on_one_scale(factors):
+def test_every_group_has_its_columns_and_sensors_and_framed_cells_their_numbers_on_one_scale(factors):
     figure = factor_matrix(factors, "One seed.")
-    assert [ax.get_title() for ax in figure.axes] == ["sensors", "kd", "shuffled\nchannels"]
-    for ax, (_, group) in zip(figure.axes, factors.groupby("group", sort=False), strict=True):
-        skills = [group.loc[group["target"] == target, "skill"] for target in FACTORS]
+    assert [ax.get_title() for ax in figure.axes] == ["sensors", "KD", "shuffled\nchannels"]
+    for ax, (title, group) in zip(figure.axes, factors.groupby("group", sort=False), strict=True):
+        shown = group if title == "sensors" else group[group.flag]
+        skills = [shown.loc[shown["target"] == target, "skill"] for target in FACTORS]
         numbers = [f"{100 * value:.0f}" for value in pd.concat(skills).dropna()]
         assert [text.get_text() for text in ax.texts if text.get_text()] == numbers
         assert ax.collections[0].get_clim() == (0, 1)
@@ -95,7 +97,7 @@ def test_a_panel_per_metric_shows_models_null_models_and_their_range():
     figure = null_comparison(pd.concat([null_table(), again]), "One seed.")
     shown = [ax for ax in figure.axes if ax.get_visible()]
     assert [ax.get_title() for ax in shown] == ["CKA shared", "sensor", "class", "rank", "swap"]
-    assert [label.get_text() for label in shown[0].get_yticklabels()] == ["kd", "crodino"]
+    assert [label.get_text() for label in shown[0].get_yticklabels()] == ["KD", "crodino"]
     assert [ticks(ax, FLAG_COLOUR) for ax in shown[:2]] == [{(0.9, 0), (0.2, 0)}, {(0.9, 1), (0.2, 0)}]
     assert [ticks(ax, "0.1") for ax in shown[:2]] == [{(0.5, 1)}, {(0.5, 0)}]
     ranges = [segment.tolist() for segment in shown[0].collections[0].get_segments()]
@@ -116,7 +118,7 @@ def test_a_manifold_shows_every_point_in_the_colours_of_classes_with_its_fidelit
     points, table = embedded(toy_card)
     table.loc[0, "misleads"] = True
     figure = manifold(points, table, toy_card)
-    titles = ["crodino-kd, shared", "crodino-kd, private", "untrained, shared", "untrained, private"]
+    titles = ["CroDiNo-KD, shared", "CroDiNo-KD, private", "untrained, shared", "untrained, private"]
     assert [ax.get_title() for ax in figure.axes] == titles
     for ax in figure.axes:
         assert len(ax.collections[0].get_offsets()) == 16

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from itertools import pairwise
 
 import papermill
 import pytest
@@ -45,6 +46,7 @@ def test_the_first_cells_are_title_parameters_and_set_up(notebook):
         assert promised in source(title)
     assert parameters["metadata"]["tags"] == ["parameters"]
     assert "Study.from_notebook(globals())" in source(setup)
+    assert setup["metadata"]["tags"] == ["set-up"]  # its code is folded on the page
 
 
 def test_the_parameters_are_plain_literals_that_a_study_knows_at_their_defaults(notebook):
@@ -120,14 +122,41 @@ class TestEndToEnd:
         trained = {path.parent.parent.name for path in smoke.glob("runs/rooms/*/*/run.json")}
         assert trained == set(SMOKE.methods)  # no notebook trains anything else
 
-    def test_the_report_shows_results_and_no_code(self, smoke):
+    def test_the_report_answers_first_and_links_to_every_notebook(self, smoke):
         page = (smoke / "index.html").read_text()
         for notebook in SERIES:
             assert f'href="notebooks/{notebook.stem}.html"' in page
         assert "for tests: shows that everything runs" in page
-        assert page.count("<img") >= 3  # gains, manifolds, classes
-        assert page.count("<details>") == 4
-        assert "from_notebook" not in page
+        assert page.index("the RGB student") < page.index("<img") < page.index("<table")
+        assert page.count("<img") == 2  # gains, manifolds
+        assert page.count("<details>") == 3
+        assert page.index("</table>") > page.index("<td>baseline")
+        assert page[: page.index("</table>")].count("<tr>") <= 9  # a heading and eight rows
+
+    def test_no_request_leaves_a_page(self, smoke, chromium):
+        """A page shows pictures and formulas without a network, and asks for nothing."""
+        asked, tab = [], chromium.new_page()
+        tab.route("**", lambda route: (asked.append(route.request.url), route.continue_()))
+        pages = [smoke / "index.html", *sorted((smoke / "notebooks").glob("*.html"))]
+        for page in pages:
+            tab.goto(page.as_uri(), wait_until="load")
+        beside = [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+        tab.close()
+        assert not beside
+        assert len([url for url in asked if url.startswith("file:")]) == len(pages)
+
+    def test_a_page_leads_on_and_has_its_formulas_contents_and_no_cut_cells(self, smoke):
+        pages = {path.stem: path.read_text() for path in (smoke / "notebooks").glob("*.html")}
+        for before, after in pairwise(notebook.stem for notebook in SERIES):
+            assert f'href="{after}.html"' in pages[before]
+            assert f'href="{before}.html"' in pages[after]
+        assert "<math" in pages["04_crodino_kd"]
+        for page in pages.values():
+            text = re.sub(r"<script.*?</script>|<style.*?</style>|<pre.*?</pre>", "", page, flags=re.DOTALL)
+            assert "$$" not in text
+            assert "...</td>" not in text
+            assert re.search(r'<aside><ol><li><a href="#', page)
+            assert page.count("<details><summary>Parameters") == 2
 
     def test_called_again_it_trains_and_executes_nothing(self, smoke, monkeypatch, capsys):
         monkeypatch.setattr("crodino_lib.study.runs.train", lambda *args: pytest.fail("trained again"))

@@ -1,0 +1,123 @@
+"""Write the first page of a study: which method helps, how surely, and links to everything that the study made."""
+
+import re
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from crodino_lib.figures.base import count, data_uri, printed
+from crodino_lib.figures.charts import gains
+from crodino_lib.figures.dials import dial_figure
+from crodino_lib.methods.registry import method_title
+from crodino_lib.study.dial_runs import CONTROLS, dial_table, gain_table, resampled
+from crodino_lib.study.dials import DIALS
+from crodino_lib.study.pages import write_page
+from crodino_lib.study.runs import Run, environment
+from crodino_lib.study.study import Study
+from crodino_lib.study.tables import as_text, caption, comparison_table, run_table
+
+MOST_ROWS = 8
+WITHOUT_SECOND_SENSOR = {*CONTROLS, "baseline-aux"}
+TITLE = re.compile("<title>(.*?)</title>", re.DOTALL)
+OVER = {"baseline": "over as many steps", "self-training": "over self-training"}
+
+
+def write_report(study: Study, runs: Iterable[Run]) -> Path:
+    """Write ``index.html`` into a study's folder, atomically, and return its path; links only to pages that exist."""
+    runs = list(runs)
+    runs_seen = run_table(runs)
+    table = comparison_table(runs_seen)
+    test = table[table.split == "test"]
+    answers = [answer(gain_table(runs_seen, resampled(runs, one), one), one) for one in study.config.sensors]
+    dials = [DIALS[name].brief for name in study.config.dials]
+    turned = [(dial, gained) for dial in dials if len(gained := dial_table(dial, study))]
+    drawn = [gains(table)] if test.gain.notna().any() else []
+    body = [
+        f"<h1>Which method helps? {escape(study.config.name)}</h1>",
+        f'<p class="answer">{escape(" ".join(answers))}</p><p class="caveat">{escape(study.caveat())}</p>',
+        *[figure._repr_html_() for figure in drawn],
+        "<h2>The table</h2>",
+        as_html(shortest(test)),
+        f'<p class="caveat">{escape(caption(table, study.caveat()))}</p>',
+        *(["<h2>What takes the gain away</h2>"] if turned else []),
+        *[dial_figure(gained, dial)._repr_html_() for dial, gained in turned],
+        _manifolds(study.figures / "latent_manifolds.png"),
+        "<h2>Everything else</h2>",
+        _links(study.folder),
+        fold("Every row, on every split", as_text(table)),
+        fold("Settings", pd.Series(study.config.identity()).rename_axis("setting").reset_index(name="value")),
+        fold("Versions and machine", pd.Series(environment()).rename_axis("part").reset_index(name="version")),
+    ]
+    return write_page(study.folder / "index.html", study.config.name, "\n".join(body), links={}, contents=False)
+
+
+def answer(table: pd.DataFrame, student: str) -> str:
+    """Return one sentence on whether a method helps a student, from ``gain_table``.
+
+    A method helps where its interval is above zero over every control there is: as many steps, and self-training.
+    """
+    table = table[~table.method.isin(WITHOUT_SECOND_SENSOR) & table.control.isin(OVER)].sort_values("gain")
+    name = f"the {printed(student)} student"
+    if table.empty:
+        return f"Whether a method helps {name} is not known: that takes runs of a method and of its baseline."
+    over = "paired seeds" if (table["interval over"] == "seeds").all() else "resampled test images"
+    ending = f"({count(table.seeds.max(), 'seed')}, 95 % intervals over {over})."
+    gained = table[table.verdict == "gain"]
+    helping = [name for name, rows in table.groupby("method") if (rows.verdict == "gain").all()]
+    if helping:
+        best = gained[gained.method.isin(helping)].method.iloc[-1]
+        others = [name for name in helping if name != best]
+        more = f"; so {'does' if len(others) == 1 else 'do'} {', '.join(map(method_title, others))}" if others else ""
+        rows = table[table.method == best].sort_values("control")
+        return f"{method_title(best)} helps {name}: {_in_words(rows)}{more} {ending}"
+    nearest = (gained if len(gained) else table.sort_values(["control", "gain"], ascending=[False, True])).iloc[-1:]
+    found = "helps {} over every control" if len(gained) else "is shown to help {}"
+    best = method_title(nearest.method.iloc[0])
+    return f"No method {found.format(name)}; {best} comes nearest with {_in_words(nearest)} {ending}"
+
+
+def _in_words(rows: pd.DataFrame) -> str:
+    found = [f"{one.gain:+.1f} points of mIoU [{one.low:.1f}, {one.high:.1f}]" for one in rows.itertuples()]
+    return " and ".join(f"{gain} {OVER[control]}" for gain, control in zip(found, rows.control, strict=True))
+
+
+def shortest(test: pd.DataFrame) -> pd.DataFrame:
+    """Return at most eight rows of a split of ``comparison_table`` as text: baselines and the largest gains.
+
+    Rows of a single sensor at test come first: the study is about them.
+    """
+    ranked = test.assign(first=test.gain.isna(), alone=~test["sensors at test"].str.contains("+", regex=False))
+    ranked = ranked.sort_values(["alone", "first", "gain"], ascending=False, kind="stable")
+    return as_text(ranked.head(MOST_ROWS).sort_values("sensors at test", kind="stable")).drop(columns="split")
+
+
+def as_html(table: pd.DataFrame) -> str:
+    """Return a table as HTML, its text escaped and never cut."""
+    with pd.option_context("display.max_colwidth", None):
+        return table.to_html(index=False, border=0, na_rep="-")
+
+
+def fold(title: str, table: pd.DataFrame) -> str:
+    """Return a table that a page shows after a click on its title."""
+    return f"<details><summary>{escape(title)}</summary>{as_html(table)}</details>"
+
+
+def _manifolds(drawing: Path) -> str:
+    """Return the drawing that notebook 07 has made, or nothing."""
+    caption = drawing.with_suffix(".txt")
+    if not caption.exists():
+        return ""
+    picture = f'<img alt="Shared and private halves" src="{data_uri(drawing.read_bytes())}">'
+    heading = "<h2>Shared and private, beside the untrained network</h2>"
+    return f"{heading}{picture}<p class='caveat'>{escape(caption.read_text())}</p>"
+
+
+def _links(folder: Path) -> str:
+    """Return links to the executed notebooks, the explorer and the book, as far as they are there."""
+    pages = [(TITLE.search(page.read_text()).group(1), page) for page in sorted(folder.glob("notebooks/*.html"))]
+    others = {"Explorer of the latent spaces": "explorer.html", "Book": "book/_build/html/index.html"}
+    pages += [(title, folder / place) for title, place in others.items() if (folder / place).exists()]
+    items = [f'<li><a href="{page.relative_to(folder).as_posix()}">{title}</a></li>' for title, page in pages]
+    return f"<ul>{''.join(items)}</ul>"
