@@ -7,7 +7,7 @@ STUDY ?=
 NAME ?= rooms-quick
 BOOK := results/local/$(NAME)/book
 
-.PHONY: study test lab book clean
+.PHONY: study test lab checkpoints book clean
 
 study: .venv/installed
 	$(BIN)/crodino study $(STUDY)
@@ -20,6 +20,10 @@ test: .venv/installed
 
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks
+
+# networks that have learned enough to look at, for the notebooks: about 15 minutes, once
+checkpoints: .venv/installed
+	$(BIN)/crodino dials rows --methods baseline,crodino-kd,csk-net --seeds 1
 
 # the executed notebooks of a study and docs/ as one site; NAME chooses the study
 book: study

@@ -1,5 +1,6 @@
 """Draw grids of images: scenes, predictions, augmentation, maps. Grey: no valid value, or not labelled."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -112,7 +113,7 @@ def _sheet(
     figure = StudyFigure("page", height_mm, f"{noun} of {card.title}: {', '.join(ids)}.")
     axes = figure.subplots(rows + 1, len(columns), height_ratios=[*[image_mm] * rows, 1.5])
     for column, (title, (sensor, stack)) in zip(axes.T, columns.items(), strict=True):
-        column[0].set_title(printed(title) if title == sensor else title)
+        column[0].set_title(textwrap.fill(printed(title) if title == sensor else title, 100 // len(columns)))
         drawn = [_draw(ax, image, sensor, stack, card) for ax, image in zip(column[:-1], stack, strict=True)]
         if sensor is None or card.sensors[sensor].channels == 3:
             column[-1].set_axis_off()

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 import crodino_lib
+from crodino_lib.augment import plain
 from crodino_lib.callbacks import CountOperations, MeasureGradients
 from crodino_lib.config import TRAINING_VERSION, RunConfig
 from crodino_lib.cost import inference_cost, latency_ms
@@ -85,6 +86,13 @@ class Run:
             else:
                 method.load_teacher(folder)
         return method.eval()
+
+    @torch.inference_mode()
+    def segment(self, card: DatasetCard, scenes: Scenes, indices: list[int]) -> dict[str, np.ndarray]:
+        """Return the most likely classes of some scenes for every set of sensors the method serves, as (N, H, W)."""
+        method, cpu = self.method(card), torch.device("cpu")
+        images = {served: plain(scenes, indices, card, served, cpu).images for served in method.serves}
+        return {str(served): method.predict(given).argmax(dim=1).numpy() for served, given in images.items()}
 
 
 def run_hash(config: RunConfig, fingerprint: str) -> str:

@@ -115,6 +115,22 @@ class Study:
         with atomic_write(file) as path:
             path.write_text(json.dumps(mine, indent=1))
 
+    def teaching(self) -> "Study":
+        """Return the study whose networks a notebook of a tour shows: that of ``make checkpoints`` where it is there.
+
+        A tour's own networks have learned little. Another profile, dataset or pair of sensors shows its own.
+        """
+        base = self.folder.parent / "rooms-dials"
+        tour = self.config.profile == "quick" and self.config.data.dataset == "rooms"
+        if not tour or not (base / "study.json").exists():
+            return self
+        trained = Study.open(str(base))
+        (seed, *_), wanted = trained.config.seed_list, ("baseline", "crodino-kd")
+        runs = [run for run in trained.grid() if run.method in wanted and run.seed == seed]
+        return (
+            trained if trained.config.sensors == self.config.sensors and all(map(trained.is_finished, runs)) else self
+        )
+
     @cached_property
     def dataset(self) -> SceneDataset:
         """The dataset, opened: rendered where it is the built-in one, every file resolved where it lies on disk."""
