@@ -2,7 +2,11 @@
 
 import itertools
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -83,3 +87,20 @@ def test_nothing_is_pinned_that_the_project_does_not_declare(declared, pinned):
 
 def test_make_installs_the_pinned_torch(pinned):
     assert re.findall(r"torch==([\d.]+)", (ROOT / "Makefile").read_text()) == [version_of(pinned["torch"])]
+
+
+def test_a_wheel_holds_the_notebooks_and_every_file_that_the_library_reads(tmp_path):
+    """Build it as pip does; the build folder is a copy, so that nothing is left in the checkout."""
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "crodino_lib", source / "crodino_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "notebooks", source / "notebooks")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, source], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    library = {path.relative_to(source).as_posix() for path in source.glob("crodino_lib/**/*.*")}
+    assert library <= packed
+    installed = {name.split("/data/")[1] for name in packed if "/data/share/" in name}
+    assert installed == {f"share/crodino/notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}

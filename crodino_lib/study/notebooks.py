@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import os
-import re
+import sys
 from collections import deque
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,8 +17,8 @@ from crodino_lib.io import atomic_write, read_json
 from crodino_lib.study.pages import notebook_body, notebook_links, notebook_title, write_page
 
 LAST_LINES = 15
-_OURS = re.compile(r"^\s*# Parameters:")
-_PARAMETERS_CELL = re.compile(r"^\s*# Parameters")  # ours, and the one papermill injects after it
+INSTALLED = Path(sys.prefix) / "share" / "crodino" / "notebooks"  # where a wheel puts them
+INJECTED = "# Parameters\n"  # the first line of the cell that papermill injects
 
 
 class NotebookFailed(RuntimeError):
@@ -57,40 +57,48 @@ class Executed:
 
 
 def notebooks() -> list[Path]:
-    """Return the notebooks of the series, in order.
+    """Return the notebooks of the series, in order: your own below ``CRODINO_HOME``, or those that are installed.
 
     Raises:
-        FileNotFoundError: there is no folder of notebooks here.
+        FileNotFoundError: there is no folder of notebooks.
     """
-    folders = [home() / "notebooks", Path(crodino_lib.__file__).parent.parent / "notebooks"]
+    folders = [home() / "notebooks", Path(crodino_lib.__file__).parent.parent / "notebooks", INSTALLED]
     for folder in folders:
         if series := sorted(folder.glob("[0-9][0-9]_*.ipynb")):
             return series
-    raise FileNotFoundError(f"no notebooks in {' or '.join(map(str, folders))}: run crodino from its checkout")
+    raise FileNotFoundError(f"no notebooks in {' or '.join(map(str, folders))}: install crodino again")
 
 
 def notebook_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
     """Return names and values that the parameters cell, and the cell papermill injects after it, have set.
 
     papermill only warns of a parameter that a notebook does not have, and injects it all the same: so the names come
-    from the source of the cells that ran, not from the names a study knows.
+    from the source of the cells that ran. A cell of plain literals that sets settings of a study is a parameters cell,
+    whatever its comment says. One that sets several replaces those before it, as when it was edited and run again.
 
     Raises:
         ValueError: no parameters cell has run.
     """
-    cells = [source for source in namespace.get("In", []) if _PARAMETERS_CELL.match(source)]
-    latest = max((i for i, source in enumerate(cells) if _OURS.match(source)), default=0)
-    cells = cells[latest:]  # a cell that was edited and run again replaces what it set before
-    names = dict.fromkeys(name for source in cells for name in assigned_names(source))
+    cells, known = namespace.get("In", []), set(StudyConfig.settings())
+    found = [(source.lstrip().startswith(INJECTED), assigned_literals(source)) for source in cells]
+    whole = [i for i, (injected, names) in enumerate(found) if not injected and len(known & set(names)) > 1]
+    used = [names for injected, names in found[max(whole, default=0) :] if injected or known & set(names)]
+    names = dict.fromkeys(name for found in used for name in found)
     if not names:
         raise ValueError("no parameters cell has run; run the notebook from its top")
     return {name: namespace[name] for name in names}
 
 
-def assigned_names(source: str) -> list[str]:
-    """Return the names that a cell of plain assignments sets."""
-    nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-    return [target.id for node in nodes for target in node.targets if isinstance(target, ast.Name)]
+def assigned_literals(source: str) -> list[str]:
+    """Return the names that a cell sets, where it does nothing but set names to plain literals."""
+    try:
+        nodes = ast.parse(source).body
+        for node in nodes:
+            ast.literal_eval(node.value if isinstance(node, ast.Assign) else node)
+    except (SyntaxError, ValueError, TypeError):  # a magic, a statement, an expression that is no literal
+        return []
+    targets = [target for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def notebook_key(source: Path, config: StudyConfig, runs: list[str]) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from crodino_lib.cli import main
 from crodino_lib.config import StudyConfig
-from crodino_lib.study.notebooks import NotebookFailed, assigned_names, execute, notebook_parameters, notebooks
+from crodino_lib.study.notebooks import NotebookFailed, assigned_literals, execute, notebook_parameters, notebooks
 from crodino_lib.study.pipeline import run_study
 
 SERIES = notebooks()
@@ -110,15 +110,40 @@ class TestParameters:
         assert notebook_parameters(namespace) == {"profile": "quick", "profil": "smoke"}
 
     def test_a_cell_edited_and_run_again_replaces_what_it_set(self):
-        cells = ["# Parameters: ours\nepoch = 3", "x = 1", "# Parameters: ours\nepochs = 3"]
-        assert notebook_parameters({"In": cells, "epoch": 3, "epochs": 3}) == {"epochs": 3}
+        cells = [
+            "",
+            "# Parameters: ours\nprofile = 'quick'\nepoch = 3",
+            "x = 1",
+            "profile = 'quick'\nepochs = 3\nseeds = 1",
+        ]
+        namespace = {"In": cells, "profile": "quick", "epoch": 3, "epochs": 3, "seeds": 1, "x": 1}
+        assert notebook_parameters(namespace) == {"profile": "quick", "epochs": 3, "seeds": 1}
+
+    def test_a_cell_of_one_more_setting_adds_it(self):
+        cells = ["# Parameters: ours\nprofile = 'cpu'\nepochs = 3", "lab = 1", "seeds = 3"]
+        assert notebook_parameters({"In": cells, "profile": "cpu", "epochs": 3, "seeds": 3}) == {
+            "profile": "cpu", "epochs": 3, "seeds": 3
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("comment", ["# Parameters: ours", "# my own settings", ""])
+    def test_the_comment_of_the_cell_may_be_any(self, comment):
+        cells = [
+            f"{comment}\nprofile = 'quick'\nseeds = 2\nprofil = 1",
+            "study = open('study')",
+            "import os",
+            "%matplotlib inline",
+        ]
+        namespace = {"In": cells, "profile": "quick", "seeds": 2, "profil": 1, "study": "x"}
+        assert notebook_parameters(namespace) == {"profile": "quick", "seeds": 2, "profil": 1}
 
     def test_without_a_parameters_cell_the_reader_is_told_where_to_start(self):
         with pytest.raises(ValueError, match="run the notebook from its top"):
             notebook_parameters({"In": ["x = 1"]})
 
-    def test_assigned_names_are_those_of_plain_assignments(self):
-        assert assigned_names("a = 1\nb = [2]  # unit\n# c = 3") == ["a", "b"]
+    def test_only_plain_assignments_of_literals_are_parameters(self):
+        assert assigned_literals("a = 1\nb = [2, None]  # unit\n# c = 3\nd = -1.5") == ["a", "b", "d"]
+        assert assigned_literals("a = 1\nprint(a)") == []
+        assert assigned_literals("a = b") == []
 
 
 SMOKE = StudyConfig.parse({"profile": "smoke", "study": "smoke"})
