@@ -27,6 +27,7 @@ An open study of cross-modal knowledge distillation: train with two sensors, dep
   crodino study --dataset nyu13 --root FOLDER       the same on your copy of NYU Depth v2
   crodino run --method crodino-kd --seed 1          one run
   crodino dials evidence labels                     when does the second sensor help? turn a setting
+  crodino predict RUN PICTURE                       segment a picture with a student of a finished run
   crodino tables rooms-quick                        tables of what is finished, and a list of what is missing
   crodino latents rooms-quick                       shared and private latents of its models, beside null models
   crodino explore rooms-quick                       a page to explore the latents by hand
@@ -91,6 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     dials.add_argument("names", nargs="*", metavar="DIAL", help="crodino list dials (default all that need no copy)")
     dials.add_argument("--status", action="store_true", help="only count the missing runs, and show what is finished")
     add_settings(dials, without=("teacher", "sensors", "dataset", "dials"))
+
+    predict = command("predict", _predict, "segment a picture of your own with a student of a finished run")
+    predict.add_argument("run", metavar="RUN", help="folder of a finished run, or its name, such as 0-54a0c64e")
+    predict.add_argument(
+        "picture", metavar="PICTURE", help="RGB: a picture; other sensors: an .npy in the sensor's unit"
+    )
+    predict.add_argument("--sensor", default="", help="the student's sensor, where the run has several students")
+    predict.add_argument("--out", metavar="PNG", help="class ids with a palette (default PICTURE-classes.png)")
 
     tables = command("tables", _tables, "compile the tables of a study's finished runs from their records")
     tables.add_argument("name", metavar="STUDY", help="its folder in results/local, or the path of a study's folder")
@@ -181,6 +190,12 @@ def _dials(options: argparse.Namespace) -> None:
     else:
         turn(dials, base, root)
     print(save_dials(dials, base))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from crodino_lib.predict import segment_file
+
+    segment_file(options.run, options.picture, options.sensor, options.out)
 
 
 def _tables(options: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "callbacks.py": 80,
     "evaluate.py": 110,
     "cost.py": 60,
-    "study": 1340,
+    "study": 1375,
 }
 OPTIONAL = {
     "datasets": 1420,
@@ -34,11 +34,12 @@ OPTIONAL = {
     "figures": 940,
     "explorer.py": 290,
     "report.py": 130,
+    "predict.py": 100,
     "listing.py": 60,
     "command_options.py": 70,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7180, 13600, 300
+MOST_CORE, MOST, LONGEST = 7220, 13760, 300
 
 
 def lines(name: str) -> int:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
@@ -88,11 +88,15 @@ class Run:
         return method.eval()
 
     @torch.inference_mode()
-    def segment(self, card: DatasetCard, scenes: Scenes, indices: list[int]) -> dict[str, np.ndarray]:
-        """Return the most likely classes of some scenes for every set of sensors the method serves, as (N, H, W)."""
-        method, cpu = self.method(card), torch.device("cpu")
-        images = {served: plain(scenes, indices, card, served, cpu).images for served in method.serves}
-        return {str(served): method.predict(given).argmax(dim=1).numpy() for served, given in images.items()}
+    def segment(
+        self, card: DatasetCard, scenes: Scenes, indices: list[int], students: Iterable[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """Return the most likely classes (N, H, W) of some scenes, from every student or from those that are named."""
+        method, cpu, found = self.method(card), torch.device("cpu"), {}
+        for name in students or map(str, method.serves):
+            images = plain(scenes, indices, card, SensorSet.parse(name), cpu).images
+            found[name] = method.predict(images).argmax(dim=1).numpy()
+        return found
 
 
 def run_hash(config: RunConfig, fingerprint: str) -> str:
