@@ -7,6 +7,7 @@ counting operations, in about sixteen steps, is in the run's seconds.
 """
 
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +26,12 @@ from crodino_lib.device import autocast, describe, peak_memory, pick_device, res
 from crodino_lib.evaluate import evaluate, scores
 from crodino_lib.io import bar, headless, say
 from crodino_lib.methods.base import Method
+from crodino_lib.settings import load_object
 from crodino_lib.training import Callback, Training, seeded
 
 RESUME_EVERY_S = 60.0
+SAY_EVERY_S = 10.0  # of a log, that a long step is not taken for the end
+LIVE_CURVE = "crodino_lib.figures.live:show_curves"  # an optional package: imported in a live notebook alone
 
 
 @dataclass
@@ -77,7 +81,7 @@ def train(
     training.call("on_start")
     label = f"{config.method} {SensorSet(config.sensors)} seed {config.seed}"
     progress = bar(total=training.total_steps, initial=training.step, label=label, unit="step")
-    saved_at = time.monotonic()
+    saved_at = said_at = time.monotonic()
     while training.step < training.total_steps:
         batch = next_batch(training)
         method.train()
@@ -102,6 +106,10 @@ def train(
         if epoch_ends:
             end_epoch(training)
             show_epoch(progress, label, training)
+        if epoch_ends or (headless() and time.monotonic() - said_at >= SAY_EVERY_S):
+            said_at = time.monotonic()
+            if not epoch_ends:
+                say(f"{label} | step {training.step}/{training.total_steps}")
         training.count_seconds()
         if epoch_ends or time.monotonic() - saved_at >= resume_every_s:
             training.save(resume_file)
@@ -185,10 +193,12 @@ def separately_trained(method: Method) -> list[list[Tensor]]:
 
 
 def show_epoch(progress: tqdm, label: str, training: Training) -> None:
-    """Show an epoch in the bar or, where there is none, print it as a line."""
+    """Show an epoch in the bar and, in a live notebook, in a figure; where there is neither, print it as a line."""
     row, prefix = training.history[-1], "val_miou/"
     mious = {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
     text = "validation mIoU " + ", ".join(f"{name} {100 * value:.1f}" for name, value in mious.items())
     progress.set_postfix_str(text)
     if headless():
         say(f"{label} | epoch {row['epoch']:>3}/{training.epochs} | {text} | {row['seconds']:.0f} s")
+    elif "ipykernel" in sys.modules:
+        load_object(LIVE_CURVE)(label, training.history)

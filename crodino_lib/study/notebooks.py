@@ -136,7 +136,9 @@ def execute(source: Path, folder: Path, config: StudyConfig, key: str, log: Text
                 stdout_file=tail,
                 stderr_file=tail,
                 kernel_name="python3",
-                extra_arguments=["--IPKernelApp.log_level=40"],  # or every kernel warns that it listens on this machine
+                extra_arguments=[
+                    "--IPKernelApp.log_level=50"
+                ],  # or kernels say that they listen, and that they were ended
             )
     except PapermillExecutionError as error:
         lines = "\n".join(f"  {line}" for line in tail.lines)
