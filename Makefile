@@ -21,9 +21,9 @@ test: .venv/installed
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks
 
-# networks that have learned enough to look at, for the notebooks: about 15 minutes, once
+# networks that have learned enough to look at, for the notebooks: about 25 minutes, once
 checkpoints: .venv/installed
-	$(BIN)/crodino dials rows --methods baseline,crodino-kd,csk-net --seeds 1
+	$(BIN)/crodino dials rows --methods baseline,self-training,kd,crodino-kd,csk-net --seeds 1
 
 # the executed notebooks of a study and docs/ as one site; NAME chooses the study
 book: study

@@ -146,7 +146,7 @@ class TrainConfig(Strict):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="auto takes bf16 where the device has bf16 arithmetic"
     )
-    frames: int = Field(6, ge=0, description="epochs whose latents are saved for the film of notebook 07; 0 for none")
+    frames: int = Field(6, ge=0, description="epochs whose latents are saved for the film of notebook 15; 0 for none")
 
 
 class RunConfig(Strict):

@@ -68,7 +68,7 @@ NOTE = NEIGHBOURS.format(k=15)  # as many as the analysis looks at
 class Explorer:
     """Linked clouds of points; show it as a cell's last expression and read ``selection`` in the next cell.
 
-    Explained in notebook 07.
+    Explained in notebook 15.
     """
 
     title: str

@@ -27,7 +27,7 @@ def effective_rank(x: np.ndarray) -> float:
     ``exp(H(s))`` with ``s`` the shares of the variance along the principal components and ``H`` the entropy in nats.
     Never above n - 1, so rows must be many more than channels.
 
-    Source: Roy and Vetterli, The Effective Rank, EUSIPCO 2007. Explained in notebook 07.
+    Source: Roy and Vetterli, The Effective Rank, EUSIPCO 2007. Explained in notebook 15.
     """
     if is_constant(x):
         return np.nan

@@ -84,7 +84,7 @@ def signature(values: dict[str, float], baseline_cka: float) -> str:
     has by quantity its value, chances and number of images among them; ``baseline_cka`` is ``cka shared`` of two
     independent baselines: NaN, and so undecided, where there are none.
 
-    Explained in notebook 07.
+    Explained in notebook 15.
     """
     chance = values["chance retrieval"]
     shared_up = values["cka shared"] > baseline_cka

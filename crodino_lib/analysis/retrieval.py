@@ -61,7 +61,7 @@ def rank_rotated(
     This distinguishes *not aligned*, which a rotation mends, from *not shared*, which it does not. The images (n,), two
     or more, are divided at random into two parts; the rotation fitted on one part serves the queries of the other.
     Candidates stay those of ``rank_answers``, so that only the rotation differs. Returns the counts for queries of u
-    among v, and of v among u. Source: Schoenemann, 1966. Explained in notebook 07.
+    among v, and of v among u. Source: Schoenemann, 1966. Explained in notebook 15.
     """
     names = generator.permutation(np.unique(images))
     first = np.isin(images, names[: len(names) // 2])

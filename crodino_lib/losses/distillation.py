@@ -1,4 +1,4 @@
-"""Distillation (notebook 03): a student's map, or the relations between its positions, against the teacher's."""
+"""Distillation (notebooks 03 and 14): maps, or relations between positions, of student and teacher."""
 
 import itertools
 import math

@@ -35,6 +35,9 @@ def notebook_body(notebook: Path) -> str:
         def inline_math(self, body: str) -> str:
             return convert(html.unescape(body))
 
+        def block_html(self, text: str) -> str:
+            return super().block_html(text) if "<img" in text else text  # the parser of pictures closes open tags
+
     class Exporter(HTMLExporter):
         @pass_context
         def markdown2html(self, context: Any, source: str) -> str:

@@ -10,7 +10,8 @@ import torch
 
 from crodino_lib.config import TRAINING_VERSION, DataConfig, ModelConfig, RunConfig, StudyConfig, TrainConfig
 from crodino_lib.study import runs as runs_module
-from crodino_lib.study.runs import CONVENTION, fetch_run, finished_run, run_hash
+from crodino_lib.study.dials import BASE
+from crodino_lib.study.runs import CONVENTION, RECORDED, fetch_run, finished_run, run_hash
 from crodino_lib.study.study import Study
 from crodino_lib.study.tables import (
     as_text,
@@ -363,3 +364,26 @@ class TestStudy:
         grid = [(c.method, c.sensors, c.seed) for c in study.grid()]
         assert len(grid) == len(set(grid)) == 2 * 5
         assert ("baseline", ("depth",), 1) in grid
+
+
+def test_a_tour_shows_networks_that_learned_more_where_they_are_there(tmp_path):
+    """Neither a study without their weights nor one of another size is taken; records decide, nothing is rendered."""
+    tour = Study(StudyConfig.parse({"profile": "quick"}), tmp_path)
+    assert tour.teaching() is tour
+    base = Study(StudyConfig.parse({**BASE, "study": "rooms-dials"}), tmp_path)
+    assert tour.teaching() is tour
+    for number, config in enumerate(config for config in base.grid() if config.method in ("baseline", "crodino-kd")):
+        folder = tmp_path / "rooms-dials" / "runs" / "rooms" / config.method / f"{config.seed}-{number:08x}"
+        folder.mkdir(parents=True)
+        record = dict.fromkeys(RECORDED, 0) | {"training_version": TRAINING_VERSION}
+        (folder / "run.json").write_text(json.dumps(record | {"config": config.model_dump(mode="json")}))
+        for name in ("confusion.npz", "history.csv"):
+            (folder / name).touch()
+    assert tour.teaching() is tour  # records alone have nothing to show
+    for folder in tmp_path.glob("rooms-dials/runs/rooms/*/0-*"):
+        (folder / "student-rgb.safetensors").touch()
+    assert tour.teaching().config.name == "rooms-dials"
+    for other in ({"profile": "smoke"}, {"profile": "quick", "sensors": ["rgb", "thermal"]}):
+        study = Study(StudyConfig.parse({**other, "study": "other"}), tmp_path)
+        assert study.teaching() is study
+        (tmp_path / "other" / "study.json").unlink()
