@@ -37,18 +37,22 @@ def sample_sheet(samples: Sequence[Sample], card: DatasetCard, width: int = 160)
 
 
 def prediction_sheet(
-    scenes: Scenes, card: DatasetCard, indices: Sequence[int], predictions: Mapping[str, np.ndarray]
+    scenes: Scenes,
+    card: DatasetCard,
+    indices: Sequence[int],
+    predictions: Mapping[str, np.ndarray],
+    sensors: Sequence[str] = (),
 ) -> StudyFigure:
-    """Draw one row per scene of ``indices``: every sensor, the label, and the prediction of each method.
+    """Draw one row per scene of ``indices``: every sensor, or those named, the label, each method's prediction.
 
     ``predictions`` has by title (len(indices), H, W) class indices of the shown scenes, in their order; ValueError for
     those of another shape, or with the title of a sensor.
     """
     indices, columns = list(indices), {}
     measured_card = replace(card, sensors={name: sensor.measured for name, sensor in card.sensors.items()})
-    for sensor, images in scenes.images.items():
+    for sensor in sensors or scenes.images:
         valid = scenes.valid[sensor][indices] if sensor in scenes.valid else True
-        columns[sensor] = (sensor, _masked(images[indices], valid))
+        columns[sensor] = (sensor, _masked(scenes.images[sensor][indices], valid))
     if taken := {*columns, "label"} & set(predictions):
         raise ValueError(f"predictions cannot be titled {', '.join(sorted(taken))}: those are columns of the scene")
     columns |= {title: (None, stack) for title, stack in {"label": scenes.labels[indices], **predictions}.items()}

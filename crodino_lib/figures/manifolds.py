@@ -83,7 +83,7 @@ def _panels(
             ax.set_axis_off()
         for ax, (_, row) in zip(places, line.iterrows(), strict=False):
             here, seen = (points[(points[names] == row[names]).all(axis=1)] for names in (keys, window))
-            _scatter(ax, here, seen, card, 3 if row["points"] > 300 else 6)
+            _scatter(ax, here, seen, card, 4 if row["points"] > 300 else 7)
             _describe(ax, row[keys], row, fidelity(row))
             if across < MOST_ACROSS and len(here):
                 _name_classes(ax, here)
@@ -107,13 +107,16 @@ def _scatter(ax: Axes, here: pd.DataFrame, window: pd.DataFrame, card: DatasetCa
 
 
 def _name_classes(ax: Axes, here: pd.DataFrame) -> None:
-    """Write the names of classes on the cloud, frequent ones first, where no other name is in the way."""
+    """Write the names of classes where they are densest, frequent ones first, where no other name is in the way."""
     taken, (width, height) = [], np.ptp([ax.get_xlim(), ax.get_ylim()], axis=1)
     for name in here["name"].value_counts().index:
         places = here.loc[here["name"] == name, ["x", "y"]].to_numpy()
-        x, y = places[((places - np.median(places, axis=0)) ** 2).sum(axis=1).argmin()]
+        near = np.sort(np.linalg.norm(places[:, None] - places, axis=2), axis=1)[:, : 1 + len(places) // 4]
+        x, y = places[near.mean(axis=1).argmin()]
         if all(abs(y - other_y) > 0.07 * height or abs(x - other_x) > 0.5 * width for other_x, other_y in taken):
-            ax.annotate(name, (x, y), ha="center", va="center", fontsize=6, path_effects=HALO)
+            place = (x - ax.get_xlim()[0]) / width  # a name near the edge stays inside
+            side = "left" if place < 0.25 else "right" if place > 0.75 else "center"
+            ax.annotate(name, (x, y), ha=side, va="center", fontsize=6, path_effects=HALO)
             taken.append((x, y))
 
 
