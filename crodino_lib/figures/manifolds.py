@@ -47,7 +47,9 @@ def manifold(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, embed
     points, table = (each[each[EMBEDDING] == embedding] for each in (points, table))
     caption = f"{embedding} of region vectors, one per image, class and sensor; both sensors in one fit"
     if embedding == "UMAP":
-        caption += f", that of median trustworthiness of {count(table['seeds'].iloc[0], 'seed')}"
+        seeds = table["seeds"].iloc[0]
+        which = "the less trustworthy" if seeds == 2 else "that of median trustworthiness"
+        caption += f", {which} of {count(seeds, 'seed')}" if seeds > 1 else ""
     caption += f"; {table['points'].max()} points. {NEIGHBOURS.format(k=table['k'].max())}"
     return _panels("column", points, table, card, [MODEL, HALF], [MODEL, HALF], caption)
 

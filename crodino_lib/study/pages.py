@@ -9,7 +9,12 @@ from typing import Any
 from crodino_lib.io import atomic_write, read_json
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
-FOLDED = {"parameters": "Parameters", "injected-parameters": "Parameters of this study", "set-up": "Set-up"}  # by tag
+FOLDED = {  # tag of a cell whose code a page shows after a click -> what it says
+    "parameters": "Parameters",
+    "injected-parameters": "Parameters of this study",
+    "set-up": "Set-up",
+    "sentences": "The code of these sentences",
+}
 FOLDING = """
 {%- extends 'basic/index.html.j2' -%}
 {%- block input_group -%}
