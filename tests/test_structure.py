@@ -25,7 +25,7 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "callbacks.py": 80,
     "evaluate.py": 110,
     "cost.py": 60,
-    "study": 1380,
+    "study": 1390,
 }
 OPTIONAL = {
     "datasets": 1420,
@@ -39,7 +39,7 @@ OPTIONAL = {
     "command_options.py": 70,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7230, 13800, 300
+MOST_CORE, MOST, LONGEST = 7240, 13820, 300
 
 
 def lines(name: str) -> int:

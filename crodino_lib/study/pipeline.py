@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,8 @@ def in_parallel(calls: list[tuple[Callable, Any]]) -> Iterator[str]:
     """
     workers = 1 if torch.cuda.is_available() else min(len(calls), os.cpu_count() or 1, MOST_WORKERS)
     if workers > 1:
+        # a process whose memory has grown is replaced by a new one, and the job goes on
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
         threads = max(1, (os.cpu_count() or 1) // workers)
         results = Parallel(n_jobs=workers, return_as="generator_unordered")(
             delayed(_in_worker)(threads, *call) for call in calls
