@@ -41,8 +41,7 @@ def write_report(study: Study, runs: Iterable[Run]) -> Path:
         "<h2>The table</h2>",
         as_html(shortest(test)),
         f'<p class="caveat">{escape(caption(table, study.caveat()))}</p>',
-        *(["<h2>What takes the gain away</h2>"] if turned else []),
-        *[dial_figure(gained, dial)._repr_html_() for dial, gained in turned],
+        *[f"<h2>A dial: {escape(one.title)}</h2>{dial_figure(gained, one)._repr_html_()}" for one, gained in turned],
         _manifolds(study.figures / "latent_manifolds.png"),
         "<h2>Everything else</h2>",
         _links(study.folder),
@@ -109,7 +108,7 @@ def _manifolds(drawing: Path) -> str:
     caption = drawing.with_suffix(".txt")
     if not caption.exists():
         return ""
-    picture = f'<img alt="Shared and private halves" src="{data_uri(drawing.read_bytes())}">'
+    picture = f'<img style="max-width: 32rem" alt="Shared and private halves" src="{data_uri(drawing.read_bytes())}">'
     heading = "<h2>Shared and private, beside the untrained network</h2>"
     return f"{heading}{picture}<p class='caveat'>{escape(caption.read_text())}</p>"
 
