@@ -11,7 +11,7 @@ from crodino_lib.figures.base import count, data_uri, printed
 from crodino_lib.figures.charts import gains
 from crodino_lib.figures.dials import dial_figure
 from crodino_lib.methods.registry import method_title
-from crodino_lib.study.dial_runs import CONTROLS, dial_table, gain_table, resampled
+from crodino_lib.study.dial_runs import CONTROLS, Resampled, dial_table, gain_table, miou_table
 from crodino_lib.study.dials import DIALS
 from crodino_lib.study.pages import write_page
 from crodino_lib.study.runs import Run, environment
@@ -27,10 +27,9 @@ OVER = {"baseline": "over as many steps", "self-training": "over self-training"}
 def write_report(study: Study, runs: Iterable[Run]) -> Path:
     """Write ``index.html`` into a study's folder, atomically, and return its path; links only to pages that exist."""
     runs = list(runs)
-    runs_seen = run_table(runs)
-    table = comparison_table(runs_seen)
+    table, mious = comparison_table(run_table(runs)), miou_table(runs)
     test = table[table.split == "test"]
-    answers = [answer(gain_table(runs_seen, resampled(runs, one), one), one) for one in study.config.sensors]
+    answers = [answer(gain_table(mious, Resampled(runs, one), one), one) for one in study.config.sensors]
     dials = [DIALS[name].brief for name in study.config.dials]
     turned = [(dial, gained) for dial in dials if len(gained := dial_table(dial, study))]
     drawn = [gains(table)] if test.gain.notna().any() else []

@@ -25,13 +25,13 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "callbacks.py": 80,
     "evaluate.py": 110,
     "cost.py": 60,
-    "study": 1390,
+    "study": 1400,
 }
 OPTIONAL = {
     "datasets": 1420,
     "rooms": 1170,
     "analysis": 2080,
-    "figures": 960,
+    "figures": 970,
     "explorer.py": 290,
     "report.py": 130,
     "predict.py": 100,
@@ -39,7 +39,7 @@ OPTIONAL = {
     "command_options.py": 70,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7240, 13820, 300
+MOST_CORE, MOST, LONGEST = 7250, 13840, 300
 
 
 def lines(name: str) -> int:

@@ -12,7 +12,6 @@ from crodino_lib.study.dials import Dial
 from crodino_lib.study.runs import Run
 from crodino_lib.study.statistics import interval, paired_interval, resampled_mious
 from crodino_lib.study.study import Study
-from crodino_lib.study.tables import run_table
 
 CONTROLS = {  # row that a gain is over -> what the gain shows
     "baseline": "gain over as many steps",
@@ -59,18 +58,32 @@ def dial_table(dial: Dial, base: Study) -> pd.DataFrame:
         if not (base.folder.parent / dial.config(value, base.config).name).exists():
             continue  # to open a study makes its folder
         runs, _ = study_of(dial, value, base).finished()
-        table = run_table(runs)
         for student in dial.students if runs else ():
-            gains = gain_table(table, resampled(runs, student), student)
+            gains = gain_table(miou_table(runs), Resampled(runs, student), student)
             tables.append(gains.assign(value=str(value), student=student))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*GAIN_COLUMNS, "value", "student"])
 
 
-def resampled(runs: Iterable[Run], student: str, split: str = "test") -> dict[tuple[str, int], np.ndarray]:
-    """Return (method, seed) -> mIoU in points of resampled test images, the same ones for every run."""
-    matrices = [(run, run.confusion().get((split, student))) for run in runs]
-    kept = [(run, counts) for run, counts in matrices if counts is not None]  # not the other sensor's baseline
-    return {(run.name, run.config.seed): 100 * resampled_mious(counts, seed=0) for run, counts in kept}
+def miou_table(runs: Iterable[Run]) -> pd.DataFrame:
+    """Return one row per run, split and set of sensors: ``method``, ``seed``, ``split``, ``sensors``, ``miou``."""
+    rows = [
+        (run.name, run.record["config"]["seed"], row["split"], row["sensors"], 100 * row["miou"])
+        for run in runs
+        for row in run.record["metrics"]
+    ]
+    return pd.DataFrame(rows, columns=["method", "seed", "split", "sensors", "miou"])
+
+
+class Resampled(dict):
+    """(method, seed) -> mIoU in points of resampled test images, the same ones for every run; computed when asked."""
+
+    def __init__(self, runs: Iterable[Run], student: str, split: str = "test"):
+        super().__init__()
+        self.runs, self.key = {(run.name, run.record["config"]["seed"]): run for run in runs}, (split, student)
+
+    def __missing__(self, name: tuple[str, int]) -> np.ndarray:
+        counts = self.runs[name].confusion()[self.key]
+        return self.setdefault(name, 100 * resampled_mious(counts, seed=0))
 
 
 def gain_table(
@@ -78,8 +91,7 @@ def gain_table(
 ) -> pd.DataFrame:
     """Return the gains of one student over each control, with the columns of ``dial_table``.
 
-    Of two controls the later one is compared with the earlier alone. ``table`` is from ``run_table``, ``draws`` from
-    ``resampled``.
+    Of two controls the later one is compared with the earlier alone. ``table`` is from ``miou_table``.
     """
     chosen = table[(table.split == split) & (table.sensors == student)]
     mious = chosen.pivot_table(index="seed", columns="method", values="miou")

@@ -10,7 +10,7 @@ from crodino_lib.methods.registry import check_methods
 from crodino_lib.study import dial_runs
 from crodino_lib.study.dial_runs import CONTROLS, GAIN_COLUMNS, dial_table, gain_table, plan, runs_of, verdict
 from crodino_lib.study.dials import BASE, DIALS, Dial, choose_dials
-from crodino_lib.study.statistics import paired_interval
+from crodino_lib.study.statistics import paired_interval, resampled_mious
 from crodino_lib.study.study import Study
 
 SMOKE = {**BASE, "profile": "smoke", "study": "base", "labelled": 12, "seeds": 3}
@@ -229,9 +229,9 @@ def test_the_interval_covers_the_true_mean_as_often_as_it_promises():
 def test_a_dial_s_table_has_each_finished_value_and_student(base, monkeypatch):
     tables = {"base": mious(baseline=[1, 2, 3], kd=[2, 3, 4]), "base-some-11": mious(baseline=[1], kd=[5])}
     monkeypatch.setattr(Study, "finished", lambda self: (self.config.name, []))
-    monkeypatch.setattr(dial_runs, "run_table", lambda name: tables[name])
+    monkeypatch.setattr(dial_runs, "miou_table", lambda name: tables[name])
     draws = {("baseline", 0): np.zeros(9), ("kd", 0): np.full(9, 3.0)}
-    monkeypatch.setattr(dial_runs, "resampled", lambda name, student: draws)
+    monkeypatch.setattr(dial_runs, "Resampled", lambda name, student: draws)
     turned = dial(values=(11, 12, 10), students=("rgb", "depth"))
     (base.folder.parent / "base-some-11").mkdir()
     table = dial_table(turned, base)
@@ -248,3 +248,20 @@ def test_reading_a_dial_makes_no_folder_and_an_unturned_one_has_an_empty_table(b
         assert table.empty
         assert [*table] == [*GAIN_COLUMNS, "value", "student"]
     assert set(base.folder.parent.rglob("*")) == before
+
+
+def test_images_are_resampled_once_and_only_for_runs_that_are_asked_for():
+    counts, read = np.random.default_rng(0).integers(1, 9, (5, 3, 3)), []
+
+    class Finished:
+        def __init__(self, name):
+            self.name, self.record = name, {"config": {"seed": 0}}
+
+        def confusion(self):
+            read.append(self.name)
+            return {("test", "rgb"): counts}
+
+    draws = dial_runs.Resampled([Finished("kd"), Finished("baseline")], "rgb")
+    assert draws["kd", 0] is draws["kd", 0]
+    assert read == ["kd"]
+    np.testing.assert_array_equal(draws["kd", 0], 100 * resampled_mious(counts, seed=0))
