@@ -79,7 +79,8 @@ class Resampled(dict):
 
     def __init__(self, runs: Iterable[Run], student: str, split: str = "test"):
         super().__init__()
-        self.runs, self.key = {(run.name, run.record["config"]["seed"]): run for run in runs}, (split, student)
+        mine = [run for run in runs if any(row["sensors"] == student for row in run.record["metrics"])]
+        self.runs, self.key = {(run.name, run.record["config"]["seed"]): run for run in mine}, (split, student)
 
     def __missing__(self, name: tuple[str, int]) -> np.ndarray:
         counts = self.runs[name].confusion()[self.key]

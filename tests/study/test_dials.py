@@ -254,14 +254,16 @@ def test_images_are_resampled_once_and_only_for_runs_that_are_asked_for():
     counts, read = np.random.default_rng(0).integers(1, 9, (5, 3, 3)), []
 
     class Finished:
-        def __init__(self, name):
-            self.name, self.record = name, {"config": {"seed": 0}}
+        def __init__(self, name, sensors):
+            self.name, self.sensors = name, sensors
+            self.record = {"config": {"seed": 0}, "metrics": [{"sensors": sensors}]}
 
         def confusion(self):
-            read.append(self.name)
-            return {("test", "rgb"): counts}
+            read.append((self.name, self.sensors))
+            return {("test", self.sensors): counts}
 
-    draws = dial_runs.Resampled([Finished("kd"), Finished("baseline")], "rgb")
+    runs = [Finished(name, sensors) for sensors in ("rgb", "depth") for name in ("kd", "baseline")]
+    draws = dial_runs.Resampled(runs, "rgb")
     assert draws["kd", 0] is draws["kd", 0]
-    assert read == ["kd"]
+    assert read == [("kd", "rgb")]  # not the other sensor's run of this name and seed
     np.testing.assert_array_equal(draws["kd", 0], 100 * resampled_mious(counts, seed=0))
