@@ -9,7 +9,7 @@ import pandas as pd
 
 from crodino_lib.figures.base import count, data_uri, printed
 from crodino_lib.figures.charts import gains
-from crodino_lib.figures.dials import dial_figure
+from crodino_lib.figures.dials import SHOWN, dial_figure
 from crodino_lib.methods.registry import method_title
 from crodino_lib.study.dial_runs import CONTROLS, Resampled, dial_table, gain_table, miou_table
 from crodino_lib.study.dials import DIALS
@@ -21,7 +21,7 @@ from crodino_lib.study.tables import as_text, caption, comparison_table, run_tab
 MOST_ROWS = 8
 WITHOUT_SECOND_SENSOR = {*CONTROLS, "baseline-aux"}
 TITLE = re.compile("<title>(.*?)</title>", re.DOTALL)
-OVER = {"baseline": "over as many steps", "self-training": "over self-training"}
+OVER = {name: CONTROLS[name].removeprefix("gain ") for name in SHOWN}  # control -> what a gain is over
 
 
 def write_report(study: Study, runs: Iterable[Run]) -> Path:

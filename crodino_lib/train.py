@@ -106,10 +106,10 @@ def train(
         if epoch_ends:
             end_epoch(training)
             show_epoch(progress, label, training)
-        if epoch_ends or (headless() and time.monotonic() - said_at >= SAY_EVERY_S):
             said_at = time.monotonic()
-            if not epoch_ends:
-                say(f"{label} | step {training.step}/{training.total_steps}")
+        elif headless() and time.monotonic() - said_at >= SAY_EVERY_S:
+            say(f"{label} | step {training.step}/{training.total_steps}")
+            said_at = time.monotonic()
         training.count_seconds()
         if epoch_ends or time.monotonic() - saved_at >= resume_every_s:
             training.save(resume_file)

@@ -105,7 +105,8 @@ def notebook_key(source: Path, config: StudyConfig, runs: list[str]) -> str:
     """Return a hash of a notebook's cells, its parameters, the library and the hashes of the study's runs."""
     cells = [(cell["cell_type"], cell["source"]) for cell in json.loads(source.read_text())["cells"]]
     digest = hashlib.sha256(json.dumps([cells, config.model_dump(mode="json"), sorted(runs)]).encode())
-    for file in sorted(Path(crodino_lib.__file__).parent.rglob("*.py")):
+    files = Path(crodino_lib.__file__).parent.rglob("*.*")  # templates, drawings and tables decide a page, too
+    for file in sorted(path for path in files if path.suffix != ".pyc"):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
