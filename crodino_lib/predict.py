@@ -20,6 +20,10 @@ def find_run(name: str) -> Run:
     folder = Path(name).expanduser()
     if not (folder / "run.json").exists():
         there = {file.parent.name: file.parent for file in home().glob("results/local/*/runs/*/*/*/run.json")}
+        if not there:
+            raise ValueError(
+                f"there is no finished run in {home() / 'results' / 'local'} yet; train one: crodino study"
+            )
         folder = there[choose(name, there, "finished run")]
     return finished_run(folder)
 

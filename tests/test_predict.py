@@ -59,3 +59,9 @@ def test_a_wrong_run_sensor_or_file_is_named(study, run, tmp_path, capsys):
     with pytest.raises(ValueError, match=r"float64 of shape \(2, 3, 4\), expected \(H, W\) numbers"):
         predict(run, study.card, tmp_path / "three.npy", "depth")
     assert str(home()) in str(run.folder)
+
+
+def test_where_nothing_is_trained_yet_the_reader_is_told_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRODINO_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=r"no finished run in .* yet; train one: crodino study"):
+        find_run("anything")
