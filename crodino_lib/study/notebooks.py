@@ -106,7 +106,7 @@ def notebook_key(source: Path, config: StudyConfig, runs: list[str]) -> str:
     cells = [(cell["cell_type"], cell["source"]) for cell in json.loads(source.read_text())["cells"]]
     digest = hashlib.sha256(json.dumps([cells, config.model_dump(mode="json"), sorted(runs)]).encode())
     files = Path(crodino_lib.__file__).parent.rglob("*.*")  # templates, drawings and tables decide a page, too
-    for file in sorted(path for path in files if path.suffix != ".pyc"):
+    for file in sorted(path for path in files if "__pycache__" not in path.parts):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
