@@ -110,7 +110,9 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("name", metavar="STUDY", help="name of its folder in results/local, such as rooms-quick")
         added.add_argument("--methods", metavar="NAME,...", default="", help="methods (default all)")
         added.add_argument("--seeds", metavar="N,...", default="", help="seeds of runs (default all)")
-        added.add_argument("--split", default="test", help="scenes to use (default test)")
+        added.add_argument(
+            "--split", default="test", help="scenes to use (default test; val has the film of the training)"
+        )
         added.add_argument("--root", default="", metavar="FOLDER", help="your copy of the study's dataset")
 
     takers = {"points": [explore], "fits": [explore], "seed": [latents, explore]}  # of other settings: latents alone

@@ -30,16 +30,16 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
 OPTIONAL = {
     "datasets": 1420,
     "rooms": 1170,
-    "analysis": 2080,
-    "figures": 970,
-    "explorer.py": 290,
+    "analysis": 2105,
+    "figures": 980,
+    "explorer": 505,
     "report.py": 130,
     "predict.py": 100,
     "listing.py": 60,
     "command_options.py": 70,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7250, 13840, 300
+MOST_CORE, MOST, LONGEST = 7250, 14060, 300
 
 
 def lines(name: str) -> int:

@@ -97,8 +97,12 @@ def islands(embedding: np.ndarray, groups: np.ndarray) -> float:
 def class_purity(points: np.ndarray, classes: np.ndarray, k: int = NEIGHBOURS) -> float:
     """Compute the mean share of the k < n nearest neighbours that are of a point's own class, in [0, 1]."""
     classes = np.asarray(classes)
-    neighbours = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)  # never a point itself
-    return float((classes[neighbours] == classes[:, None]).mean())
+    return float((classes[nearest_neighbours(points, k)] == classes[:, None]).mean())
+
+
+def nearest_neighbours(points: np.ndarray, k: int) -> np.ndarray:
+    """Return (n, k): the k < n nearest neighbours of each point, nearest first, never a point itself."""
+    return NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)
 
 
 def cross_modality_fraction(points: np.ndarray, sensors: np.ndarray, k: int = NEIGHBOURS) -> float:

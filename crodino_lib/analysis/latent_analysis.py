@@ -19,7 +19,7 @@ from crodino_lib.analysis.image_statistics import image_statistics
 from crodino_lib.analysis.null_models import compare_to_nulls, independent_baselines, shuffled
 from crodino_lib.analysis.suite import COLUMNS, KEYS, run_paired, run_suite
 from crodino_lib.analysis.trained_models import TrainedModel, find_models
-from crodino_lib.analysis.umap_embedding import Embeddings, fit_embeddings
+from crodino_lib.analysis.umap_embedding import Embeddings, fit_aligned_umap, fit_embeddings, read_frames
 from crodino_lib.config import StudyConfig
 from crodino_lib.device import pick_device
 from crodino_lib.io import atomic_write, bar, file_lock, read_table, say
@@ -155,6 +155,23 @@ class LatentAnalysis:
                 fit_embeddings(regions, range(config.fits), config.points, config.seed).save(file)
             parts[name] = Embeddings.load(file)
         return Embeddings.concat(parts)
+
+    def film(self, model: TrainedModel) -> Embeddings | None:
+        """Embed the epochs that the training of a model recorded, each block aligned: read, or fitted now in minutes.
+
+        None where nothing was recorded, or on another split than ``val``, whose scenes are recorded.
+        """
+        folder = model.runs[0].folder / "frames"
+        if self.split != "val" or not folder.exists():
+            return None
+        file = self.cache_path(model, "film.npz")
+        if not file.exists():
+            say(f"fitting the film of {model.name}: a minute or more")
+            frames = read_frames(folder)
+            halves = {half: fit_aligned_umap(frames, half, seed=0) for half in next(iter(frames.values())).halves}
+            tables = zip(*halves.values(), strict=True)
+            Embeddings(*(pd.concat(parts, ignore_index=True) for parts in tables)).save(file)
+        return Embeddings.load(file)
 
     def caption(self, table: pd.DataFrame) -> str:
         """Describe the scenes, rows, shuffles, steps and seeds behind the numbers of ``compare``."""

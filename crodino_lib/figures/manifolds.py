@@ -109,17 +109,32 @@ def _scatter(ax: Axes, here: pd.DataFrame, window: pd.DataFrame, card: DatasetCa
 
 
 def _name_classes(ax: Axes, here: pd.DataFrame) -> None:
-    """Write the names of classes where they are densest, frequent ones first, where no other name is in the way."""
-    taken, (width, height) = [], np.ptp([ax.get_xlim(), ax.get_ylim()], axis=1)
-    for name in here["name"].value_counts().index:
-        places = here.loc[here["name"] == name, ["x", "y"]].to_numpy()
+    """Write the names of classes where they are densest."""
+    width, height = np.ptp([ax.get_xlim(), ax.get_ylim()], axis=1)
+    for name, (x, y) in class_places(here, 0.5 * width, 0.07 * height).items():
+        ax.annotate(
+            name, (x, y), ha=side_of((x - ax.get_xlim()[0]) / width), va="center", fontsize=6, path_effects=HALO
+        )
+
+
+def side_of(place: float) -> str:
+    """Return how to align a name at a share of the width, 0..1, so that it stays inside."""
+    return "left" if place < 0.25 else "right" if place > 0.75 else "center"
+
+
+def class_places(points: pd.DataFrame, width: float, height: float) -> dict[str, np.ndarray]:
+    """Return where every class is densest, as (x, y), without those whose name a more frequent one's would cover.
+
+    ``points`` have ``name``, ``x`` and ``y``; names are ``width`` and ``height`` apart at least.
+    """
+    taken = {}
+    for name in points["name"].value_counts().index:
+        places = points.loc[points["name"] == name, ["x", "y"]].to_numpy()
         near = np.sort(np.linalg.norm(places[:, None] - places, axis=2), axis=1)[:, : 1 + len(places) // 4]
-        x, y = places[near.mean(axis=1).argmin()]
-        if all(abs(y - other_y) > 0.07 * height or abs(x - other_x) > 0.5 * width for other_x, other_y in taken):
-            place = (x - ax.get_xlim()[0]) / width  # a name near the edge stays inside
-            side = "left" if place < 0.25 else "right" if place > 0.75 else "center"
-            ax.annotate(name, (x, y), ha=side, va="center", fontsize=6, path_effects=HALO)
-            taken.append((x, y))
+        place = places[near.mean(axis=1).argmin()]
+        if all((abs(place - other) > (width, height)).any() for other in taken.values()):
+            taken[name] = place
+    return taken
 
 
 def _describe(ax: Axes, title: pd.Series, row: pd.Series, numbers: str) -> None:

@@ -1,5 +1,6 @@
 """The analysis of a tiny study: which models it finds, what it compares, what it keeps."""
 
+import shutil
 from itertools import product
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crodino_lib.analysis import AnalysisConfig
+from crodino_lib.analysis import AnalysisConfig, umap_embedding
 from crodino_lib.analysis import latent_analysis as module
 from crodino_lib.analysis.latent_analysis import LatentAnalysis
 from crodino_lib.analysis.null_models import NULL_MODELS, factor_table
@@ -142,13 +143,36 @@ def test_embeddings_are_fitted_once_and_kept_with_the_run(study, monkeypatch):
         LatentAnalysis(study, config=LITTLE.model_copy(update={"fits": 2})).embeddings(models)
 
 
+def test_the_film_of_a_training_is_fitted_once_on_the_recorded_split(study, monkeypatch):
+    model = find_models(study, ["crodino-kd"])[0]
+    frames = model.runs[0].folder / "frames"
+    analysis = LatentAnalysis(study, split="val", config=LITTLE)
+    for epoch, trained in ((0, False), (1, True)):
+        analysis.latents(model, trained)["region"].save(frames / f"epoch-{epoch:04}.npz")
+    monkeypatch.setattr(umap_embedding, "align", lambda distances, seed: [each[:, :2] for each in distances])
+    first = analysis.film(model)
+    assert set(first.points.groupby(["half", "epoch"]).groups) == set(product(("shared", "private"), (0, 1)))
+    monkeypatch.setattr(umap_embedding, "align", lambda *_: pytest.fail("fitted again"))
+    pd.testing.assert_frame_equal(analysis.film(model).points, first.points)
+    assert LatentAnalysis(study, split="test", config=LITTLE).film(model) is None  # other scenes than were recorded
+    with monkeypatch.context() as patch:
+        patch.setattr(umap_embedding, "umap_2d", lambda distances, *_: (distances[:, :2], ""))
+        contents = collect(analysis, [model])
+    assert contents.embeddings == ["UMAP", "PCA", "epoch 0", "epoch 1"]
+    shown = contents.clouds[OURS, "shared", "epoch 1"]
+    assert shown.shape == (len(contents.points), 2)
+    assert np.isfinite(shown).any()
+    shutil.rmtree(frames)
+
+
 @pytest.mark.usefixtures("no_umap")
 def test_the_explorer_shows_every_model_and_an_untrained_one(study, toy_scenes):
     models = find_models(study, ["crodino-kd"])
     analysis = LatentAnalysis(study, config=LITTLE)
-    _, _, _, points, clouds, captions, predictions = collect(analysis, models)
+    contents = collect(analysis, models)
+    points, clouds, predictions = contents.points, contents.clouds, contents.predictions
     names = [OURS, f"{OURS}, untrained"]
-    assert set(clouds) == set(captions) == set(product(names, ("shared", "private"), ("UMAP", "PCA")))
+    assert set(clouds) == set(contents.captions) == set(product(names, ("shared", "private"), ("UMAP", "PCA")))
     assert all(cloud.shape == (len(points), 2) for cloud in clouds.values())
     assert predictions[OURS, "rgb"].shape == toy_scenes.labels.shape
     assert {model for model, _ in predictions} == {OURS}
