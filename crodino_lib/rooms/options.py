@@ -16,7 +16,11 @@ from crodino_lib.settings import Strict
 
 NIGHT = 0.01  # light of the degraded quality "night", as a part of what there is
 COARSE = 4  # pixels of a side that become one
-ORACLE = Sensor(3, "0..255 of the palette", mean=(180.0, 160.0, 165.0), std=(55.0, 55.0, 65.0))
+ORACLE = Sensor(3, "0..255 of a colour per class", mean=(180.0, 160.0, 165.0), std=(55.0, 55.0, 65.0))
+ORACLE_COLOURS = np.frombuffer(  # of CLASSES: networks were trained on them, so they stay whatever the palette becomes
+    bytes.fromhex("aec7e898785ac7e9c017becf8c564be377c2c5b0d5ffbb78bcbd222c64a0d62728ffeb3bff7f0e5a5a5a2ca02c9467bd"),
+    np.uint8,
+).reshape(-1, 3)
 
 
 class RoomsOptions(Strict):
@@ -94,7 +98,8 @@ class Dials:
             sensor = card.sensors[options.student]
             sample |= degraded(sample, options.student, options.student_quality, sensor, drawn(scene_id))
         if options.oracle:
-            colours = np.array([*card.palette, *[(0, 0, 0)] * (256 - len(card.palette))], np.float32)
+            colours = np.zeros((256, 3), np.float32)
+            colours[: len(self.groups)] = [ORACLE_COLOURS[CLASSES.index(group[0])] for group in self.groups]
             sample |= {"oracle": colours[label].transpose(2, 0, 1), "oracle_valid": np.ones((1, *label.shape), bool)}
         if options.label_noise and scene_id.startswith("train-"):
             label = noisy_labels(label, options.label_noise, len(self.classes), drawn(scene_id))

@@ -8,14 +8,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.spatial.distance import pdist
 
 from crodino_lib.augment import plain
+from crodino_lib.data.folder_spec import read_spec
 from crodino_lib.data.sample import Scenes
 from crodino_lib.figures import charts, image_grids
-from crodino_lib.figures.base import SENSOR_COLOURS, WIDTHS_MM, StudyFigure, printed, save, sensor_styles
+from crodino_lib.figures.base import (
+    MISSING_COLOUR,
+    SENSOR_COLOURS,
+    WIDTHS_MM,
+    StudyFigure,
+    printed,
+    save,
+    sensor_styles,
+)
 from crodino_lib.figures.charts import gains
 from crodino_lib.figures.latents import factor_matrix, null_comparison
 from crodino_lib.figures.manifolds import film_strip, manifold
+from crodino_lib.rooms.scene import SPEC
 from tests.figures.tables import embedded, filmed, gain_table, null_table, words
 
 CPU = torch.device("cpu")
@@ -205,3 +216,25 @@ def test_confusion_is_in_percent_of_the_truth_summed_over_images_and_empty_for_a
     assert [text.get_text() for text in figure.axes[0].texts] == ["75", "25", "50", "50"]
     absent = charts.confusion(np.array([[2, 0], [0, 0]]), ["a", "b"], "kd")
     assert [text.get_text() for text in absent.axes[0].texts] == ["100", "0"]
+
+
+SIGHT = {  # how linear RGB looks to eyes of three cones, and without green or red ones (Machado et al., 2009)
+    "three cones": np.eye(3),
+    "no green": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "no red": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+}
+
+
+def oklab(linear):
+    """Return (n, 3) lightness and two colour axes of linear RGB, in hundredths (Ottosson, 2020)."""
+    cones = linear @ np.array([[0.412, 0.536, 0.051], [0.212, 0.681, 0.107], [0.088, 0.282, 0.630]]).T
+    axes = np.array([[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]])
+    return 100 * np.cbrt(cones.clip(0)) @ axes.T
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_classes_of_rooms_can_be_told_apart_by_their_colours(sight):
+    colours = np.array([*map(mpl.colors.to_rgb, read_spec(SPEC).palette), MISSING_COLOUR])
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    distances = pdist(oklab((linear @ np.transpose(SIGHT[sight])).clip(0, 1)))
+    assert distances.min() > 6  # about 2 are just seen side by side
