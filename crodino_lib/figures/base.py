@@ -100,7 +100,7 @@ def printed(name: str) -> str:
 
 def heatmap(ax: Axes, table: pd.DataFrame, numbers: pd.DataFrame | None, size: float, **options) -> None:
     """Draw a table from 0 on, with rounded ``numbers`` of a font size in its cells; grey where it is NaN."""
-    text = False if numbers is None else numbers.map(lambda value: "" if pd.isna(value) else f"{value:.0f}")
+    text = False if numbers is None else numbers.map(lambda value: "" if pd.isna(value) else f"{round(value)}")
     looks = {"vmin": 0, "cmap": "cividis", "cbar": False, "linewidths": 0.3, "annot_kws": {"size": size}} | options
     sns.heatmap(table.astype(float), ax=ax, annot=text, fmt="", xticklabels=True, yticklabels=True, **looks)
     ax.set(xlabel="", ylabel="", facecolor=MISSING_COLOUR)

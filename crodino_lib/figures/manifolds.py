@@ -24,9 +24,10 @@ from crodino_lib.settings import choose
 MODEL, HALF, EPOCH, EMBEDDING = "model", "half", "epoch", "embedding"  # columns of tables and points
 MOST_ACROSS = 6  # panels: as many epochs as training keeps by default
 NEIGHBOURS = (
-    "T: trustworthiness. Own class, other sensor: share of the {k:.0f} nearest neighbours, in the latent space → in "
-    "the drawing; where these differ by more than 0.1 the drawing misleads. Only neighbourhoods mean something: sizes "
-    "of islands and distances between them do not."
+    "T (trustworthiness) is 1 where near points of the drawing are near in the latent space. Own class: share of a "
+    "point's {k:.0f} nearest neighbours that are of its class; other sensor: share from the other sensor, 0.5 where "
+    "two sensors mix; each in the latent space → in the drawing, which misleads where one of them changes by more than "
+    "0.1. Only neighbourhoods mean something: sizes of islands and distances between them do not."
 )
 SHUFFLED = {"frac": 1, "random_state": 0}  # equal numbers of rows alike; no sensor covers the other
 HALO = [withStroke(linewidth=1.5, foreground="white")]

@@ -110,12 +110,13 @@ def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
         if group.seed.duplicated().any():
             raise ValueError(f"the runs {', '.join(group.run)} of {key[1]} have the same seed and the same settings")
         means, first = group.mean(numeric_only=True, skipna=False), group.iloc[0]
+        low, high = (means[end] if pd.notna(means.gain) else np.nan for end in ("gain low", "gain high"))
         rows.append(
             dict(zip(ROW, key, strict=True))
             | {"teacher mIoU": means["teacher miou"], "mIoU": means.miou, "sd over seeds": group.miou.std()}
             | {"image interval low": means.low, "image interval high": means.high}
             | {"gain": means.gain, "gain sd": group.gain.std(skipna=False)}
-            | {"gain interval low": means["gain low"], "gain interval high": means["gain high"]}
+            | {"gain interval low": low, "gain interval high": high}
             | {"seeds": len(group), "test images": first.images, "training images": first["training images"]}
             | {"unlabelled images": first["unlabelled images"], "steps": first.steps}
             | {"parameters": first.parameters}
@@ -249,6 +250,7 @@ def caption(comparison: pd.DataFrame, caveat: str) -> str:
     return (
         f"{caveat} {spread}. Descriptive: a test over several methods needs eight paired seeds. Every method has the "
         "same encoder, optimiser, number of steps (x2 and x4: two and four times as many) and selection split; fusion "
-        "methods and some relatives have larger networks. Gains of sensors together are over the better of their "
-        "baselines. CroDiNo-KD and CSK-Net are reconstructions."
+        "methods and some relatives have larger networks; inference cost: operations of the student, relative to its "
+        "baseline's. Gains of sensors together are over the better of their baselines. CroDiNo-KD and CSK-Net are "
+        "reconstructions."
     )
