@@ -206,8 +206,7 @@ def class_differences(table: pd.DataFrame, card: DatasetCard, width: str = "colu
     panels = dict(list(paired.groupby("sensors", sort=False)))
     caption = (
         f"IoU of each class less that of the baseline of the same sensor, points; mean over "
-        f"{count(paired.seed.nunique(), 'paired seed')}. 0: as the baseline, also where neither finds the class; grey: "
-        "a class that does not occur."
+        f"{count(paired.seed.nunique(), 'paired seed')}. 0 also where neither finds the class; grey where none occurs."
     )
     figure = StudyFigure(width, 34 + 3.4 * len(card.classes), caption)
     widths = [part.method.nunique() for part in panels.values()]

@@ -86,7 +86,7 @@ def _panels(
             ax.set_axis_off()
         for ax, (_, row) in zip(places, line.iterrows(), strict=False):
             here, seen = (points[(points[names] == row[names]).all(axis=1)] for names in (keys, window))
-            _scatter(ax, here, seen, card, 4 if row["points"] > 300 else 7)
+            _scatter(ax, here, seen, card, 4 if row["points"] > 1000 else 9)
             _describe(ax, row[keys], row, fidelity(row))
             if across < MOST_ACROSS and len(here):
                 _name_classes(ax, here)

@@ -105,18 +105,18 @@ def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
     """
     is_baseline = table.method.str.partition(" [")[0] == "baseline"
     flops = table[is_baseline].groupby("sensors").flops.first()
-    rows = []
-    for key, group in table.assign(gain=(table.miou - table.reference).mask(is_baseline)).groupby(ROW, sort=False):
+    rows, table = [], table.assign(gain=table.miou - table.reference)
+    table.loc[is_baseline, ["gain", "gain low", "gain high"]] = np.nan  # over itself
+    for key, group in table.groupby(ROW, sort=False):
         if group.seed.duplicated().any():
             raise ValueError(f"the runs {', '.join(group.run)} of {key[1]} have the same seed and the same settings")
         means, first = group.mean(numeric_only=True, skipna=False), group.iloc[0]
-        low, high = (means[end] if pd.notna(means.gain) else np.nan for end in ("gain low", "gain high"))
         rows.append(
             dict(zip(ROW, key, strict=True))
             | {"teacher mIoU": means["teacher miou"], "mIoU": means.miou, "sd over seeds": group.miou.std()}
             | {"image interval low": means.low, "image interval high": means.high}
             | {"gain": means.gain, "gain sd": group.gain.std(skipna=False)}
-            | {"gain interval low": low, "gain interval high": high}
+            | {"gain interval low": means["gain low"], "gain interval high": means["gain high"]}
             | {"seeds": len(group), "test images": first.images, "training images": first["training images"]}
             | {"unlabelled images": first["unlabelled images"], "steps": first.steps}
             | {"parameters": first.parameters}
@@ -249,8 +249,7 @@ def caption(comparison: pd.DataFrame, caveat: str) -> str:
         spread = f"mIoU in percent of one seed, with {interval_of}"
     return (
         f"{caveat} {spread}. Descriptive: a test over several methods needs eight paired seeds. Every method has the "
-        "same encoder, optimiser, number of steps (x2 and x4: two and four times as many) and selection split; fusion "
-        "methods and some relatives have larger networks; inference cost: operations of the student, relative to its "
-        "baseline's. Gains of sensors together are over the better of their baselines. CroDiNo-KD and CSK-Net are "
-        "reconstructions."
+        "same encoder, optimiser, number of steps (x2 and x4: two and four times as many) and selection split. Inference "
+        "cost: operations of the student relative to its baseline's, more for fusion methods and some relatives. Gains of "
+        "sensors together are over the better of their baselines. CroDiNo-KD and CSK-Net are reconstructions."
     )
