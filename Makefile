@@ -27,7 +27,7 @@ checkpoints: .venv/installed
 
 # the executed notebooks of a study and docs/ as one site; NAME chooses the study
 book: study
-	$(BIN)/pip install --quiet jupyter-book==1.0.4.post1
+	$(BIN)/pip install --quiet jupyter-book==1.0.4.post1 sphinx-mathjax-offline==0.0.2
 	rm -rf $(BOOK) && mkdir -p $(BOOK)/docs
 	cp docs/book/*.yml $(BOOK) && cp docs/*.md $(BOOK)/docs
 	cp results/local/$(NAME)/notebooks/*.ipynb $(BOOK)

@@ -102,7 +102,7 @@ def _scatter(ax: Axes, here: pd.DataFrame, window: pd.DataFrame, card: DatasetCa
         return
     markers = {sensor: marker for sensor, (_, marker) in sensor_styles(window["sensor"]).items()}
     keys = {"hue": "name", "palette": class_colours(card), "style": "sensor", "markers": markers, "legend": False}
-    looks = {"s": size, "alpha": 0.75, "linewidth": 0, "rasterized": True}
+    looks = {"s": size, "alpha": 0.75, "linewidth": 0.25, "edgecolor": "0.35", "rasterized": True}
     sns.scatterplot(here.sample(**SHUFFLED), x="x", y="y", ax=ax, **keys, **looks)
     low, high = window[["x", "y"]].min(), window[["x", "y"]].max()
     (left, bottom), (right, top) = low - 0.04 * (high - low), high + 0.04 * (high - low)
