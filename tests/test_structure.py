@@ -32,7 +32,7 @@ OPTIONAL = {
     "rooms": 1170,
     "analysis": 2105,
     "figures": 980,
-    "explorer": 505,
+    "explorer": 510,
     "report.py": 130,
     "predict.py": 100,
     "listing.py": 60,

@@ -25,6 +25,7 @@ from crodino_lib.io import atomic_write
 
 FOLDER = Path(__file__).parent
 TABLE = ("name", "sensor", "image", *(f"{ERROR} {block}" for block in BLOCKS), CORRECT, "value")
+LINK = ("x", "y", "to_x", "to_y", "colour")
 HALF_WINDOW = 0.54  # a cloud spans 1 at most, and a margin
 WIDE = {"sizing_mode": "stretch_width"}
 WRAPPED = {"styles": {"flex-wrap": "wrap"}, **WIDE}
@@ -93,27 +94,20 @@ def draw(contents: Contents) -> Explorer:
     pictures = bk.ColumnDataSource(sprites(scenes, card, sensors, contents.predictions))
     kept, size = bk.IndexFilter(indices=list(points.index)), scenes.labels.shape[:0:-1]
     first = [f"{contents.models[0]}/{block}/{contents.embeddings[0]}" for block in BLOCKS]
-    plots = [
-        figure(title=f"{block} block", name=block, aspect_ratio=1, tools="pan,wheel_zoom,reset", **WIDE)
-        for block in BLOCKS
+    clouds = [
+        _Cloud(block, cloud, source, names, kept, mappers["name"], sensors)
+        for block, cloud in zip(BLOCKS, first, strict=True)
     ]
-    drawn = {"renderers": [], "labels": [], "links": []}
-    for plot, cloud in zip(plots, first, strict=True):
-        fill = {"field": "name", "transform": mappers["name"]}
-        dots, *others = _draw_cloud(plot, cloud, source, names, bk.CDSView(filter=kept), fill, sensors)
-        _add_tools(plot, dots, pictures, sensors, size)
-        for parts, part in zip(drawn.values(), (dots, *others), strict=True):
-            parts.append(part)
+    for cloud in clouds:
+        cloud.add_tools(pictures, sensors, size)
 
     texts = _captions(contents)
     below = [words(texts[cloud]) for cloud in first]
     legend, panel = words(legends["name"]), words(HINT)
     panel.styles = {"overflow-y": "auto", "max-height": "640px", "flex": "1 1 360px"}
     button = bk.Button(label="Save selection as CSV", width=180, disabled=True, align="end")
-    columns = [bk.TableColumn(field=name, title=title(name)) for name in TABLE]
-    table = bk.DataTable(source=bk.ColumnDataSource({name: [] for name in TABLE}), columns=columns, height=240, **WIDE)
-    table.index_position, table.reorderable = None, False
-    menus = _menus(contents, points, sensors, list(mappers))
+    table, menus = _table(), _menus(contents, points, sensors, list(mappers))
+    drawn = {name: [getattr(cloud, name) for cloud in clouds] for name in ("dots", "labels", "links")}
     drawn |= {"source": source, "pictures": pictures, "kept": kept, "table": table.source, "button": button}
     drawn |= {"legend": legend, "panel": panel, "captions": below, "mappers": mappers, "legends": legends}
     fixed = {"texts": texts, "hint": HINT, "blocks": BLOCKS, "sensors": sensors, "size": size}
@@ -125,7 +119,11 @@ def draw(contents: Contents) -> Explorer:
     exported = {"columns": [name for name in points if name != "scene"], "title": contents.title}
     button.js_on_click(bk.CustomJS.from_file(FOLDER / "save.js", source=source, **exported))
 
-    sheets = [gridplot([plots], **WIDE), row(*below, **WIDE), words(f"<small>{escape(NOTE)}</small>")]
+    sheets = [
+        gridplot([[cloud.plot for cloud in clouds]], **WIDE),
+        row(*below, **WIDE),
+        words(f"<small>{escape(NOTE)}</small>"),
+    ]
     left = column(*sheets, **WIDE, styles={"flex": "1.4 1 560px"})
     controls = [*menus.values(), *_film_slider(contents, menus["embedding"]), button]
     lines = [_heading(contents), row(*controls, **WRAPPED), legend, row(left, panel, **WRAPPED), table]
@@ -181,50 +179,60 @@ def _views(left: np.ndarray, top: np.ndarray, right: np.ndarray, bottom: np.ndar
     return [" ".join(f"{value:.4g}" for value in view) for view in zip(x, y, w, h, strict=True)]
 
 
-def _draw_cloud(
-    plot: bk.Plot,
-    cloud: str,
-    source: bk.ColumnDataSource,
-    names: bk.ColumnDataSource,
-    view: bk.CDSView,
-    fill: dict,
-    sensors: list[str],
-) -> tuple[bk.GlyphRenderer, bk.LabelSet, bk.ColumnDataSource]:
-    """Draw points, names of classes, and links between points, which are empty until something is selected."""
-    plot.x_range, plot.y_range = bk.Range1d(-HALF_WINDOW, HALF_WINDOW), bk.Range1d(-HALF_WINDOW, HALF_WINDOW)
-    plot.axis.visible, plot.grid.visible = False, False
-    markers = [MARKERS[marker] for _, marker in sensor_styles(sensors).values()]
-    look = {"marker": factor_mark("sensor", markers, sensors), "size": 7, "line_color": "#00000066", "line_width": 0.5}
-    look |= {"nonselection_alpha": 0.1, "selection_line_color": "black"}
-    dots = plot.scatter(f"x {cloud}", f"y {cloud}", source=source, view=view, fill_color=fill, **look)
-    links = bk.ColumnDataSource({name: [] for name in ("x", "y", "to_x", "to_y", "colour")}, name=f"links {plot.name}")
-    plot.segment("x", "y", "to_x", "to_y", source=links, line_color="colour", line_alpha=0.4)
-    plot.scatter("to_x", "to_y", source=links, size=10, fill_color=None, line_color="colour")
-    labels = bk.LabelSet(text="name", source=names, text_font_size="11px", text_baseline="middle")
-    labels.update(
-        x=f"x {cloud}", y=f"y {cloud}", text_align={"field": f"side {cloud}"}, background_fill_color="#ffffffb0"
-    )
-    plot.add_layout(labels)
-    return dots, labels, links
+class _Cloud:
+    """The plot of a block: points, names of classes, and links between points, empty until something is selected."""
+
+    def __init__(
+        self,
+        block: str,
+        cloud: str,
+        source: bk.ColumnDataSource,
+        names: bk.ColumnDataSource,
+        kept: bk.IndexFilter,
+        mapper: bk.ColorMapper,
+        sensors: list[str],
+    ):
+        self.plot = figure(title=f"{block} block", name=block, aspect_ratio=1, tools="pan,wheel_zoom,reset", **WIDE)
+        self.plot.x_range, self.plot.y_range = (bk.Range1d(-HALF_WINDOW, HALF_WINDOW) for _ in range(2))
+        self.plot.axis.visible, self.plot.grid.visible = False, False
+        markers = [MARKERS[marker] for _, marker in sensor_styles(sensors).values()]
+        look = {"marker": factor_mark("sensor", markers, sensors), "fill_color": {"field": "name", "transform": mapper}}
+        look |= {"size": 7, "line_color": "#00000066", "line_width": 0.5}
+        look |= {"nonselection_alpha": 0.1, "selection_line_color": "black"}
+        view = bk.CDSView(filter=kept)
+        self.dots = self.plot.scatter(f"x {cloud}", f"y {cloud}", source=source, view=view, **look)
+        self.links = bk.ColumnDataSource({name: [] for name in LINK}, name=f"links {block}")
+        self.plot.segment("x", "y", "to_x", "to_y", source=self.links, line_color="colour", line_alpha=0.4)
+        ring = {"size": 10, "fill_color": None, "line_color": "colour"}
+        self.plot.scatter("to_x", "to_y", source=self.links, **ring)
+        self.labels = bk.LabelSet(text="name", source=names, text_font_size="11px", text_baseline="middle")
+        place = {"x": f"x {cloud}", "y": f"y {cloud}", "text_align": {"field": f"side {cloud}"}}
+        self.labels.update(**place, background_fill_color="#ffffffb0")
+        self.plot.add_layout(self.labels)
+
+    def add_tools(self, pictures: bk.ColumnDataSource, sensors: list[str], size: tuple[int, int]) -> None:
+        """Select by box, lasso or click, and show the region that the mouse points at, as each sensor saw it."""
+        picture = bk.CustomJSHover(args={"pictures": pictures}, code="return pictures.get_column(format)[value]")
+        views = "".join(
+            f"<div><svg viewBox='@view' width='120' height='120'><image href='@scene{{{sensor}}}' width='{size[0]}' "
+            f"height='{size[1]}' style='image-rendering: pixelated'/><rect x='@left' y='@top' width='@wide' "
+            "height='@high' fill='none' stroke='#fff' vector-effect='non-scaling-stroke'/></svg>"
+            f"<br>{escape(sensor)}</div>"
+            for sensor in sensors
+        )
+        tip = f"<b>@name</b> seen by @sensor, scene @image<div style='display: flex; gap: 4px'>{views}</div>"
+        hover = bk.HoverTool(renderers=[self.dots], tooltips=tip, formatters={"@scene": picture}, limit=1)
+        box, *others = (tool(renderers=[self.dots]) for tool in (bk.BoxSelectTool, bk.LassoSelectTool, bk.TapTool))
+        self.plot.add_tools(box, *others, hover)
+        self.plot.toolbar.active_drag = box
 
 
-def _add_tools(
-    plot: bk.Plot, dots: bk.GlyphRenderer, pictures: bk.ColumnDataSource, sensors: list[str], size: tuple[int, int]
-) -> None:
-    """Select by box, lasso or click, and show the region that the mouse points at, as each sensor saw it."""
-    picture = bk.CustomJSHover(args={"pictures": pictures}, code="return pictures.get_column(format)[value]")
-    width, height = size
-    views = "".join(
-        f"<div><svg viewBox='@view' width='120' height='120'><image href='@scene{{{sensor}}}' width='{width}' "
-        f"height='{height}' style='image-rendering: pixelated'/><rect x='@left' y='@top' width='@wide' height='@high' "
-        f"fill='none' stroke='#fff' vector-effect='non-scaling-stroke'/></svg><br>{escape(sensor)}</div>"
-        for sensor in sensors
-    )
-    tip = f"<b>@name</b> seen by @sensor, scene @image<div style='display: flex; gap: 4px'>{views}</div>"
-    hover = bk.HoverTool(renderers=[dots], tooltips=tip, formatters={"@scene": picture}, limit=1)
-    box, *others = (tool(renderers=[dots]) for tool in (bk.BoxSelectTool, bk.LassoSelectTool, bk.TapTool))
-    plot.add_tools(box, *others, hover)
-    plot.toolbar.active_drag = box
+def _table() -> bk.DataTable:
+    """Return the table of what is selected, empty."""
+    columns = [bk.TableColumn(field=name, title=title(name)) for name in TABLE]
+    source = bk.ColumnDataSource({name: [] for name in TABLE})
+    look = {"height": 240, "index_position": None, "reorderable": False}
+    return bk.DataTable(source=source, columns=columns, **look, **WIDE)
 
 
 def _captions(contents: Contents) -> dict[str, str]:

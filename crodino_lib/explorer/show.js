@@ -10,7 +10,7 @@ if (cb_obj != source.selected) {  // a menu has changed
     const [x, y] = ["x", "y"].map((letter) => ({field: axis(letter, block)}));
     const fill_color = {field: measured(chosen, block), transform: mappers[chosen]};
     captions[i].text = texts[`${run}/${block}/${embedding.value}`];
-    for (const glyph of [renderers[i].glyph, renderers[i].selection_glyph, renderers[i].nonselection_glyph])
+    for (const glyph of [dots[i].glyph, dots[i].selection_glyph, dots[i].nonselection_glyph])
       glyph.setv({x, y, fill_color});
     labels[i].setv({x, y, text_align: {field: axis("side", block)}});
   });

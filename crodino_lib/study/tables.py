@@ -249,7 +249,7 @@ def caption(comparison: pd.DataFrame, caveat: str) -> str:
         spread = f"mIoU in percent of one seed, with {interval_of}"
     return (
         f"{caveat} {spread}. Descriptive: a test over several methods needs eight paired seeds. Every method has the "
-        "same encoder, optimiser, number of steps (x2 and x4: two and four times as many) and selection split. Inference "
-        "cost: operations of the student relative to its baseline's, more for fusion methods and some relatives. Gains of "
-        "sensors together are over the better of their baselines. CroDiNo-KD and CSK-Net are reconstructions."
+        "same encoder, optimiser, number of steps (x2 and x4: two and four times as many) and selection split. Cost of "
+        "inference: operations of the student relative to its baseline's, more for fusion methods and some relatives. "
+        "Gains of sensors together are over the better of their baselines. CroDiNo-KD and CSK-Net are reconstructions."
     )
