@@ -155,7 +155,7 @@ def training_curves(histories: Mapping[str, pd.DataFrame], width: str = "page") 
         losses.set(title=title, ylabel="loss term")
         if all((line.get_ydata() > 0).all() for line in losses.lines):
             losses.set_yscale("log")
-            losses.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter="")
+            losses.yaxis.set(major_locator=LogLocator(subs=(1, 1.5, 2, 3, 5)), major_formatter="{x:g}", minor_formatter="")
         scores.set(ylabel="validation mIoU (%)", ylim=(0, None))
         for ax in (losses, scores):
             ax.set_xlabel("epoch")
@@ -237,7 +237,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str, width: str
     ax = figure.subplots()
     scale = {"cbar": width == "page", "cbar_kws": {"label": "share of the true class (%)", "shrink": 0.7}}
     numbers = percent if len(classes) <= MOST_ANNOTATED else None
-    heatmap(ax, percent, numbers, 6, vmax=100, square=True, **scale)
+    heatmap(ax, percent, numbers, 6, vmax=100, square=True, cmap="viridis", **scale)
     ax.set(title=title, xlabel="predicted", ylabel="truth")
     ax.tick_params(axis="x", rotation=90)
     ax.tick_params(axis="y", rotation=0)

@@ -75,7 +75,7 @@ def null_comparison(table: pd.DataFrame, caption: str, width: str = "page") -> S
         ax.hlines(y, rows["low"], rows["high"], color="0.8", lw=4, zorder=1)
         for null, marker in NULL_MARKERS.items():
             ax.plot(rows[null], y, marker, color="0.45", ms=3, mew=0, label=printed(null))
-        ticks = {"model, outside": (FLAG_COLOUR, outside), "model, inside the range of null models": ("0.1", ~outside)}
+        ticks = {"model, outside": (FLAG_COLOUR, outside), "model, not flagged": ("0.1", ~outside)}
         for label, (colour, these) in ticks.items():
             ax.plot(rows["value"][these], y[these], "|", color=colour, ms=9, mew=1.5, label=label)
         ax.set_yticks(range(len(models)), map(method_title, models))
