@@ -155,7 +155,7 @@ def training_curves(histories: Mapping[str, pd.DataFrame], width: str = "page") 
         losses.set(title=title, ylabel="loss term")
         if all((line.get_ydata() > 0).all() for line in losses.lines):
             losses.set_yscale("log")
-            losses.yaxis.set(major_locator=LogLocator(subs=(1, 1.5, 2, 3, 5)), major_formatter="{x:g}", minor_formatter="")
+            losses.yaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5)), major_formatter="{x:g}", minor_formatter="")
         scores.set(ylabel="validation mIoU (%)", ylim=(0, None))
         for ax in (losses, scores):
             ax.set_xlabel("epoch")

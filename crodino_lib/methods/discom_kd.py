@@ -50,8 +50,8 @@ class Parts(NamedTuple):
 class DisCoMKD(Method):
     """One invariant and one specific map per sensor; all networks train together, on scenes that need not be pairs.
 
-    ``L = CE + CE(h(s)) + CE(h(u)) + domain(u) + domain(w) + 0.1 domain(GRL(s)) + cos(u, w) + cos(u, s)``, summed over
-    sensors; ``h`` and the three domain classifiers are one for both sensors and are dropped at export.
+    ``L = CE + CE(h(s)) + CE(h(u)) + (domain(u) + domain(w)) / 2 + 0.1 domain(GRL(s)) + cos(u, w) + cos(u, s)``, summed
+    over sensors; ``h`` and the three domain classifiers are one for both sensors and are dropped at export.
 
     Source: DisCoM-KD, BMVC 2024; main_DisCoM-KD.py of tanodino/CMKD_Disentangle. Ours: maps in place of vectors, the
     decoder as classifier, and with fixed labels the ramp and the smaller weight. Explained in notebook 06.
