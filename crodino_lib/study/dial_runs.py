@@ -55,12 +55,12 @@ def dial_table(dial: Dial, base: Study) -> pd.DataFrame:
     """
     tables = []
     for value in dial.values:
-        if not (base.folder.parent / dial.config(value, base.config).name).exists():
-            continue  # to open a study makes its folder
-        runs, _ = study_of(dial, value, base).finished()
+        config = dial.config(value, base.config)
+        there = (base.folder.parent / config.name).exists()  # to open a study makes its folder
+        runs = study_of(dial, value, base).finished()[0] if there else []
         for student in dial.students if runs else ():
             gains = gain_table(miou_table(runs), Resampled(runs, student), student)
-            tables.append(gains.assign(value=str(value), student=student))
+            tables.append(gains[gains.method.isin(config.methods)].assign(value=str(value), student=student))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*GAIN_COLUMNS, "value", "student"])
 
 
