@@ -32,14 +32,14 @@ OPTIONAL = {
     "rooms": 1170,
     "analysis": 2105,
     "figures": 980,
-    "explorer": 510,
+    "explorer": 527,
     "report.py": 130,
     "predict.py": 100,
     "listing.py": 60,
     "command_options.py": 70,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7250, 14060, 300
+MOST_CORE, MOST, LONGEST = 7250, 14080, 300
 
 
 def lines(name: str) -> int:

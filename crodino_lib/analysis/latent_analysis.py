@@ -156,18 +156,17 @@ class LatentAnalysis:
             parts[name] = Embeddings.load(file)
         return Embeddings.concat(parts)
 
-    def film(self, model: TrainedModel) -> Embeddings | None:
+    def film(self, model: TrainedModel) -> Embeddings:
         """Embed the epochs that the training of a model recorded, each block aligned: read, or fitted now in minutes.
 
-        None where nothing was recorded, or on another split than ``val``, whose scenes are recorded.
+        ValueError where fewer than two were recorded, a block collapsed, or the split is not ``val``.
         """
-        folder = model.runs[0].folder / "frames"
-        if self.split != "val" or not folder.exists():
-            return None
+        if self.split != "val":
+            raise ValueError(f"training records scenes of val, not of {self.split}: analyse the split val")
         file = self.cache_path(model, "film.npz")
         if not file.exists():
+            frames = read_frames(model.runs[0].folder / "frames")
             say(f"fitting the film of {model.name}: a minute or more")
-            frames = read_frames(folder)
             halves = {half: fit_aligned_umap(frames, half, seed=0) for half in next(iter(frames.values())).halves}
             tables = zip(*halves.values(), strict=True)
             Embeddings(*(pd.concat(parts, ignore_index=True) for parts in tables)).save(file)

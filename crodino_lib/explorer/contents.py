@@ -13,18 +13,17 @@ from crodino_lib.analysis.embedding_quality import nearest_neighbours
 from crodino_lib.analysis.latent_analysis import LatentAnalysis
 from crodino_lib.analysis.probes import class_errors
 from crodino_lib.analysis.trained_models import TrainedModel
-from crodino_lib.analysis.umap_embedding import sample_points, standardise
+from crodino_lib.analysis.umap_embedding import Embeddings, sample_points, standardise
 from crodino_lib.augment import plain
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.evaluate import confusion_per_image
-from crodino_lib.figures.manifolds import fidelity
-from crodino_lib.io import bar
+from crodino_lib.figures.manifolds import EPOCH, fidelity
+from crodino_lib.io import bar, say
 from crodino_lib.methods.base import upsample
 
 BLOCKS = ("shared", "private")
 ERROR, CORRECT = "probe error", "correct pixels"  # of a model, 0..1; the first is measured in each block
 NEAREST = 5  # neighbours of a selected region that are shown
-EPOCH = "epoch"  # an embedding of the film is named "epoch 3"
 
 Key = tuple[str, str, str]  # model, block, embedding
 
@@ -62,6 +61,11 @@ class Contents:
     def embeddings(self) -> list[str]:
         """Embeddings in the order of the captions."""
         return list(dict.fromkeys(embedding for _, _, embedding in self.captions))
+
+    @property
+    def filmed(self) -> str:
+        """The model that the film shows, whose embeddings are named ``epoch 3``; empty where there is no film."""
+        return next((model for model, _, embedding in self.captions if embedding.startswith(EPOCH)), "")
 
     @property
     def keys(self) -> list[Key]:
@@ -102,16 +106,28 @@ def collect(analysis: LatentAnalysis, models: Sequence[TrainedModel]) -> Content
                 high = normalize(standardise(found.stacked(block)[0]))
                 nearest[name, block] = nearest_neighbours(high, min(NEAREST, len(high) - 1))
     captions = {tuple(fit[keys]): _caption(fit) for _, fit in fitted.table.iterrows()}
-    if (film := analysis.film(models[0])) is not None:
+    for name, film in _film(analysis, models).items():
         places = points[["image", "name", "sensor"]]
         for (block, epoch), frame in film.points.groupby(["half", "epoch"], sort=False):
             cloud = places.merge(frame, how="left", on=list(places))[["x", "y"]].to_numpy()
-            clouds[models[0].name, block, f"{EPOCH} {epoch}"] = cloud
+            clouds[name, block, f"{EPOCH} {epoch}"] = cloud
         for _, fit in film.table.iterrows():
-            captions[models[0].name, fit["half"], f"{EPOCH} {fit['epoch']}"] = _caption(fit)
+            captions[name, fit["half"], f"{EPOCH} {fit['epoch']}"] = _caption(fit)
     students = {(m.name, sensor): student for m in models for sensor, student in analysis.students(m).items()}
     predictions = {key: _class_maps(student, key[1], scenes, card) for key, student in students.items()}
     return Contents(f"{study.config.name}, {split}", card, scenes, points, clouds, captions, predictions, nearest)
+
+
+def _film(analysis: LatentAnalysis, models: Sequence[TrainedModel]) -> dict[str, Embeddings]:
+    """Return name -> film of the first model that has one; empty, with the reason as a message, where none has."""
+    reason = ""
+    for model in models:
+        try:
+            return {model.name: analysis.film(model)}
+        except ValueError as error:
+            reason = error
+    say(f"no slider over epochs: {reason}")
+    return {}
 
 
 def _caption(fit: pd.Series) -> str:

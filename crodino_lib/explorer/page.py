@@ -17,10 +17,10 @@ from bokeh.transform import factor_mark
 from crodino_lib.analysis.latent_analysis import LatentAnalysis
 from crodino_lib.analysis.trained_models import TrainedModel
 from crodino_lib.explorer.colours import MARKERS, colourings, title
-from crodino_lib.explorer.contents import BLOCKS, CORRECT, EPOCH, ERROR, Contents, collect
+from crodino_lib.explorer.contents import BLOCKS, CORRECT, ERROR, Contents, collect
 from crodino_lib.explorer.pictures import sprites
 from crodino_lib.figures.base import sensor_styles
-from crodino_lib.figures.manifolds import NEIGHBOURS, class_places, side_of
+from crodino_lib.figures.manifolds import EPOCH, NEIGHBOURS, class_places, side_of
 from crodino_lib.io import atomic_write
 
 FOLDER = Path(__file__).parent
@@ -102,8 +102,8 @@ def draw(contents: Contents) -> Explorer:
         cloud.add_tools(pictures, sensors, size)
 
     texts = _captions(contents)
-    below = [words(texts[cloud]) for cloud in first]
-    legend, panel = words(legends["name"]), words(HINT)
+    below = [_words(texts[cloud]) for cloud in first]
+    legend, panel = _words(legends["name"]), _words(HINT)
     panel.styles = {"overflow-y": "auto", "max-height": "640px", "flex": "1 1 360px"}
     button = bk.Button(label="Save selection as CSV", width=180, disabled=True, align="end")
     table, menus = _table(), _menus(contents, points, sensors, list(mappers))
@@ -122,7 +122,7 @@ def draw(contents: Contents) -> Explorer:
     sheets = [
         gridplot([[cloud.plot for cloud in clouds]], **WIDE),
         row(*below, **WIDE),
-        words(f"<small>{escape(NOTE)}</small>"),
+        _words(f"<small>{escape(NOTE)}</small>"),
     ]
     left = column(*sheets, **WIDE, styles={"flex": "1.4 1 560px"})
     controls = [*menus.values(), *_film_slider(contents, menus["embedding"]), button]
@@ -148,9 +148,9 @@ def _sources(
     for key in contents.keys:
         cloud = clouds.get(key, missing)[order].astype(np.float32)
         named = class_places(points.assign(x=cloud[:, 0], y=cloud[:, 1]).dropna(subset="x"), 0.15, 0.04)
-        for axis, values in enumerate("xy"):
-            data[f"{values} {'/'.join(key)}"] = cloud[:, axis]
-            names[f"{values} {'/'.join(key)}"] = [named.get(name, missing[0])[axis] for name in names["name"]]
+        for axis, letter in enumerate("xy"):
+            data[f"{letter} {'/'.join(key)}"] = cloud[:, axis]
+            names[f"{letter} {'/'.join(key)}"] = [named.get(name, missing[0])[axis] for name in names["name"]]
         sides = [side_of(x / (2 * HALF_WINDOW) + 0.5) for x in names[f"x {'/'.join(key)}"]]
         names[f"side {'/'.join(key)}"] = sides
     return bk.ColumnDataSource(data, name="points"), bk.ColumnDataSource(names)
@@ -237,7 +237,7 @@ def _table() -> bk.DataTable:
 
 def _captions(contents: Contents) -> dict[str, str]:
     """Return ``model/block/embedding`` -> what stands below this cloud, as HTML."""
-    absent = f"The film shows {contents.models[0]} alone"
+    absent = f"The film shows {contents.filmed} alone"
     return {"/".join(key): f"<small>{escape(contents.captions.get(key, absent))}</small>" for key in contents.keys}
 
 
@@ -265,9 +265,9 @@ def _heading(contents: Contents) -> bk.Div:
     card = contents.card
     licence = f"This page must not be passed on: it holds pictures of {card.title}, whose licence forbids it."
     licence = f"<p class='licence'>{escape(licence)}</p>" if card.licensed else ""
-    return words(f"<h1>{escape(contents.title)}</h1><small>{escape(card.title)}</small>{licence}")
+    return _words(f"<h1>{escape(contents.title)}</h1><small>{escape(card.title)}</small>{licence}")
 
 
-def words(text: str) -> bk.Div:
+def _words(text: str) -> bk.Div:
     """Return HTML in the style of the explorer."""
     return bk.Div(text=text, stylesheets=[bk.InlineStyleSheet(css=CSS)], disable_math=True, **WIDE)

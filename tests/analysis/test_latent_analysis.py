@@ -154,10 +154,12 @@ def test_the_film_of_a_training_is_fitted_once_on_the_recorded_split(study, monk
     assert set(first.points.groupby(["half", "epoch"]).groups) == set(product(("shared", "private"), (0, 1)))
     monkeypatch.setattr(umap_embedding, "align", lambda *_: pytest.fail("fitted again"))
     pd.testing.assert_frame_equal(analysis.film(model).points, first.points)
-    assert LatentAnalysis(study, split="test", config=LITTLE).film(model) is None  # other scenes than were recorded
+    with pytest.raises(ValueError, match="training records scenes of val, not of test: analyse the split val"):
+        LatentAnalysis(study, split="test", config=LITTLE).film(model)
     with monkeypatch.context() as patch:
         patch.setattr(umap_embedding, "umap_2d", lambda distances, *_: (distances[:, :2], ""))
-        contents = collect(analysis, [model])
+        contents = collect(analysis, find_models(study))  # the baselines come first, and have recorded nothing
+    assert contents.filmed == OURS
     assert contents.embeddings == ["UMAP", "PCA", "epoch 0", "epoch 1"]
     shown = contents.clouds[OURS, "shared", "epoch 1"]
     assert shown.shape == (len(contents.points), 2)
