@@ -160,7 +160,7 @@ def _run(options: argparse.Namespace) -> None:
     _plain_warnings()
     from crodino_lib.study.pipeline import describe_run
     from crodino_lib.study.study import Study
-    from crodino_lib.study.tables import as_text, comparison_table, run_table
+    from crodino_lib.study.tables import as_text, comparison_table
 
     if student and METHODS[method].build.taught_by and student not in config.sensors:
         raise ValueError(
@@ -172,7 +172,7 @@ def _run(options: argparse.Namespace) -> None:
     run_config = study.run_config(name, sensors, options.seed, settings)
     print(describe_run(run_config))
     run = study.fetch(run_config)
-    print(as_text(comparison_table(run_table([run]))).to_string(index=False))
+    print(as_text(comparison_table([run])).to_string(index=False))
     print(f"\n{run.folder}")
 
 

@@ -11,12 +11,14 @@ from crodino_lib.figures.base import count, data_uri, printed
 from crodino_lib.figures.charts import gains
 from crodino_lib.figures.dials import SHOWN, dial_figure
 from crodino_lib.methods.registry import method_title
-from crodino_lib.study.dial_runs import CONTROLS, Resampled, dial_table, gain_table, miou_table
-from crodino_lib.study.dials import DIALS
+from crodino_lib.study.dial_runs import dial_table
+from crodino_lib.study.dials import DIALS, Dial
+from crodino_lib.study.gains import CONTROLS, gain_table, scores_of
 from crodino_lib.study.pages import write_page
 from crodino_lib.study.runs import Run, environment
+from crodino_lib.study.statistics import interval_over
 from crodino_lib.study.study import Study
-from crodino_lib.study.tables import as_text, caption, comparison_table, run_table
+from crodino_lib.study.tables import as_text, caption, comparison_table
 
 MOST_ROWS = 8
 WITHOUT_SECOND_SENSOR = {*CONTROLS, "baseline-aux"}
@@ -27,9 +29,9 @@ OVER = {name: CONTROLS[name].removeprefix("gain ") for name in SHOWN}  # control
 def write_report(study: Study, runs: Iterable[Run]) -> Path:
     """Write ``index.html`` into a study's folder, atomically, and return its path; links only to pages that exist."""
     runs = list(runs)
-    table, mious = comparison_table(run_table(runs)), miou_table(runs)
+    table, found = comparison_table(runs), gain_table(scores_of(runs))
     test = table[table.split == "test"]
-    answers = [answer(gain_table(mious, Resampled(runs, one), one), one) for one in study.config.sensors]
+    answers = [answer(found[found.sensors == one], one) for one in study.config.sensors]
     dials = [DIALS[name].brief for name in study.config.dials]
     turned = [(dial, gained) for dial in dials if len(gained := dial_table(dial, study))]
     drawn = [gains(table)] if test.gain.notna().any() else []
@@ -40,7 +42,7 @@ def write_report(study: Study, runs: Iterable[Run]) -> Path:
         "<h2>The table</h2>",
         as_html(shortest(test)),
         f'<p class="caveat">{escape(caption(table, study.caveat()))}</p>',
-        *[f"<h2>A dial: {escape(one.title)}</h2>{dial_figure(gained, one)._repr_html_()}" for one, gained in turned],
+        *[_dial(one, gained) for one, gained in turned],
         _manifolds(study.figures / "latent_manifolds.png"),
         "<h2>Everything else</h2>",
         _links(study.folder),
@@ -60,10 +62,10 @@ def answer(table: pd.DataFrame, student: str) -> str:
     name = f"the {printed(student)} student"
     if table.empty:
         return f"Whether a method helps {name} is not known: that takes runs of a method and of its baseline."
-    over = "paired seeds" if (table["interval over"] == "seeds").all() else "resampled test images"
-    ending = f"({count(table.seeds.max(), 'seed')}, 95 % intervals over {over})."
-    gained = table[table.verdict == "gain"]
-    helping = [name for name, rows in table.groupby("method") if (rows.verdict == "gain").all()]
+    fewest, most = table.seeds.min(), table.seeds.max()
+    ending = f"({count(most, 'seed')}, 95 % intervals over {interval_over(fewest)})."
+    gained = table[table.low > 0]
+    helping = [name for name, rows in table.groupby("method") if (rows.low > 0).all()]
     if helping:
         best = gained[gained.method.isin(helping)].method.iloc[-1]
         others = [name for name in helping if name != best]
@@ -100,6 +102,12 @@ def as_html(table: pd.DataFrame) -> str:
 def fold(title: str, table: pd.DataFrame) -> str:
     """Return a table that a page shows after a click on its title."""
     return f"<details><summary>{escape(title)}</summary>{as_html(table)}</details>"
+
+
+def _dial(dial: Dial, gained: pd.DataFrame) -> str:
+    """Return a dial's heading, its prediction and its figure."""
+    predicted = f"<p>Predicted before the runs: {escape(f'{dial.prediction} ({dial.source})')}.</p>"
+    return f"<h2>A dial: {escape(dial.title)}</h2>{predicted}{dial_figure(gained, dial)._repr_html_()}"
 
 
 def _manifolds(drawing: Path) -> str:

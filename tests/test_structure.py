@@ -25,13 +25,13 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "callbacks.py": 80,
     "evaluate.py": 110,
     "cost.py": 60,
-    "study": 1400,
+    "study": 1700,
 }
 OPTIONAL = {
     "datasets": 1420,
     "rooms": 1170,
     "analysis": 2105,
-    "figures": 980,
+    "figures": 990,
     "explorer": 527,
     "report.py": 130,
     "predict.py": 100,
@@ -39,7 +39,7 @@ OPTIONAL = {
     "command_options.py": 70,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7250, 14080, 300
+MOST_CORE, MOST, LONGEST = 7550, 14400, 300
 
 
 def lines(name: str) -> int:

@@ -9,6 +9,7 @@ import html
 import io
 import re
 from collections.abc import Iterable
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -25,6 +26,11 @@ WIDTHS_MM = {"column": 89, "page": 183}
 SENSOR_COLOURS = {"rgb": "#0072B2", "depth": "#009E73", "thermal": "#D55E00"}  # Okabe and Ito, safe for colour-blind
 SENSOR_MARKERS = {"rgb": "o", "depth": "^", "thermal": "s"}
 SPARE_STYLES = (("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"), ("#000000", "X"))
+METHOD_COLOURS = {  # those of the headline methods; others take the rest of seaborn's colour-blind palette in order
+    **{"kd": "#0072B2", "crodino-kd": "#D55E00", "csk-net": "#009E73", "acnet": "#56B4E9", "cross-pseudo": "#CC79A7"},
+    **{"self-training": "0.35", "baseline": "0.55", "baseline:x2": "0.65", "baseline:x4": "0.75"},
+}
+SPARE_COLOURS = ("#DE8F05", "#CA9161", "#FBAFE4", "#949494", "#ECE133", "#000000")
 MISSING_COLOUR = (0.88, 0.88, 0.88)
 FLAG_COLOUR = "#D55E00"
 PRINTED_WORDS = {"rgb": "RGB", "cka": "CKA", "miou": "mIoU", "m": "(m)", "deg": "(°)", "c": "(°C)"}
@@ -86,6 +92,12 @@ def sensor_styles(sensors: Iterable[str]) -> dict[str, tuple[str, str]]:
         raise ValueError(f"at most {len(SPARE_STYLES)} sensors have no colour of their own, not {', '.join(others)}")
     styles = dict(zip(others, SPARE_STYLES, strict=False))
     return {s: styles.get(s) or (SENSOR_COLOURS[s], SENSOR_MARKERS[s]) for s in sensors}
+
+
+def method_colours(methods: Iterable[str]) -> dict[str, str]:
+    """Return a colour for every method; a headline method has the same one in every figure."""
+    spare = cycle(SPARE_COLOURS)
+    return {name: METHOD_COLOURS.get(name) or next(spare) for name in methods}
 
 
 def class_colours(card: DatasetCard) -> dict[str, tuple[float, ...]]:

@@ -9,20 +9,18 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
-from scipy import stats
 
 from crodino_lib.data.sample import DatasetCard, Scenes
 from crodino_lib.figures.base import StudyFigure, class_colours, count, heatmap, printed, require, sensor_styles, styled
 from crodino_lib.methods.registry import METHODS, method_title
+from crodino_lib.study.statistics import interval_over
 
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
 LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MOST_ANNOTATED = 20  # classes of a confusion matrix whose numbers are still legible
 NEITHER = ("epoch", "learning_rate", "seconds", "gradient/", "exchanged/")  # columns that are no losses or scores
 METHOD, TEACHER, SENSORS, SPLIT = "method", "teacher", "sensors at test", "split"  # columns of comparison_table
-GAIN, LOW, HIGH, SPREAD = "gain", "gain interval low", "gain interval high", "gain sd"
-SEEDS, IMAGES = "seeds", "test images"
-FEWEST_SEEDS = 3  # of an interval over seeds: Student's with two is 13 times as wide as their standard error
+GAIN, LOW, HIGH, SEEDS, IMAGES = "gain", "gain low", "gain high", "seeds", "test images"
 FAMILY_COLOURS = {"control": "0.45", "fusion": "#56B4E9", "distillation": "#0072B2", "teacher-free": "#D55E00"}
 
 
@@ -30,21 +28,16 @@ FAMILY_COLOURS = {"control": "0.45", "fusion": "#56B4E9", "distillation": "#0072
 def gains(table: pd.DataFrame, split: str = "test", width: str = "column") -> StudyFigure:
     """Draw one row per method, teacher and sensors at test: the gain in mIoU points with its 95 % interval.
 
-    Rows are grouped by the sensors at test, sorted by gain, and coloured by family. The interval of three seeds or more
-    is that of their mean (Student's t, paired by seed), that of fewer comes from resampling test images.
+    Rows are grouped by the sensors at test, sorted by gain, and coloured by family.
     ``table`` is from ``crodino_lib.study.tables.comparison_table``; ValueError for a split without gains.
     """
-    require(table, METHOD, TEACHER, SENSORS, SPLIT, GAIN, LOW, HIGH, SPREAD, SEEDS, IMAGES)
+    require(table, METHOD, TEACHER, SENSORS, SPLIT, GAIN, LOW, HIGH, SEEDS, IMAGES)
     shown = table[(table[SPLIT] == split) & table[GAIN].notna()].sort_values(GAIN, ascending=False, kind="stable")
     if shown.empty:
         raise ValueError(
             f"the table has no gain over a baseline on split {split!r}; it has splits "
             f"{', '.join(table[SPLIT].unique())}. A gain needs a method and the baselines of the same seeds"
         )
-    several = shown[SEEDS] >= FEWEST_SEEDS
-    half = stats.t.ppf(0.975, shown[SEEDS] - 1) * shown[SPREAD] / np.sqrt(shown[SEEDS])
-    ends = {LOW: shown[GAIN] - half, HIGH: shown[GAIN] + half}
-    shown = shown.assign(**{end: shown[end].mask(several, values) for end, values in ends.items()})
     sensors, labels = [name for name in table[SENSORS].unique() if name in set(shown[SENSORS])], []
     families = {name: METHODS[re.split("[: ]", name)[0]].family for name in shown[METHOD]}
     figure = StudyFigure(width, 18 + 3.6 * (len(shown) + len(sensors)), _gain_caption(shown, split))
@@ -74,14 +67,12 @@ def gains(table: pd.DataFrame, split: str = "test", width: str = "column") -> St
 
 def _gain_caption(shown: pd.DataFrame, split: str) -> str:
     fewest, most = shown[SEEDS].min(), shown[SEEDS].max()
-    several = "of the mean over paired seeds (Student's t)" if most >= FEWEST_SEEDS else ""
-    few = "from resampling the test images, which does not cover other seeds" if fewest < FEWEST_SEEDS else ""
     seeds = count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
     taught = " From: the teacher and its sensors." if (shown[TEACHER] != "-").any() else ""
     return (
         "Gain over the baseline of the same sensor and seed; for sensors together, over the better of their baselines. "
         f"Split {split}, {count(shown[IMAGES].iloc[0], 'image')}, {seeds}. "
-        f"Lines: 95 % interval {' or '.join(filter(None, (several, few)))}; open marks: it contains 0.{taught}"
+        f"Lines: 95 % interval over {interval_over(fewest)}; open marks: it contains 0.{taught}"
     )
 
 

@@ -5,13 +5,14 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
-from crodino_lib.figures.base import StudyFigure, count, printed, require, save, styled
+from crodino_lib.figures.base import StudyFigure, count, method_colours, printed, require, save, styled
 from crodino_lib.methods.registry import method_title
-from crodino_lib.study.dial_runs import CONTROLS, dial_table
+from crodino_lib.study.dial_runs import dial_table
 from crodino_lib.study.dials import Dial
+from crodino_lib.study.gains import CONTROLS
+from crodino_lib.study.statistics import ENOUGH_SEEDS, interval_over
 from crodino_lib.study.study import Study
 
 GAIN = "gain in mIoU (points)"
@@ -30,11 +31,10 @@ def dial_figure(table: pd.DataFrame, dial: Dial, width: str = "page") -> StudyFi
         raise ValueError(f"dial {dial.name} has no gain yet: it needs finished runs of a method and of a control")
     students, controls = list(dict.fromkeys(table.student)), [name for name in SHOWN if name in set(table.control)]
     methods = list(table.groupby("method").gain.mean().sort_values(ascending=False).index)
-    values = [v for v in map(str, dial.values) if v in set(table.value)]
-    colours = dict(zip(methods, sns.color_palette("colorblind", len(methods)), strict=True))
-    listed, across = len(values) == 1, len(controls) if width == "page" else 1
+    values, colours = list(map(str, dial.values)), method_colours(methods)
+    listed, across = table.value.nunique() == 1, len(controls) if width == "page" else 1
     down = len(students) * len(controls) // across
-    figure = StudyFigure(width, down * (16 + (4 * len(methods) if listed else 46)), dial_caption(table, dial))
+    figure = StudyFigure(width, down * (16 + (4 * len(methods) if listed else 46)), dial_caption(table))
     panels = figure.subplots(down, across, sharey="row" if across > 1 else False, sharex=True, squeeze=False)
     axes = panels.reshape(len(students), len(controls))
     for row, student in zip(axes, students, strict=True):
@@ -52,11 +52,12 @@ def dial_figure(table: pd.DataFrame, dial: Dial, width: str = "page") -> StudyFi
 
 
 def _draw_lines(ax: Axes, shown: pd.DataFrame, values: list[str], colours: dict) -> None:
-    """Draw a line per method over the values, with an interval at each, side by side."""
+    """Draw a line per method over the values, with an interval at each, side by side, and a gap where none was run."""
+    step = min(0.06, 0.3 / len(colours))
     ax.axhline(0, color="0.3", lw=0.8)
     for place, (method, colour) in enumerate(colours.items()):
         rows = shown[shown.method == method].set_index("value").reindex(values)
-        x = np.arange(len(values)) + 0.06 * (place - (len(colours) - 1) / 2)
+        x = np.arange(len(values)) + step * (place - (len(colours) - 1) / 2)
         ax.plot(x, rows.gain, "o-", ms=3, lw=1, color=colour, label=method_title(method))
         ax.vlines(x, rows.low, rows.high, color=colour, lw=0.8)
     ax.set_xticks(range(len(values)), values)
@@ -73,15 +74,12 @@ def _list_gains(ax: Axes, shown: pd.DataFrame, methods: list[str], colours: dict
     ax.set_ylim(len(methods) - 0.4, -0.6)
 
 
-def dial_caption(table: pd.DataFrame, dial: Dial) -> str:
-    """Return what was predicted, from which source, and what the intervals are."""
+def dial_caption(table: pd.DataFrame) -> str:
+    """Return what the marks and bars are."""
     fewest, most = table.seeds.min(), table.seeds.max()
     seeds = count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
-    return (
-        f"Predicted before the runs: {dial.prediction} ({dial.source}). Means of {seeds}; bars: 95 % intervals over "
-        "paired seeds (Student's t) or, with fewer than three, over resampled test images alone. Descriptive: a test "
-        "needs eight paired seeds."
-    )
+    tested = " Descriptive: a test needs eight paired seeds." if fewest < ENOUGH_SEEDS else ""
+    return f"Test split, means of {seeds}; bars: 95 % intervals over {interval_over(fewest)}.{tested}"
 
 
 def save_dials(dials: Iterable[Dial], base: Study) -> str:

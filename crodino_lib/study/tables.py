@@ -1,7 +1,7 @@
 """Compile tables from the records of runs, with the seeds and images that stand behind every number."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,70 +9,41 @@ import pandas as pd
 
 from crodino_lib.data.sample import SensorSet
 from crodino_lib.io import atomic_write
+from crodino_lib.study.formats import in_formats
+from crodino_lib.study.gains import Row, Scores, gain_table, rows_of, scores_of
 from crodino_lib.study.runs import Run
-from crodino_lib.study.statistics import interval, resampled_mious
+from crodino_lib.study.statistics import ENOUGH_SEEDS, interval_over
 
-ROW = ["dataset", "method", "teacher", "trained on", "sensors", "split"]  # what makes a row of the comparison
+KEY = ["dataset", "method", "teacher", "trained on", "sensors", "split"]  # what makes a row of the comparison
+GAINS = {"baseline": "gain", "self-training": "cross-modal gain"}  # control -> column of the gain over it
 
 
 def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     """Return one row per run, split and set of sensors: mIoU in percent, accuracy, images, teacher, cost.
 
-    ``method`` holds every setting that differs, so runs that were trained differently never share a row.
-    ``reference`` is the mIoU of the same seed's baseline; for sensors together, of the better of their baselines.
-    ``low`` and ``high`` bound the mIoU at 95 % by resampling test images, ``gain low`` and ``gain high`` the gain over
-    the reference by resampling the same images for both: the uncertainty of this one seed.
+    ``method`` holds every setting that differs, so runs that were trained differently never share a name.
     """
     runs = list(runs)
-    named, baselines, rows = list(zip(runs, _differing_settings(runs), strict=True)), {}, []
-    for run, suffix in named:
-        if run.name == "baseline":  # not with other settings, such as more steps
-            for (split, sensor), counts in run.confusion().items():
-                baselines[split, sensor, run.config.seed, suffix] = (100 * run.miou(sensor, split), counts)
-    for run, suffix in named:
-        for (split, sensors), counts in run.confusion().items():
-            alone = [baselines.get((split, name, run.config.seed, suffix)) for name in SensorSet.parse(sensors)]
-            reference = None if None in alone else max(alone, key=lambda pair: pair[0])
-            rows.append(_run_row(run, run.name + suffix, split, sensors, counts, reference))
+    rows = [
+        _run_row(run, row, split, sensors, counts)
+        for run, row in zip(runs, rows_of(runs), strict=True)
+        for (split, sensors), counts in run.confusion().items()
+    ]
     return pd.DataFrame(rows)
 
 
-def _differing_settings(runs: list[Run]) -> list[str]:
-    """Return, for each run, the settings in which the runs differ besides their method and seed, as text."""
-    flat = []
-    for run in runs:
-        config = run.record["config"]
-        shared = {name: str(value) for part in ("data", "model", "train") for name, value in config[part].items()}
-        flat.append({**shared, "scenes seen": run.record["dataset_fingerprint"][:6]})
-    differing = sorted({name for one in flat for name in one if len({other.get(name) for other in flat}) > 1})
-    if {"dataset"} & set(differing):  # another dataset has other scenes in any case
-        differing = [name for name in differing if name not in ("dataset", "scenes seen", "options")]
-    texts = [", ".join(f"{name} {settings[name]}" for name in differing if name in settings) for settings in flat]
-    return [f" [{text}]" if text else "" for text in texts]
-
-
-def _run_row(
-    run: Run, method: str, split: str, sensors: str, counts: np.ndarray, reference: tuple[float, np.ndarray] | None
-) -> dict:
+def _run_row(run: Run, row: Row, split: str, sensors: str, counts: np.ndarray) -> dict:
     metric = run.metrics().set_index(["split", "sensors"]).loc[(split, sensors)]
     cost, teacher = run.record["cost"], run.record["parent"] or {}
-    resampled = resampled_mious(counts, seed=0)
-    low, high = interval(resampled)
-    gain_low, gain_high = interval(resampled - (resampled_mious(reference[1], seed=0) if reference else np.nan))
     return {
         "dataset": run.config.data.dataset,
-        "method": method,
-        "teacher": f"{teacher['method']} {teacher['sensors']}" if teacher else "-",
-        "trained on": str(SensorSet(run.config.sensors)),
+        "method": row.name,
+        "teacher": row.teacher,
+        "trained on": row.trained_on,
         "sensors": sensors,
         "split": split,
         "seed": run.config.seed,
         "miou": 100 * metric.miou,
-        "low": 100 * low,
-        "high": 100 * high,
-        "reference": reference[0] if reference else np.nan,
-        "gain low": 100 * gain_low,
-        "gain high": 100 * gain_high,
         "teacher miou": 100 * teacher["miou"].get(split, np.nan) if teacher else np.nan,
         "pixel accuracy": 100 * metric["pixel_accuracy"],
         "images": len(counts),
@@ -90,41 +61,70 @@ def _run_row(
     }
 
 
-def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per method, teacher, split and set of sensors: mean and spread over seeds, the gain, cost.
+def comparison_table(runs: Iterable[Run]) -> pd.DataFrame:
+    """Return one row per method, teacher, split and set of sensors: mIoU, gains over controls, verdict, cost.
 
-    The gain is over the baseline of the same sensor, or over the better one for sensors together, paired by seed: the
-    same start and the same order of scenes. With one seed there is no spread, and the interval is that of resampling
-    images alone.
-
-    Args:
-        table: from ``run_table``.
+    Gains are paired by seed (the same start, order and labelled scenes) and by test image; ``statistics.Estimate`` says
+    what their intervals cover. ``gain`` is over the baseline of the same sensor, or over the better one for sensors
+    together, ``cross-modal gain`` over self-training; ``verdict`` is over self-training, or over the baseline where no
+    run of that is there. ``place`` is 1 for the best row of its sensors and those that cannot be told from it, 2 for
+    the next. Costs are relative to a baseline of the first sensor; that of training has the teacher's in it.
 
     Raises:
         ValueError: two runs of one row have the same seed; names them.
     """
-    is_baseline = table.method.str.partition(" [")[0] == "baseline"
-    flops = table[is_baseline].groupby("sensors").flops.first()
-    rows, table = [], table.assign(gain=table.miou - table.reference)
-    table.loc[is_baseline, ["gain", "gain low", "gain high"]] = np.nan  # over itself
-    for key, group in table.groupby(ROW, sort=False):
-        if group.seed.duplicated().any():
-            raise ValueError(f"the runs {', '.join(group.run)} of {key[1]} have the same seed and the same settings")
-        means, first = group.mean(numeric_only=True, skipna=False), group.iloc[0]
+    runs = list(runs)
+    return _compare(run_table(runs), scores := scores_of(runs), _all_gains(scores))
+
+
+def _all_gains(scores: Mapping[tuple[str, str], Scores]) -> pd.DataFrame:
+    """Return the gains of every split, with its name in the first column."""
+    splits = dict.fromkeys(split for split, _ in scores)
+    tables = {split: gain_table(scores, split) for split in splits}
+    return pd.concat(
+        [table.assign(split=split)[["split", *table]] for split, table in tables.items()], ignore_index=True
+    )
+
+
+def _compare(table: pd.DataFrame, scores: Mapping[tuple[str, str], Scores], gains: pd.DataFrame) -> pd.DataFrame:
+    table = table.copy()
+    table["training with teacher"] = table["training flops"] + table["teacher training flops"]
+    baselines = table[table.method.str.partition(" [")[0] == "baseline"].groupby("sensors").first()
+    places = {key: one.places() for key, one in scores.items()}
+    rows = []
+    for key, group in table.groupby(KEY, sort=False):
+        *_, sensors, split = key
+        means, first, found = group.mean(numeric_only=True, skipna=False), group.iloc[0], scores[split, sensors]
+        row = next(row for row in found.counts if [row.name, row.teacher, row.trained_on] == list(key[1:4]))
+        low, high = found.estimate(row).interval()
+        base = baselines.reindex([SensorSet.parse(sensors)[0]]).iloc[0]
         rows.append(
-            dict(zip(ROW, key, strict=True))
-            | {"teacher mIoU": means["teacher miou"], "mIoU": means.miou, "sd over seeds": group.miou.std()}
-            | {"image interval low": means.low, "image interval high": means.high}
-            | {"gain": means.gain, "gain sd": group.gain.std(skipna=False)}
-            | {"gain interval low": means["gain low"], "gain interval high": means["gain high"]}
+            dict(zip(KEY, key, strict=True))
+            | {"teacher mIoU": means["teacher miou"], "mIoU": means.miou, "mIoU low": low, "mIoU high": high}
+            | {
+                "sd over seeds": group.miou.std(),
+                **_gains_of(gains[(gains.split == split) & (gains.sensors == sensors)], row),
+                "place": places[split, sensors].get(row),
+            }
             | {"seeds": len(group), "test images": first.images, "training images": first["training images"]}
             | {"unlabelled images": first["unlabelled images"], "steps": first.steps}
-            | {"parameters": first.parameters}
-            | {"cost of inference": first.flops / flops.get(SensorSet.parse(first.sensors)[0], np.nan)}
+            | {"parameters": first.parameters, "cost of inference": first.flops / base.flops}
+            | {"cost of training": first["training with teacher"] / base["training flops"]}
             | {"training minutes": means["training seconds"] / 60}
             | {"teacher minutes": means["teacher training seconds"] / 60}
         )
     return pd.DataFrame(rows).rename(columns={"sensors": "sensors at test"})
+
+
+def _gains_of(table: pd.DataFrame, row: Row) -> dict:
+    """Return the gains of a row over both controls, with their ends, and the verdict over the stricter one."""
+    mine = table[(table.method == row.name) & (table.teacher == row.teacher)]
+    mine, found = mine.set_index("control"), {"verdict": "-"}
+    for control, name in GAINS.items():
+        gain = mine.loc[control] if control in mine.index else pd.Series(np.nan, ["gain", "low", "high"])
+        found |= {name: gain.gain, f"{name} low": gain.low, f"{name} high": gain.high}
+        found["verdict"] = gain.get("verdict", found["verdict"])
+    return found
 
 
 COST_COLUMNS = {  # column -> column of run_table and its unit
@@ -149,7 +149,7 @@ def cost_table(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per method, teacher, sensors trained with and sensors at test, with ``COST_COLUMNS``.
     """
-    groups = table[table.split == "test"].groupby(ROW[1:-1], sort=False)
+    groups = table[table.split == "test"].groupby(KEY[1:-1], sort=False)
     return pd.DataFrame(
         {name: groups[column].mean() / unit for name, (column, unit) in COST_COLUMNS.items()}
     ).reset_index()
@@ -168,47 +168,48 @@ def class_table(runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
 
 
 def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
-    """Return the comparison as a person reads it: mean ± sd (or the interval of one seed), gain, seeds, cost."""
+    """Return the comparison as a person reads it: means with their intervals, verdict, seeds, cost."""
 
     def teacher(row: pd.Series) -> str:
         return f"{row['teacher']} ({row['teacher mIoU']:.1f})" if row["teacher"] != "-" else "-"
 
-    own = comparison[["mIoU", "sd over seeds", "image interval low", "image interval high"]]
-    gains = comparison[["gain", "gain sd", "gain interval low", "gain interval high"]]
-    cost, unlabelled = comparison["cost of inference"], comparison["unlabelled images"]
+    def bounded(name: str, sign: str = "") -> list[str]:
+        return [_bounded(*row, sign) for row in comparison[[name, f"{name} low", f"{name} high"]].to_numpy()]
+
+    unlabelled = comparison["unlabelled images"]
     scenes = comparison["training images"].astype(str) + unlabelled.map(lambda count: f" + {count}" if count else "")
-    return pd.DataFrame(
-        {
-            "method": comparison["method"],
-            "teacher (its mIoU)": comparison.apply(teacher, axis=1),
-            "sensors at test": comparison["sensors at test"],
-            "split": comparison["split"],
-            **({"scenes, labelled + not": scenes} if unlabelled.any() else {}),
-            "mIoU": [_with_spread(*row) for row in own.to_numpy()],
-            "gain over baseline": [_with_spread(*row, sign="+") for row in gains.to_numpy()],
-            "seeds": comparison["seeds"],
-            "inference cost": cost.map(lambda ratio: "-" if np.isnan(ratio) else f"{ratio:.2f}x"),
-        }
-    )
+    columns = {
+        "method": comparison["method"],
+        "teacher (its mIoU)": comparison.apply(teacher, axis=1),
+        "sensors at test": comparison["sensors at test"],
+        "split": comparison["split"],
+        "scenes, labelled + not": scenes if unlabelled.any() else None,
+        "mIoU": bounded("mIoU"),
+        "gain over baseline": bounded("gain", "+"),
+        "gain over self-training": bounded("cross-modal gain", "+")
+        if comparison["cross-modal gain"].notna().any()
+        else None,
+        "verdict": comparison["verdict"] if (comparison["verdict"] != "-").any() else None,
+        "seeds": comparison["seeds"],
+        **{f"{name} cost": comparison[f"cost of {name}"].map(_times) for name in ("inference", "training")},
+    }
+    return pd.DataFrame({name: column for name, column in columns.items() if column is not None})
 
 
-def _with_spread(mean: float, deviation: float, low: float, high: float, sign: str = "") -> str:
-    """Return ``mean ± deviation``, or ``mean [low, high]`` of one seed, or a dash where there is no mean."""
+def _bounded(mean: float, low: float, high: float, sign: str) -> str:
+    """Return ``mean [low, high]``, or a dash where there is no mean."""
     if np.isnan(mean):
         return "-"
     mean, low, high = (re.sub(r"^[+-]0\.0$", "0.0", f"{value:{sign}.1f}") for value in (mean, low, high))
-    return f"{mean} [{low}, {high}]" if np.isnan(deviation) else f"{mean} ± {deviation:.1f}"
+    return f"{mean} [{low}, {high}]"
 
 
-def to_markdown(table: pd.DataFrame) -> str:
-    """Return a table of text as Markdown."""
-    lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in table.itertuples(index=False)]
-    return "\n".join(lines) + "\n"
+def _times(ratio: float) -> str:
+    return "-" if np.isnan(ratio) else f"{ratio:.2f}x"
 
 
 def save_tables(runs: list[Run], folder: Path, caveat: str, missing: Iterable[str] = ()) -> pd.DataFrame:
-    """Write ``runs``, ``comparison``, ``costs`` and ``classes`` as CSV, ``comparison`` and ``costs`` as Markdown.
+    """Write the comparison, gains, costs and IoU per class of some runs as CSV, Markdown, HTML and LaTeX.
 
     Args:
         runs: finished runs.
@@ -221,19 +222,32 @@ def save_tables(runs: list[Run], folder: Path, caveat: str, missing: Iterable[st
     """
     if not runs:
         raise ValueError(f"{folder.parent} has no finished run; crodino study trains the runs of a study")
-    table = run_table(runs)
-    comparison, costs = comparison_table(table), cost_table(table)
-    frames = {"runs": table, "comparison": comparison, "costs": costs, "classes": class_table(runs)}
+    table, scores = run_table(runs), scores_of(runs)
+    comparison = _compare(table, scores, gains := _all_gains(scores))
+    costs, classes = cost_table(table), class_table(runs)
+    frames = {"runs": table, "comparison": comparison, "gains": gains, "costs": costs, "classes": classes}
     contents = {f"{name}.csv": frame.to_csv(index=False, float_format="%.4f") for name, frame in frames.items()}
-    absent = f"\nNot run: {'; '.join(missing)}.\n" if (missing := list(missing)) else ""
-    contents["comparison.md"] = f"{to_markdown(as_text(comparison))}\n{caption(comparison, caveat)}\n{absent}"
-    contents["costs.md"] = f"{to_markdown(costs.round(2))}\n{COST_CAPTION}\n"
+    absent = f" Not run: {'; '.join(missing)}." if (missing := list(missing)) else ""
+    below = caption(comparison, caveat) + absent
+    contents |= in_formats("comparison", as_text(comparison), below, comparison["place"])
+    contents |= in_formats(
+        "costs", costs.map(lambda value: f"{value:.2f}" if isinstance(value, float) else value), COST_CAPTION
+    )
+    contents |= in_formats("classes", _class_text(classes), f"{caveat} {CLASS_CAPTION}")
     for name, content in contents.items():
         with atomic_write(folder / name) as path:
             path.write_text(content)
     return comparison
 
 
+def _class_text(classes: pd.DataFrame) -> pd.DataFrame:
+    """Return the IoU per class, a column per method and sensors: means over seeds, a dash where a class is absent."""
+    wide = classes.pivot_table("iou", "class", ["method", "sensors"], sort=False)
+    wide.columns = [f"{method} ({sensors})" for method, sensors in wide.columns]
+    return wide.map(lambda iou: "-" if np.isnan(iou) else f"{iou:.1f}").reset_index()
+
+
+CLASS_CAPTION = "IoU in percent per class on the test split, means over seeds."
 COST_CAPTION = (
     "Operations are counted, by torch.utils.flop_counter, on one scene and on about sixteen training steps; minutes, "
     "milliseconds and memory are this machine's, with whatever else ran on it. A teacher's own training is paid once "
@@ -243,13 +257,17 @@ COST_CAPTION = (
 
 def caption(comparison: pd.DataFrame, caveat: str) -> str:
     """Return the caption of a comparison: what its numbers are, and what they are not."""
-    spread = "mIoU in percent, mean ± standard deviation over seeds; gains are paired by seed"
-    if comparison["seeds"].min() == 1:
-        interval_of = "the 95 % interval of resampling test images, which does not cover other seeds"
-        spread = f"mIoU in percent of one seed, with {interval_of}"
+    fewest = comparison["seeds"].min()
+    tested = "Descriptive: a test takes eight paired seeds."
+    if fewest >= ENOUGH_SEEDS:
+        tested = (
+            "Tests: Wilcoxon's over seeds, corrected by Holm over the comparisons named before the runs, and over the "
+            "others. Equivalent: within one point of mIoU."
+        )
     return (
-        f"{caveat} {spread}. Descriptive: a test over several methods needs eight paired seeds. Every method has the "
-        "same encoder, optimiser, number of steps (x2 and x4: two and four times as many) and selection split. Cost of "
-        "inference: operations of the student relative to its baseline's, more for fusion methods and some relatives. "
-        "Gains of sensors together are over the better of their baselines. CroDiNo-KD and CSK-Net are reconstructions."
+        f"{caveat} mIoU in percent and gains in points, with 95 % intervals over {interval_over(fewest)}. {tested} "
+        "Bold, italic: the best and second best of the same sensors, and what cannot be told from them. Every method "
+        "has the same encoder, optimiser, steps (x2 and x4: two and four times as many) and selection split. Costs "
+        "count operations relative to a baseline, with the teacher's training. Gains of sensors together are over the "
+        "better of their baselines. CroDiNo-KD and CSK-Net are reconstructions."
     )

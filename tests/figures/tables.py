@@ -26,8 +26,8 @@ def gain_table():
         ("crodino-kd", "-", "rgb", 0.2, -0.3, 0.8),
         ("crodino-kd", "-", "depth", 1.7, 0.9, 2.5),
     ]
-    columns = ["method", "teacher", "sensors at test", "gain", "gain interval low", "gain interval high"]
-    table = pd.DataFrame(rows, columns=columns).assign(**{"gain sd": np.nan, "seeds": 1, "test images": 70})
+    columns = ["method", "teacher", "sensors at test", "gain", "gain low", "gain high"]
+    table = pd.DataFrame(rows, columns=columns).assign(**{"seeds": 1, "test images": 70})
     return pd.concat([table.assign(split=split) for split in ("test", "test_night")], ignore_index=True)
 
 

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from crodino_lib.config import StudyConfig
-from crodino_lib.figures.base import WIDTHS_MM
+from crodino_lib.figures.base import WIDTHS_MM, method_colours
 from crodino_lib.figures.dials import dial_caption, dial_figure, save_dials
 from crodino_lib.study.dials import BASE, DIALS, Dial
 from crodino_lib.study.study import Study
 from tests.figures.tables import words
 
-OVER = {"baseline": "gain over as many steps", "self-training": "gain over self-training"}
+OVER = {"baseline": "gain over the baseline", "self-training": "gain over self-training"}
 
 
 def dial(*values):
@@ -49,11 +49,11 @@ def test_several_values_are_lines_a_panel_per_student_and_control():
     assert "gain in mIoU (points)" in words(figure)
 
 
-def test_values_keep_the_dial_s_order_and_a_value_without_a_run_leaves_no_place():
+def test_values_keep_the_dial_s_order_and_a_value_without_a_run_leaves_a_gap():
     table = gains(650, 25, methods=("kd",), students=("rgb",), controls=("baseline",))
     (ax,) = dial_figure(table, dial(25, 100, 650)).axes
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["25", "650"]
-    assert drawn(ax) == {"KD": [1, 0]}
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["25", "100", "650"]
+    np.testing.assert_equal(drawn(ax), {"KD": [1, np.nan, 0]})
 
 
 def test_a_method_without_a_value_has_a_gap_there():
@@ -94,15 +94,21 @@ def test_a_table_without_a_shown_gain_or_without_a_column_is_refused():
         dial_figure(gains(25).drop(columns="seeds"), dial(25))
 
 
-def test_the_caption_has_the_prediction_its_source_and_the_seeds():
+def test_the_caption_has_the_seeds_and_what_intervals_cover():
     table, turned = gains(25, 100), dial(25, 100)
-    caption = dial_caption(table, turned)
-    assert "Predicted before the runs: It grows. (Somebody, 2016)" in caption
-    assert "Means of 3 seeds;" in caption
-    assert "Means of 1 seed;" in dial_caption(table.assign(seeds=1), turned)
-    assert "95 % intervals" in caption
-    assert "Means of 1 to 3 seeds" in dial_caption(table.assign(seeds=[1, *[3] * (len(table) - 1)]), turned)
+    caption = dial_caption(table)
+    assert "means of 3 seeds; bars: 95 % intervals over paired seeds and test images" in caption
+    assert "a test needs eight" in caption
+    assert "means of 1 seed;" in dial_caption(table.assign(seeds=1))
+    assert "means of 1 to 3 seeds" in dial_caption(table.assign(seeds=[1, *[3] * (len(table) - 1)]))
+    assert "Descriptive" not in dial_caption(table.assign(seeds=8))
     assert caption in words(dial_figure(table, turned))
+
+
+def test_a_headline_method_has_one_colour_in_every_figure():
+    colours = method_colours(["kd", "crodino-kd:c2-full", "csk-net"])
+    assert colours["kd"] == method_colours(["cwd", "kd"])["kd"]
+    assert len(set(colours.values())) == 3
 
 
 @pytest.mark.parametrize("values", [(100,), (25, 50, 100, 200, 650)])

@@ -11,6 +11,7 @@ import torch
 from crodino_lib.config import TRAINING_VERSION, DataConfig, ModelConfig, RunConfig, StudyConfig, TrainConfig
 from crodino_lib.study import runs as runs_module
 from crodino_lib.study.dials import BASE
+from crodino_lib.study.formats import in_formats, to_markdown
 from crodino_lib.study.runs import CONVENTION, RECORDED, fetch_run, finished_run, run_hash
 from crodino_lib.study.study import Study
 from crodino_lib.study.tables import (
@@ -21,7 +22,6 @@ from crodino_lib.study.tables import (
     cost_table,
     run_table,
     save_tables,
-    to_markdown,
 )
 
 SMALL = ModelConfig(encoder="mobilenetv3_small_050", weights="none", block_channels=16, decoder_channels=16)
@@ -177,16 +177,16 @@ def test_an_unfinished_folder_is_not_a_run(tmp_path):
 
 class TestTables:
     def test_every_number_says_how_many_seeds_and_images_stand_behind_it(self, fetched):
-        table = comparison_table(run_table(fetched))
+        table = comparison_table(fetched)
         assert set(table["seeds"]) == {2}
         assert set(table["test images"]) == {16}
         assert set(table["training images"]) == {16}
         text = as_text(table)
         assert (text["seeds"] == 2).all()
-        assert text["mIoU"].str.contains("±").all()
+        assert text["mIoU"].str.contains(r"\[").all()
 
     def test_scenes_and_steps_stand_in_every_row(self, partly_labelled):
-        table = comparison_table(run_table(partly_labelled)).set_index(["method", "sensors at test"])
+        table = comparison_table(partly_labelled).set_index(["method", "sensors at test"])
         columns = ["training images", "unlabelled images", "steps"]
         assert table.loc[("baseline", "rgb"), columns].tolist() == [8, 0, 3]
         assert table.loc[("baseline:x2", "rgb"), columns].tolist() == [8, 0, 6]
@@ -194,14 +194,13 @@ class TestTables:
 
     def test_a_longer_baseline_is_a_row_like_any_other_and_no_reference(self, partly_labelled):
         baseline, _, longer, _ = partly_labelled
-        table = comparison_table(run_table(partly_labelled)).set_index(["method", "sensors at test"])
+        table = comparison_table(partly_labelled).set_index(["method", "sensors at test"])
         reference = 100 * baseline.miou("rgb")
         for method in ("baseline:x2", "crodino-kd"):
             row = table.loc[method, "rgb"]
             assert row.gain == pytest.approx(row["mIoU"] - reference)
         assert np.isnan(table.loc[("baseline", "rgb"), "gain"])
-        alone = run_table([longer])
-        assert alone["reference"].isna().all()
+        assert comparison_table([longer])["gain"].isna().all()
 
     def test_runs_of_other_counts_of_labelled_scenes_never_share_a_row(self, partly_labelled, fetched):
         methods = run_table([partly_labelled[0], fetched[0]])["method"]
@@ -209,32 +208,28 @@ class TestTables:
         assert methods.str.contains("labelled 8").sum() == 1
 
     def test_one_seed_shows_the_interval_of_its_images_and_no_spread(self, fetched):
-        table = comparison_table(run_table(fetched[:3]))
+        table = comparison_table(fetched[:3])
         assert table["sd over seeds"].isna().all()
         assert as_text(table)["mIoU"].str.contains(r"\[").all()
-        assert "does not cover other seeds" in caption(table, "")
+        assert "not over other seeds" in caption(table, "")
 
     def test_the_gain_of_one_seed_has_the_interval_of_its_images(self, fetched):
-        row = comparison_table(run_table(fetched[:3])).query("method == 'crodino-kd'").iloc[0]
-        assert row["gain interval low"] <= row["gain"] <= row["gain interval high"]
-        against_itself = run_table([fetched[0]]).iloc[0]
-        assert against_itself["gain low"] == against_itself["gain high"] == 0
+        row = comparison_table(fetched[:3]).query("method == 'crodino-kd'").iloc[0]
+        assert row["gain low"] <= row["gain"] <= row["gain high"]
+        assert row["verdict"] == "-"
 
-    def test_gains_are_paired_by_seed(self, fetched):
-        runs = run_table(fetched)
-        runs["miou"] = 0.0
-        runs["reference"] = runs.seed * 10.0
-        runs.loc[(runs.method == "crodino-kd") & (runs.seed == 0), "miou"] = 1.0
-        runs.loc[(runs.method == "crodino-kd") & (runs.seed == 1), "miou"] = 13.0
-        row = comparison_table(runs).query("method == 'crodino-kd'").iloc[0]
-        assert row["gain"] == pytest.approx(2.0)
-        assert row["gain sd"] == pytest.approx(np.std([1, 3], ddof=1))
+    def test_a_gain_is_the_mean_difference_to_the_baseline_of_the_same_seed(self, fetched):
+        row = comparison_table(fetched).query("method == 'crodino-kd' and `sensors at test` == 'rgb'").iloc[0]
+        mious = {(run.name, run.config.seed): 100 * run.miou("rgb") for run in fetched if "rgb" in run.config.sensors}
+        differences = [mious["crodino-kd", seed] - mious["baseline", seed] for seed in (0, 1)]
+        assert row["gain"] == pytest.approx(np.mean(differences))
+        assert row["mIoU"] == pytest.approx(np.mean([mious["crodino-kd", seed] for seed in (0, 1)]))
 
     def test_the_students_cost_what_the_baseline_costs(self, fetched):
-        assert set(comparison_table(run_table(fetched))["cost of inference"]) == {1.0}
+        assert set(comparison_table(fetched)["cost of inference"]) == {1.0}
 
     def test_a_row_names_its_teacher_with_its_score_and_the_teacher_s_cost_stands_apart(self, taught):
-        table = comparison_table(run_table(taught)).set_index("method")
+        table = comparison_table(taught).set_index("method")
         assert table.loc["kd", "teacher"] == "early rgb+depth"
         teacher = next(run for run in taught if run.config.method == "early")
         assert table.loc["kd", "teacher mIoU"] == pytest.approx(100 * teacher.miou("rgb+depth"))
@@ -255,9 +250,9 @@ class TestTables:
         assert asked == ["cwd-logits"]
 
     def test_sensors_together_gain_over_the_better_baseline(self, taught, fetched):
-        table = run_table([*fetched[:2], taught[1]])
+        row = comparison_table([*fetched[:2], taught[1]]).iloc[-1]
         better = max(100 * run.miou(run.config.sensors[0]) for run in fetched[:2])
-        assert table.iloc[-1].reference == pytest.approx(better)
+        assert row["gain"] == pytest.approx(row["mIoU"] - better)
 
     def test_runs_of_one_seed_with_other_settings_never_share_a_row_or_count_as_two_seeds(
         self, fetched, tmp_path, toy_card, toy_scenes
@@ -267,7 +262,7 @@ class TestTables:
         other = base.model_copy(update={"settings": {"contrast_weight": 0.5}})
         longer = base.model_copy(update={"train": base.train.model_copy(update={"learning_rate": 1e-4})})
         runs = [fetched[2], *(fetch_run(c, tmp_path, "toy", toy_card, scenes) for c in (other, longer))]
-        table = comparison_table(run_table(runs))
+        table = comparison_table(runs)
         assert len(table) == 2 * 3
         assert set(table["seeds"]) == {1}
         assert table["method"].str.contains("contrast_weight=0.5", regex=False).sum() == 2
@@ -275,7 +270,7 @@ class TestTables:
 
     def test_the_same_run_twice_is_refused(self, fetched):
         with pytest.raises(ValueError, match="have the same seed"):
-            comparison_table(run_table([fetched[0], fetched[0]]))
+            comparison_table([fetched[0], fetched[0]])
 
     def test_missing_runs_are_listed_below_the_comparison(self, fetched, tmp_path):
         save_tables(fetched, tmp_path, "a caption", ["cirkd on rgb, seed 0"])
@@ -288,6 +283,25 @@ class TestTables:
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "comparison.csv"), table, atol=1e-3, check_dtype=False)
         assert (tmp_path / "comparison.md").read_text().startswith(to_markdown(as_text(table)))
         assert len(pd.read_csv(tmp_path / "classes.csv")) == len(class_table(fetched))
+
+    def test_tables_of_the_same_runs_are_equal_files(self, fetched, tmp_path):
+        for place in ("first", "second"):
+            save_tables(fetched, tmp_path / place, "a caption")
+        files = sorted(file.name for file in (tmp_path / "first").iterdir())
+        assert {name.partition(".")[2] for name in files} == {"csv", "md", "html", "tex"}
+        for name in files:
+            assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+    def test_best_is_bold_second_italic_and_text_is_escaped(self):
+        text = pd.DataFrame({"method": ["a_b", "<c>"], "mIoU": ["50 %", "40"]})
+        files = in_formats("some", text, "100 % & more", pd.Series([1, 2]))
+        assert r"a\_b & \bfseries 50 \%" in files["some.tex"]
+        assert r"\itshape 40" in files["some.tex"]
+        assert r"100 \% \& more" in files["some.tex"]
+        assert r"\toprule" in files["some.tex"]
+        assert "&lt;c&gt;" in files["some.html"]
+        assert "font-style: italic" in files["some.html"]
+        assert files["some.md"].startswith(to_markdown(text))
 
 
 class TestStudy:
