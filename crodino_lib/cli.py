@@ -11,29 +11,13 @@ from typing import Any
 
 import crodino_lib
 from crodino_lib.analysis import AnalysisConfig
-from crodino_lib.command_options import add_settings, named_value, study_config
+from crodino_lib.command_options import DESCRIPTION, add_settings, named_value, study_config
 from crodino_lib.config import find_study, home
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.listing import print_list
 from crodino_lib.methods.registry import METHODS, parse_method
 from crodino_lib.settings import choose, load_object, nearest
 from crodino_lib.study.dials import BASE, choose_dials
-
-DESCRIPTION = """\
-An open study of cross-modal knowledge distillation: train with two sensors, deploy with one.
-
-  crodino study                                     the tour on the built-in dataset, some minutes on two cores
-  crodino study --profile cpu                       evidence, over hours; interrupt it, run it again to resume
-  crodino study --dataset nyu13 --root FOLDER       the same on your copy of NYU Depth v2
-  crodino run --method crodino-kd --seed 1          one run
-  crodino dials evidence labels                     when does the second sensor help? turn a setting
-  crodino predict RUN PICTURE                       segment a picture with a student of a finished run
-  crodino tables rooms-quick                        tables of what is finished, and a list of what is missing
-  crodino latents rooms-quick                       shared and private latents of its models, beside null models
-  crodino explore rooms-quick                       a page to explore the latents by hand
-  crodino inspect FOLDER                            check a dataset folder before training on it
-  crodino list methods | datasets | profiles | parameters | dials
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 
     tables = command("tables", _tables, "compile the tables of a study's finished runs from their records")
     tables.add_argument("name", metavar="STUDY", help="its folder in results/local, or the path of a study's folder")
+
+    figures = command("figures", _figures, "draw the figures of a study again from its records")
+    figures.add_argument("name", metavar="STUDY", help="its folder in results/local, or the path of a study's folder")
 
     latents = command("latents", _latents, "measure shared and private latents of finished models, and null models")
     explore = command("explore", _explore, "write a page to explore a study's latents by hand; it needs no network")
@@ -210,6 +197,15 @@ def _tables(options: argparse.Namespace) -> None:
     runs, missing = study.finished()
     save_tables(runs, study.folder / "tables", study.caveat(), map(describe_run, missing))
     print((study.folder / "tables" / "comparison.md").read_text(), study.folder / "tables", sep="\n")
+
+
+def _figures(options: argparse.Namespace) -> None:
+    find_study(options.name)
+    from crodino_lib.figures.study_figures import save_study_figures
+    from crodino_lib.study.study import Study
+
+    study = Study.open(options.name)
+    print(*sorted({file.stem for file in save_study_figures(study)}), study.figures, sep="\n")
 
 
 def _models(options: argparse.Namespace) -> tuple[Any, list]:

@@ -13,6 +13,23 @@ from crodino_lib.data.registry import check_data
 from crodino_lib.methods.registry import check_methods
 from crodino_lib.study.dials import check_dials
 
+DESCRIPTION = """\
+An open study of cross-modal knowledge distillation: train with two sensors, deploy with one.
+
+  crodino study                                     the tour on the built-in dataset, some minutes on two cores
+  crodino study --profile cpu                       evidence, over hours; interrupt it, run it again to resume
+  crodino study --dataset nyu13 --root FOLDER       the same on your copy of NYU Depth v2
+  crodino run --method crodino-kd --seed 1          one run
+  crodino dials evidence labels                     when does the second sensor help? turn a setting
+  crodino predict RUN PICTURE                       segment a picture with a student of a finished run
+  crodino tables rooms-quick                        tables of what is finished, and a list of what is missing
+  crodino figures rooms-quick                       its figures, drawn again from the records
+  crodino latents rooms-quick                       shared and private latents of its models, beside null models
+  crodino explore rooms-quick                       a page to explore the latents by hand
+  crodino inspect FOLDER                            check a dataset folder before training on it
+  crodino list methods | datasets | profiles | parameters | dials
+"""
+
 
 def add_settings(command: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
     """Add one option per setting of a study."""

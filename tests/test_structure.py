@@ -30,16 +30,16 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
 OPTIONAL = {
     "datasets": 1420,
     "rooms": 1170,
-    "analysis": 2105,
-    "figures": 990,
+    "analysis": 2440,
+    "figures": 1180,
     "explorer": 527,
     "report.py": 130,
     "predict.py": 100,
     "listing.py": 60,
-    "command_options.py": 70,
+    "command_options.py": 90,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7550, 14400, 300
+MOST_CORE, MOST, LONGEST = 7550, 14950, 300
 
 
 def lines(name: str) -> int:

@@ -182,7 +182,7 @@ def per_class_iou(table: pd.DataFrame, card: DatasetCard, width: str = "column")
 
 
 @styled
-def class_differences(table: pd.DataFrame, card: DatasetCard, width: str = "column") -> StudyFigure:
+def class_differences(table: pd.DataFrame, width: str = "column") -> StudyFigure:
     """Draw the difference in IoU of every class and method to the baseline of the same sensor, a panel per sensor.
 
     ``table`` is from ``crodino_lib.study.tables.class_table``; differences are paired by seed. ValueError where no
@@ -194,18 +194,18 @@ def class_differences(table: pd.DataFrame, card: DatasetCard, width: str = "colu
     if paired.empty:
         raise ValueError("no method of the table has a baseline of its sensors and seed")
     paired["difference"] = paired.iou - paired.own
-    panels = dict(list(paired.groupby("sensors", sort=False)))
+    panels, classes = dict(list(paired.groupby("sensors", sort=False))), list(dict.fromkeys(table["class"]))
     caption = (
         f"IoU of each class less that of the baseline of the same sensor, points; mean over "
         f"{count(paired.seed.nunique(), 'paired seed')}. 0 also where neither finds the class; grey where none occurs."
     )
-    figure = StudyFigure(width, 34 + 3.4 * len(card.classes), caption)
+    figure = StudyFigure(width, 34 + 3.4 * len(classes), caption)
     widths = [part.method.nunique() for part in panels.values()]
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True, width_ratios=widths)[0]
     most = max(paired.difference.abs().max(), 1)
     for ax, (sensors, part) in zip(axes, panels.items(), strict=True):
         cells = part.pivot_table(index="class", columns="method", values="difference", sort=False)
-        cells = cells.reindex(card.classes).rename(columns=method_title)
+        cells = cells.reindex(classes).rename(columns=method_title)
         heatmap(ax, cells, cells, 6, vmin=-most, vmax=most, cmap="RdBu")
         ax.set_title(f"{printed(sensors)} at test")
         ax.tick_params(axis="x", rotation=90)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.spatial.distance import pdist
 
+from crodino_lib.analysis.robustness import Confidence
 from crodino_lib.augment import plain
 from crodino_lib.data.folder_spec import read_spec
 from crodino_lib.data.sample import Scenes
@@ -24,8 +25,10 @@ from crodino_lib.figures.base import (
     sensor_styles,
 )
 from crodino_lib.figures.charts import gains
+from crodino_lib.figures.costs import cost_and_accuracy
 from crodino_lib.figures.latents import factor_matrix, null_comparison
 from crodino_lib.figures.manifolds import film_strip, manifold
+from crodino_lib.figures.robustness import fault_curves, reliability
 from crodino_lib.rooms.scene import SPEC
 from tests.figures.tables import embedded, filmed, gain_table, null_table, words
 
@@ -68,10 +71,13 @@ def test_every_figure_has_its_printed_width_fits_a_page_and_nothing_is_cut_off(t
         "shares": lambda width: charts.class_shares(shares, toy_card, width),
         "curves": lambda width: charts.training_curves({"kd, seed 0": history()}, width),
         "iou": lambda width: charts.per_class_iou(scores[scores.method == "baseline"], toy_card, width),
-        "differences": lambda width: charts.class_differences(scores, toy_card, width),
+        "differences": lambda width: charts.class_differences(scores, width),
         "confusion": lambda width: charts.confusion(np.eye(4, dtype=int), toy_card.classes, "kd, rgb, test", width),
         "stages": lambda width: charts.stage_alignment(stages(), width),
         "gains": lambda width: gains(gain_table(), width=width),
+        "costs": lambda width: cost_and_accuracy(costs(), width=width),
+        "faults": lambda width: fault_curves(faults(), "rgb", width),
+        "reliability": lambda width: reliability({"rgb": sure(0.9), "rgb + depth, zeros": sure(0.5)}, width),
         "nulls": lambda width: null_comparison(null_table(), "One seed.", width),
         "factors": lambda width: factor_matrix(factors, "One seed.", width),
     }
@@ -94,6 +100,52 @@ def test_every_figure_has_its_printed_width_fits_a_page_and_nothing_is_cut_off(t
     assert not plt.get_fignums()
     with pytest.raises(ValueError, match="width"):
         gains(gain_table(), width="poster")
+
+
+def sure(accuracy):
+    """Return the confidence of a network in two bins, of which the other thirteen are empty."""
+    bins = np.full((15, 3), np.nan)
+    bins[:, 0] = 0
+    bins[7], bins[14] = (0.4, 0.5, accuracy), (0.6, 0.97, accuracy)
+    return Confidence(0.5, 1.0, 0.4, bins)
+
+
+def costs():
+    """Return what three methods of RGB and two of both sensors reach and cost."""
+    names = ["baseline", "kd", "crodino-kd", "acnet", "csk-net"]
+    table = pd.DataFrame({"method": names, "sensors at test": ["rgb"] * 3 + ["rgb+depth"] * 2})
+    table = table.assign(**{"mIoU": 50.0, "mIoU low": 45.0, "mIoU high": 55.0, "seeds": 3, "split": "test"})
+    return table.assign(**{"cost of training": [1, 4.7, 4, 1.6, 7.3], "cost of inference": [1, 1, 1, 1.6, 1.35]})
+
+
+def test_a_panel_of_costs_has_the_methods_of_its_sensors_at_what_they_cost():
+    figure = cost_and_accuracy(costs())
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [
+        "RGB (inference 1.00x)",
+        "RGB + depth (inference 1.35x to 1.60x)",
+    ]
+    found = {line.get_label(): (line.get_xdata()[0], line.get_ydata()[0]) for line in figure.axes[0].lines}
+    assert found == {"baseline": (1, 50), "KD": (4.7, 50), "CroDiNo-KD": (4, 50)}
+    with pytest.raises(ValueError, match="no cost on split 'val'"):
+        cost_and_accuracy(costs(), split="val")
+
+
+def faults():
+    """Return two networks under two faults of RGB in two severities."""
+    rows = [("acnet", "rgb+depth", "-", "none", 0, 60.0), ("baseline", "depth", "-", "none", 0, 50.0)]
+    rows += [("acnet", "rgb+depth", "rgb", fault, s, 55.0 - s) for fault in ("dark", "noisy") for s in (1, 5)]
+    return pd.DataFrame(rows, columns=["method", "sensors", "sensor", "fault", "severity", "miou"])
+
+
+def test_lines_of_faults_begin_with_the_whole_network_and_are_flat_without_the_broken_sensor():
+    figure = fault_curves(faults(), "rgb")
+    assert [ax.get_title(loc="left") for ax in figure.axes if ax.get_visible()] == ["dark", "noisy"]
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert list(lines["ACNet, RGB + depth"].get_xdata()) == [0, 1, 5]
+    assert list(lines["ACNet, RGB + depth"].get_ydata()) == [60, 54, 50]
+    assert set(lines["baseline, depth"].get_ydata()) == {50}
+    with pytest.raises(ValueError, match="no fault of depth"):
+        fault_curves(faults(), "depth")
 
 
 def small(caption):
@@ -201,13 +253,13 @@ def test_marks_are_means_over_seeds_and_differences_are_paired(toy_card):
     means = [mark.get_xdata() for mark in figure.axes[0].lines if mark.get_marker() in "o^"]
     assert [set(line) for line in means] == [{60.0}, {60.0}]
     unpaired = scores[(scores.method == "kd") | (scores.seed == 0)].assign(iou=scores.iou + 9 * (scores.seed == 2))
-    figure = charts.class_differences(unpaired, toy_card)
+    figure = charts.class_differences(unpaired)
     assert [ax.get_title() for ax in figure.axes] == ["RGB at test", "depth at test"]
     assert {text.get_text() for ax in figure.axes for text in ax.texts} == {"1"}  # seed 2 has no baseline
     with pytest.raises(ValueError, match="iou"):
-        charts.class_differences(scores.drop(columns="iou"), toy_card)
+        charts.class_differences(scores.drop(columns="iou"))
     with pytest.raises(ValueError, match="no method of the table has a baseline"):
-        charts.class_differences(scores[scores.method == "kd"], toy_card)
+        charts.class_differences(scores[scores.method == "kd"])
 
 
 def test_confusion_is_in_percent_of_the_truth_summed_over_images_and_empty_for_absent_classes():
