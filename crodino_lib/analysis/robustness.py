@@ -43,6 +43,16 @@ class Confidence:
     bins: np.ndarray
 
     @property
+    def confidence(self) -> float:
+        """Mean largest probability of the pixels."""
+        return float(np.nansum(self.bins[:, 0] * self.bins[:, 1]))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the pixels whose class is right."""
+        return float(np.nansum(self.bins[:, 0] * self.bins[:, 2]))
+
+    @property
     def ece(self) -> float:
         """Expected calibration error: mean distance between confidence and accuracy over the pixels, by bin."""
         share, confidence, accuracy = np.nan_to_num(self.bins).T
@@ -119,12 +129,13 @@ def robustness_table(
 
     Returns:
         One row per run, split, sensors at test, and fault: ``method``, ``seed``, ``split``, ``sensors``, ``sensor``
-        (the broken one, a dash for none), ``fault``, ``severity``, ``miou`` in percent, ``nll``, ``brier``, ``ece``;
-        ``temperature``, fitted on unbroken validation scenes, and ``scaled nll`` and ``scaled ece`` with it.
+        (the broken one, a dash for none), ``fault``, ``severity``, ``images``; ``miou``, ``accuracy``, ``confidence``
+        and ``ece`` in percent, ``nll``, ``brier``; ``temperature``, fitted on unbroken validation scenes, and ``scaled
+        nll`` and ``scaled ece`` with it.
     """
     runs = list(runs)
     splits = list(splits) or [split for split in study.card.splits if split.startswith("test")]
-    few = {split: _first(study.scenes[split], scenes) for split in ("val", *splits)}
+    few = {split: first_scenes(study.scenes[split], scenes) for split in splits} | {"val": study.scenes["val"]}
     how = [VERSION, study.fingerprint, list(severities), scenes, splits]
     missing = {file: run for run in runs if not (file := _file(run, how)).exists()}
     if missing:
@@ -171,8 +182,8 @@ def _file(run: Run, how: list) -> Path:
     return run.folder / "faults" / f"{key}.csv"
 
 
-def _first(scenes: Scenes, most: int | None) -> Scenes:
-    """Return the first scenes of a split."""
+def first_scenes(scenes: Scenes, most: int | None) -> Scenes:
+    """Return the first scenes of a split; all where ``most`` is None."""
     images, valid = ({k: v[:most] for k, v in part.items()} for part in (scenes.images, scenes.valid))
     return Scenes(images, valid, scenes.labels[:most], scenes.ids[:most])
 
@@ -189,7 +200,13 @@ def _measured(
                 found, scaled = measure(method, shown, card, served, (1.0, temperature))
                 rows.append(
                     {"split": split, "sensors": str(served), "sensor": sensor, "fault": fault, "severity": severity}
-                    | {"miou": 100 * found.miou, "nll": found.nll, "brier": found.brier, "ece": found.ece}
-                    | {"temperature": temperature, "scaled nll": scaled.nll, "scaled ece": scaled.ece}
+                    | {"images": len(shown), "miou": 100 * found.miou, "accuracy": 100 * found.accuracy}
+                    | {
+                        "confidence": 100 * found.confidence,
+                        "nll": found.nll,
+                        "brier": found.brier,
+                        "ece": 100 * found.ece,
+                    }
+                    | {"temperature": temperature, "scaled nll": scaled.nll, "scaled ece": 100 * scaled.ece}
                 )
     return pd.DataFrame(rows)

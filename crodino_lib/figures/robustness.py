@@ -21,17 +21,17 @@ def fault_curves(table: pd.DataFrame, sensor: str, width: str = "page") -> Study
     severity 0 nothing is broken. ``table`` is from ``robustness_table``, of one split; ValueError where the sensor has
     no fault with a severity in it.
     """
-    require(table, "method", "sensors", "sensor", "fault", "severity", "miou")
+    require(table, "method", "seed", "split", "sensors", "sensor", "fault", "severity", "images", "miou")
     faults = list(dict.fromkeys(table.fault[(table.sensor == sensor) & (table.severity > 0)]))
     if not faults:
         raise ValueError(f"the table has no fault of {sensor}; it has some of {', '.join(set(table.sensor) - {'-'})}")
     across = min(len(faults), 4 if width == "page" else 2)
     down = -(-len(faults) // across)
-    seeds = count(table.seed.nunique(), "seed") if "seed" in table else ""
+    most = table.severity.max()
     caption = (
         f"mIoU when {printed(sensor)} fails, by severity; 0: nothing is broken. Solid: networks of several sensors; "
-        f"dotted: of {printed(sensor)} alone; dashed: without it, so that nothing changes. {seeds}, split "
-        f"{', '.join(dict.fromkeys(table.get('split', [])))}."
+        f"dotted: of {printed(sensor)} alone; dashed: without it, so that nothing changes. "
+        f"{count(table.seed.nunique(), 'seed')}, {count(table.images.iloc[0], 'image')}, split {table.split.iloc[0]}."
     )
     figure = StudyFigure(width, 22 + 42 * down, caption)
     axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
@@ -41,14 +41,14 @@ def fault_curves(table: pd.DataFrame, sensor: str, width: str = "page") -> Study
         for method, sensors in dict.fromkeys(zip(table.method, table.sensors, strict=True)):
             whole, served = means[method, sensors, "-", "none", 0], SensorSet.parse(sensors)
             style = "--" if sensor not in served else ":" if len(served) == 1 else "-"
-            found = (
-                means[method, sensors, sensor, fault] if sensor in served else pd.Series(whole, [table.severity.max()])
-            )
+            found = means[method, sensors, sensor, fault] if sensor in served else pd.Series(whole, [most])
             line = pd.concat([pd.Series({0: whole}), found])
             label = f"{method_title(method)}, {printed(sensors)}"
-            ax.plot(line.index, line, style, color=colours[method], lw=1.2, label=label)
+            marked = "o" if sensor in served else ""
+            ax.plot(line.index, line, style, marker=marked, ms=2.5, color=colours[method], lw=1.2, label=label)
         ax.set_title(fault, loc="left")
         ax.set_xlabel("severity")
+        ax.set(xticks=range(most + 1), ylim=(0, None))
     for ax in axes:
         ax.set_visible(False)
     figure.axes[0].set_ylabel("mIoU (%)")

@@ -58,6 +58,8 @@ def test_confidence_is_that_of_brute_force_and_of_torchmetrics(toy_scenes, toy_c
     miou = torchmetrics.classification.MulticlassJaccardIndex(4, ignore_index=IGNORE)
     assert found.miou == pytest.approx(miou(p.float(), truth).item(), abs=1e-6)
     assert found.bins[:, 0].sum() == pytest.approx(1)
+    assert found.confidence == pytest.approx(flat.amax(dim=1).mean().item())
+    assert found.accuracy == pytest.approx((flat.argmax(dim=1) == right).double().mean().item())
 
 
 def test_a_temperature_undoes_logits_that_are_too_large(toy_scenes, toy_card):

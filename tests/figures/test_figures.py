@@ -134,7 +134,8 @@ def faults():
     """Return two networks under two faults of RGB in two severities."""
     rows = [("acnet", "rgb+depth", "-", "none", 0, 60.0), ("baseline", "depth", "-", "none", 0, 50.0)]
     rows += [("acnet", "rgb+depth", "rgb", fault, s, 55.0 - s) for fault in ("dark", "noisy") for s in (1, 5)]
-    return pd.DataFrame(rows, columns=["method", "sensors", "sensor", "fault", "severity", "miou"])
+    table = pd.DataFrame(rows, columns=["method", "sensors", "sensor", "fault", "severity", "miou"])
+    return table.assign(seed=0, split="test", images=8)
 
 
 def test_lines_of_faults_begin_with_the_whole_network_and_are_flat_without_the_broken_sensor():
