@@ -25,6 +25,7 @@ from crodino_lib.study.study import Study
 
 VERSION = 1  # raise it when results kept with runs would be computed differently
 BATCH, BINS = 16, 15
+FEW = 32  # runs times scenes: measured in this process
 EVERY = 7  # pixel that a temperature is fitted on
 
 
@@ -140,7 +141,8 @@ def robustness_table(
     missing = {file: run for run in runs if not (file := _file(run, how)).exists()}
     if missing:
         say(f"breaking the sensors of {len(missing)} runs: {len(severities)} severities of each fault")
-        tasks = Parallel(n_jobs=-1 if len(missing) > 1 else 1, return_as="generator")(
+        jobs = -1 if len(missing) * (scenes or len(few["val"])) > FEW else 1  # a process takes seconds to start
+        tasks = Parallel(n_jobs=jobs, return_as="generator")(
             delayed(_measured)(run, study.card, few, splits, severities) for run in missing.values()
         )
         for file, table in zip(missing, bar(tasks, total=len(missing), label="faults", unit="run"), strict=True):
