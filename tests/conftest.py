@@ -40,16 +40,6 @@ TRAIN = [f"{i:04d}" for i in (*range(1, 5), *range(11, 14), *range(21, 24), 31, 
 TEST = ["0005", "0006", "0043"]
 
 
-COMPILED = {"test_umap_embedding.py", "test_aligned_umap.py", "test_latent_analysis.py", "test_explorer.py"}
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keep the tests of a file in one process, and those that fit UMAP in one: each process compiles it anew."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("umap" if item.path.name in COMPILED else str(item.path)))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     """Tests run in parallel processes; more threads than cores only wait for each other."""
