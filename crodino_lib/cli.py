@@ -258,7 +258,6 @@ def _explore(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-
     root = Path(options.root).expanduser().resolve()
     if options.dataset:
         choose(options.dataset, DATASETS, "dataset")

@@ -41,7 +41,7 @@ def write_report(study: Study, runs: Iterable[Run]) -> Path:
         *[figure._repr_html_() for figure in drawn],
         "<h2>The table</h2>",
         as_html(shortest(test)),
-        f'<p class="caveat">{escape(caption(table, study.caveat()))}</p>',
+        f'<p class="caveat">{escape(caption(test, study.caveat()))}</p>',
         *[_dial(one, gained) for one, gained in turned],
         _manifolds(study.figures / "latent_manifolds.png"),
         "<h2>Everything else</h2>",
@@ -63,7 +63,7 @@ def answer(table: pd.DataFrame, student: str) -> str:
     if table.empty:
         return f"Whether a method helps {name} is not known: that takes runs of a method and of its baseline."
     fewest, most = table.seeds.min(), table.seeds.max()
-    ending = f"({count(most, 'seed')}, 95 % intervals over {interval_over(fewest)})."
+    ending = f"({count(most, 'seed')}, 95 % intervals over {interval_over(fewest, most)})."
     gained = table[table.low > 0]
     helping = [name for name, rows in table.groupby("method") if (rows.low > 0).all()]
     if helping:

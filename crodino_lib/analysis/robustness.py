@@ -136,14 +136,14 @@ def robustness_table(
     """
     runs = list(runs)
     splits = list(splits) or [split for split in study.card.splits if split.startswith("test")]
-    few = {split: first_scenes(study.scenes[split], scenes) for split in splits} | {"val": study.scenes["val"]}
+    few, val = {split: first_scenes(study.scenes[split], scenes) for split in splits}, study.scenes["val"]
     how = [VERSION, study.fingerprint, list(severities), scenes, splits]
     missing = {file: run for run in runs if not (file := _file(run, how)).exists()}
     if missing:
         say(f"breaking the sensors of {len(missing)} runs: {len(severities)} severities of each fault")
-        jobs = -1 if len(missing) * (scenes or len(few["val"])) > FEW else 1  # a process takes seconds to start
+        jobs = -1 if len(missing) * (scenes or len(val)) > FEW else 1  # a process takes seconds to start
         tasks = Parallel(n_jobs=jobs, return_as="generator")(
-            delayed(_measured)(run, study.card, few, splits, severities) for run in missing.values()
+            delayed(_measured)(run, study.card, few, val, severities) for run in missing.values()
         )
         for file, table in zip(missing, bar(tasks, total=len(missing), label="faults", unit="run"), strict=True):
             with atomic_write(file) as path:
@@ -154,27 +154,28 @@ def robustness_table(
 
 
 def trust_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return whom to trust when a sensor fails: the best network of both sensors, or of the other sensor alone.
+    """Return which to use when a sensor fails: the best network of both sensors, or of the other sensor alone.
+
+    The networks are those that are best whole, by their mIoU on the same scenes with nothing broken.
 
     Args:
         table: from ``robustness_table``, of one split.
 
     Returns:
-        One row per broken sensor, fault and severity: ``both`` and ``alone``, the highest mIoU (means over seeds) of a
-        network of several sensors and of one that does not have the broken sensor, with their methods, and ``trust``.
+        One row per broken sensor, fault and severity: ``both`` and ``alone``, the mIoU (means over seeds) of the best
+        network of several sensors and of the best that does not have the broken sensor, their methods, and ``trust``.
     """
-    means = table.groupby(["method", "sensors", "sensor", "fault", "severity"], sort=False, as_index=False).miou.mean()
-    whole, rows = means[means.fault == "none"], []
-    for (sensor, fault, severity), hurt in means[means.fault != "none"].groupby(
-        ["sensor", "fault", "severity"], sort=False
-    ):
-        several = hurt[hurt.sensors.str.contains("+", regex=False)].nlargest(1, "miou")
-        without = [sensor not in SensorSet.parse(sensors) for sensors in whole.sensors]
-        alone = whole[without].nlargest(1, "miou")
-        if len(several) and len(alone):
-            one, other = several.iloc[0], alone.iloc[0]
-            trust = "both" if one.miou > other.miou else f"{other.sensors} alone"
-            rows.append((sensor, fault, severity, one.miou, one.method, other.miou, other.method, trust))
+    means = table.groupby(["method", "sensors", "sensor", "fault", "severity"], sort=False).miou.mean()
+    whole = means.xs(("-", "none", 0), level=["sensor", "fault", "severity"]).sort_values(ascending=False)
+    rows = []
+    for sensor, fault, severity in dict.fromkeys(key[2:] for key in means.index if key[2] != "-"):
+        served = {key: SensorSet.parse(key[1]) for key in whole.index}
+        several = next((key for key in whole.index if sensor in served[key] and len(served[key]) > 1), None)
+        alone = next((key for key in whole.index if sensor not in served[key]), None)
+        if several and alone:
+            both = means[(*several, sensor, fault, severity)]
+            trust = "both" if both > whole[alone] else f"{alone[1]} alone"
+            rows.append((sensor, fault, severity, both, several[0], whole[alone], alone[0], trust))
     columns = ["broken", "fault", "severity", "both", "method of both", "alone", "method alone", "trust"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -187,16 +188,17 @@ def _file(run: Run, how: list) -> Path:
 def first_scenes(scenes: Scenes, most: int | None) -> Scenes:
     """Return the first scenes of a split; all where ``most`` is None."""
     images, valid = ({k: v[:most] for k, v in part.items()} for part in (scenes.images, scenes.valid))
-    return Scenes(images, valid, scenes.labels[:most], scenes.ids[:most])
+    factors = None if scenes.factors is None else scenes.factors[:most]
+    return Scenes(images, valid, scenes.labels[:most], scenes.ids[:most], factors)
 
 
 def _measured(
-    run: Run, card: DatasetCard, scenes: dict[str, Scenes], splits: Sequence[str], severities: Sequence[int]
+    run: Run, card: DatasetCard, scenes: dict[str, Scenes], val: Scenes, severities: Sequence[int]
 ) -> pd.DataFrame:
     method, rows = run.method(card), []
     for served in method.serves:
-        temperature = fit_temperature(method, scenes["val"], card, served)
-        for split in splits:
+        temperature = fit_temperature(method, val, card, served)
+        for split in scenes:
             for sensor, fault, severity in conditions(served, card, severities):
                 shown = scenes[split] if sensor == "-" else broken(scenes[split], card, sensor, fault, severity)
                 found, scaled = measure(method, shown, card, served, (1.0, temperature))

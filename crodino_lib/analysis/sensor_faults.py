@@ -1,4 +1,7 @@
-"""Break a sensor of a split: take it away, or degrade it in five severities, always in the same way for a scene."""
+"""Break a sensor of a split: take it away, or degrade it in five severities.
+
+A fault is always the same for a scene, but *another scene*, which is the scene half a split away.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -17,87 +20,81 @@ Maps = tuple[np.ndarray, np.ndarray]  # values (C, H, W) in the sensor's unit, w
 
 
 def zeros(values: np.ndarray, valid: np.ndarray, sensor: Sensor, *_) -> Maps:
-    """Nothing arrives: black, or no valid value."""
+    """Return black, or no valid value."""
     return np.zeros_like(values), np.zeros_like(valid)
 
 
 def mean(values: np.ndarray, valid: np.ndarray, sensor: Sensor, *_) -> Maps:
-    """The sensor's mean everywhere, which networks see as 0."""
+    """Return the sensor's mean everywhere, which networks see as 0 where it is not encoded."""
     return np.broadcast_to(np.reshape(sensor.mean, (-1, 1, 1)), values.shape), np.ones_like(valid)
 
 
 def noise(values: np.ndarray, valid: np.ndarray, sensor: Sensor, severity: int, rng: np.random.Generator) -> Maps:
-    """Noise with the sensor's mean and standard deviation."""
-    moments = (np.reshape(moment, (-1, 1, 1)) for moment in (sensor.mean, sensor.std))
-    level, spread = moments
+    """Return noise with the sensor's mean and standard deviation."""
+    level, spread = (np.reshape(moment, (-1, 1, 1)) for moment in (sensor.mean, sensor.std))
     return level + spread * rng.normal(size=values.shape), np.ones_like(valid)
 
 
 def dark(values: np.ndarray, valid: np.ndarray, sensor: Sensor, severity: int, rng: np.random.Generator) -> Maps:
-    """0.4 to the power of the severity of the light, with the noise of few photons; exposure does not follow."""
+    """Darken to 0.4**severity of the light, with the noise of few photons; exposure does not follow."""
     electrons = (values / 255) ** GAMMA * FULL_WELL * 0.4**severity
     noisy = electrons + rng.normal(size=values.shape) * np.sqrt(electrons + READ_NOISE**2)
     return 255 * (np.maximum(noisy, 0) / FULL_WELL) ** (1 / GAMMA), valid
 
 
 def over_exposed(values: np.ndarray, valid: np.ndarray, sensor: Sensor, severity: int, *_) -> Maps:
-    """0.7 stops more light a severity; what is brighter than white is white."""
+    """Add 0.7 stops of light a severity, and cut at white."""
     return 255 * np.minimum((values / 255) ** GAMMA * 2 ** (0.7 * severity), 1) ** (1 / GAMMA), valid
 
 
 def blurred(values: np.ndarray, valid: np.ndarray, sensor: Sensor, severity: int, *_) -> Maps:
-    """A Gaussian of 0.5 % of the picture's width a severity, among valid pixels."""
+    """Blur by a Gaussian of 0.5 % of the picture's width a severity, among valid pixels."""
     sigma = 0.005 * severity * values.shape[-1]
     known = gaussian_filter(valid.astype(float), (0, sigma, sigma))
     return gaussian_filter(values * valid, (0, sigma, sigma)) / np.maximum(known, 1e-3), valid
 
 
 def noisy(values: np.ndarray, valid: np.ndarray, sensor: Sensor, severity: int, rng: np.random.Generator) -> Maps:
-    """Noise of 0.2 standard deviations of the sensor a severity."""
+    """Add noise of 0.2 standard deviations of the sensor a severity."""
     spread = 0.2 * severity * np.reshape(sensor.std, (-1, 1, 1))
     return values + spread * rng.normal(size=values.shape), valid
 
 
 def holes(values: np.ndarray, valid: np.ndarray, sensor: Sensor, severity: int, rng: np.random.Generator) -> Maps:
-    """Blobs without a value on 15 % of the picture a severity."""
+    """Remove the values of blobs, on 15 % of the picture a severity."""
     blobs = gaussian_filter(rng.normal(size=valid.shape), (0, *[valid.shape[-1] / 24] * 2))
     return values, valid & (blobs <= np.quantile(blobs, 1 - 0.15 * severity))
 
 
 def quantised(values: np.ndarray, valid: np.ndarray, sensor: Sensor, severity: int, *_) -> Maps:
-    """Steps of 0.05 to 0.8 standard deviations of the sensor, doubled with each severity."""
+    """Round to steps of 0.05 to 0.8 standard deviations of the sensor, doubled with each severity."""
     step = 0.05 * 2 ** (severity - 1) * sensor.std[0]
     return np.round(values / step) * step, valid
 
 
 def short_ranged(values: np.ndarray, valid: np.ndarray, sensor: Sensor, severity: int, *_) -> Maps:
-    """Nothing beyond the mean plus 1 standard deviation, half a one less with each severity."""
+    """Remove values beyond the mean plus (1.5 - 0.5 severity) standard deviations."""
     return values, valid & (values <= sensor.mean[0] + (1.5 - 0.5 * severity) * sensor.std[0])
 
 
 def drifting(values: np.ndarray, valid: np.ndarray, sensor: Sensor, severity: int, *_) -> Maps:
-    """0.4 standard deviations more in the corners than in the middle, a severity."""
+    """Raise the corners by 0.4 standard deviations a severity above the middle."""
     height, width = values.shape[-2:]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     return values + 0.4 * severity * np.reshape(sensor.std, (-1, 1, 1)) * (x**2 + y**2) / 2, valid
 
 
 def saturated(values: np.ndarray, valid: np.ndarray, sensor: Sensor, severity: int, *_) -> Maps:
-    """No value above the mean plus 1 standard deviation, half a one less with each severity."""
+    """Cut values at the mean plus (1.5 - 0.5 severity) standard deviations."""
     highest = np.reshape(sensor.mean, (-1, 1, 1)) + (1.5 - 0.5 * severity) * np.reshape(sensor.std, (-1, 1, 1))
     return np.minimum(values, highest), valid
-
-
-def out_of_focus(values: np.ndarray, valid: np.ndarray, sensor: Sensor, severity: int, *_) -> Maps:
-    """See ``blurred``."""
-    return blurred(values, valid, sensor, severity)
 
 
 ABSENT: dict[str, Callable[..., Maps] | None] = {"zeros": zeros, "mean": mean, "noise": noise, "another scene": None}
 DEGRADED: dict[str, dict[str, Callable[..., Maps]]] = {
     "rgb": {"dark": dark, "over-exposed": over_exposed, "blurred": blurred, "noisy": noisy},
     "depth": {"holes": holes, "quantised": quantised, "short-ranged": short_ranged},
-    "other": {"drifting": drifting, "saturated": saturated, "out of focus": out_of_focus},
+    "other": {"drifting": drifting, "saturated": saturated, "out of focus": blurred},
 }
 
 
@@ -117,14 +114,16 @@ def broken(scenes: Scenes, card: DatasetCard, name: str, fault: str, severity: i
         severity: 1 to 5.
 
     Raises:
-        ValueError: the sensor has no such fault; proposes the nearest.
+        ValueError: the sensor has no such fault, proposes the nearest; or there is no other scene.
     """
     known = ABSENT | faults_of(choose(name, card.sensors, "sensor"), card)
-    apply, sensor = known[choose(fault, known, f"fault of {name}")], card.sensors[name]
+    apply, sensor = known[choose(fault, known, f"fault of {name}")], card.sensors[name].measured
     images = scenes.images[name]
     valid = scenes.valid.get(name, np.ones_like(images[:, :1], dtype=bool))
     if apply is None:
-        images, valid = np.roll(images, 1, axis=0), np.roll(valid, 1, axis=0)
+        if len(scenes) < 2:
+            raise ValueError(f"{fault!r} needs at least two scenes, found {len(scenes)}")
+        images, valid = (np.roll(part, len(scenes) // 2, axis=0) for part in (images, valid))
     else:
         maps = [
             apply(image.astype(float), mask, sensor, severity, _drawn(scene, fault))

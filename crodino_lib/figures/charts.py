@@ -20,7 +20,7 @@ LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MOST_ANNOTATED = 20  # classes of a confusion matrix whose numbers are still legible
 NEITHER = ("epoch", "learning_rate", "seconds", "gradient/", "exchanged/")  # columns that are no losses or scores
 METHOD, TEACHER, SENSORS, SPLIT = "method", "teacher", "sensors at test", "split"  # columns of comparison_table
-GAIN, LOW, HIGH, SEEDS, IMAGES = "gain", "gain low", "gain high", "seeds", "test images"
+GAIN, LOW, HIGH, SEEDS, IMAGES = "gain", "gain low", "gain high", "gain seeds", "test images"
 FAMILY_COLOURS = {"control": "0.45", "fusion": "#56B4E9", "distillation": "#0072B2", "teacher-free": "#D55E00"}
 
 
@@ -72,7 +72,7 @@ def _gain_caption(shown: pd.DataFrame, split: str) -> str:
     return (
         "Gain over the baseline of the same sensor and seed; for sensors together, over the better of their baselines. "
         f"Split {split}, {count(shown[IMAGES].iloc[0], 'image')}, {seeds}. "
-        f"Lines: 95 % interval over {interval_over(fewest)}; open marks: it contains 0.{taught}"
+        f"Lines: 95 % interval over {interval_over(fewest, most)}; open marks: it contains 0.{taught}"
     )
 
 

@@ -23,11 +23,12 @@ def cost_and_accuracy(table: pd.DataFrame, split: str = "test", width: str = "pa
             f"the table has no cost on split {split!r}: costs are relative to a baseline that is not there"
         )
     panels, colours = dict(list(shown.groupby("sensors at test"))), method_colours(dict.fromkeys(shown["method"]))
-    fewest = shown["seeds"].min()
+    fewest, most_seeds = shown["seeds"].min(), shown["seeds"].max()
+    seeds = count(most_seeds, "seed") if fewest == most_seeds else f"{fewest} to {most_seeds} seeds"
     caption = (
         f"mIoU on split {split} against operations relative to a baseline. Training has the teacher's in it; methods "
-        f"that train networks of both sensors at once pay for both. {count(fewest, 'seed')}; bars: 95 % intervals over "
-        f"{interval_over(fewest)}."
+        f"that train networks of both sensors at once pay for both. {seeds}; bars: 95 % intervals over "
+        f"{interval_over(fewest, most_seeds)}."
     )
     wide = width == "page"
     figure = StudyFigure(width, 72 if wide else 30 + 48 * len(panels), caption)
@@ -40,7 +41,7 @@ def cost_and_accuracy(table: pd.DataFrame, split: str = "test", width: str = "pa
             ax.plot(row["cost of training"], row["mIoU"], "o", color=colour, ms=4, label=label)
         cheapest, dearest = rows["cost of inference"].min(), rows["cost of inference"].max()
         inference = f"{cheapest:.2f}x" if dearest - cheapest < 0.005 else f"{cheapest:.2f}x to {dearest:.2f}x"
-        ax.set(xscale="log", xlim=(0.85, 1.25 * most))
+        ax.set(xscale="log", xlim=(0.85 * min(1, shown["cost of training"].min()), 1.25 * most))
         ax.set_title(f"{printed(sensors)} (inference {inference})", loc="left")
         ticks = [tick for tick in TICKS if tick <= 1.25 * most]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -79,7 +79,7 @@ def dial_caption(table: pd.DataFrame) -> str:
     fewest, most = table.seeds.min(), table.seeds.max()
     seeds = count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
     tested = " Descriptive: a test needs eight paired seeds." if fewest < ENOUGH_SEEDS else ""
-    return f"Test split, means of {seeds}; bars: 95 % intervals over {interval_over(fewest)}.{tested}"
+    return f"Test split, means of {seeds}; bars: 95 % intervals over {interval_over(fewest, most)}.{tested}"
 
 
 def save_dials(dials: Iterable[Dial], base: Study) -> str:

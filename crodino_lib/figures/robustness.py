@@ -34,7 +34,7 @@ def fault_curves(table: pd.DataFrame, sensor: str, width: str = "page") -> Study
         f"{count(table.seed.nunique(), 'seed')}, {count(table.images.iloc[0], 'image')}, split {table.split.iloc[0]}."
     )
     figure = StudyFigure(width, 22 + 42 * down, caption)
-    axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
+    axes = list(figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat)
     means = table.groupby(["method", "sensors", "sensor", "fault", "severity"]).miou.mean()
     colours = method_colours(dict.fromkeys(table.method))
     for ax, fault in zip(axes, faults, strict=False):
@@ -49,7 +49,7 @@ def fault_curves(table: pd.DataFrame, sensor: str, width: str = "page") -> Study
         ax.set_title(fault, loc="left")
         ax.set_xlabel("severity")
         ax.set(xticks=range(most + 1), ylim=(0, None))
-    for ax in axes:
+    for ax in axes[len(faults) :]:
         ax.set_visible(False)
     figure.axes[0].set_ylabel("mIoU (%)")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4 if across > 2 else 2)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from crodino_lib.config import RunConfig
 from crodino_lib.study.dials import Dial
-from crodino_lib.study.gains import decide, gain_table, scores_of
+from crodino_lib.study.gains import gain_table, scores_of
 from crodino_lib.study.study import Study
 
 
@@ -38,7 +38,7 @@ def plan(dials: Iterable[Dial], base: Study, root: str = "") -> list[tuple[Study
 def dial_table(dial: Dial, base: Study) -> pd.DataFrame:
     """Return the gains of a dial from the records of finished runs: ``gain_table`` with a ``value`` and a ``student``.
 
-    The tests of all its values make one family.
+    The tests of each value are a family of their own, as in the tables of its study.
     """
     tables = []
     for value in dial.values:
@@ -48,4 +48,4 @@ def dial_table(dial: Dial, base: Study) -> pd.DataFrame:
         shown = gains[gains.method.isin(config.methods) & gains.sensors.isin(dial.students)]
         tables.append(shown.assign(value=str(value), student=shown.sensors))
     full = [table for table in tables if len(table)] or tables[:1]  # an empty one would take the numbers' type away
-    return decide(pd.concat(full, ignore_index=True))
+    return pd.concat(full, ignore_index=True)

@@ -5,6 +5,8 @@ import re
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+MARKS = " Bold, italic: the best and second best mIoU of the same sensors, and what cannot be told from them."
+
 
 def to_markdown(table: pd.DataFrame) -> str:
     """Return a table of text as Markdown."""
@@ -27,9 +29,11 @@ def in_formats(name: str, text: pd.DataFrame, caption: str, places: pd.Series | 
     if places is not None:
         looks["mIoU"] = places.map(marks).fillna("")
 
+    marked = caption + (MARKS if places is not None else "")
+
     def style(escape: str) -> Styler:
         plain = text.rename(columns=_latex) if escape == "latex" else text
-        shown = Styler(plain, uuid=name, cell_ids=False, caption=_latex(caption) if escape == "latex" else caption)
+        shown = Styler(plain, uuid=name, cell_ids=False, caption=_latex(marked) if escape == "latex" else marked)
         return (
             shown.format(escape=escape)
             .hide(axis="index")

@@ -21,7 +21,7 @@ CONTROLS = {  # row that a gain is over -> what the gain shows
     "self-training": "gain over self-training",
 }
 COLUMNS = [
-    *("sensors", "method", "teacher", "control", "miou", "control miou", "gain", "low", "high", "seeds"),
+    *("sensors", "method", "teacher", "trained on", "control", "miou", "control miou", "gain", "low", "high", "seeds"),
     *("effect size", "p", "p equivalent"),
 ]
 GAIN_COLUMNS = [*COLUMNS, "headline", "p holm", "verdict"]
@@ -40,6 +40,11 @@ class Row(NamedTuple):
     def name(self) -> str:
         """The method with every setting that differs, so runs that were trained differently never share a name."""
         return self.method + self.settings
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Name, teacher and sensors: what tables call a row by."""
+        return self.name, self.teacher, self.trained_on
 
 
 def rows_of(runs: Iterable[Run]) -> list[Row]:
@@ -162,7 +167,7 @@ def gain_table(scores: Mapping[tuple[str, str], Scores], split: str = "test") ->
                 if (control := found.control(row, name)) and (gain := found.difference(row, control)):
                     means = [np.mean([found.miou(r, s) for s in found.paired(row, control)]) for r in (row, control)]
                     tests = gain.effect_size, gain.p_difference(), gain.p_equivalence()
-                    known = (sensors, row.name, row.teacher, name, *means, gain.mean, *gain.interval())
+                    known = (sensors, *row.key, name, *means, gain.mean, *gain.interval())
                     rows.append((*known, len(gain.values), *tests))
     return decide(pd.DataFrame(rows, columns=COLUMNS))
 
@@ -171,10 +176,12 @@ def decide(table: pd.DataFrame) -> pd.DataFrame:
     """Return gains with ``headline``, ``p holm`` and ``verdict``; two families are corrected, headlines and the rest.
 
     A verdict is ``gain`` or ``loss`` where the interval leaves zero out, else ``undecided``, and ``-`` for fewer than
-    three seeds. From eight seeds on it may be a ``significant`` gain or loss, by the corrected test, or ``equivalent``:
-    inside of +-1 point.
+    three seeds. From eight seeds on a gain or loss may be ``significant``, by the corrected test, and what is undecided
+    ``equivalent``: inside of +-1 point, by a test that is not corrected. With eight seeds no family of more than six
+    tests can reach 5 %.
     """
-    headline = (table.control == HEADLINE["control"]) & table.method.isin(HEADLINE["methods"])
+    named = table.method.str.partition(" [")[0].isin(HEADLINE["methods"]) if len(table) else table.method.isin(())
+    headline = (table.control == HEADLINE["control"]) & named
     corrected = table.p.groupby(headline).transform(holm) if len(table) else table.p
     table = table.assign(**{"headline": headline, "p holm": corrected})
     known = table[["low", "high", "seeds", "p holm", "p equivalent"]].to_numpy()
@@ -188,7 +195,7 @@ def verdict(low: float, high: float, seeds: int, p: float = np.nan, p_equivalent
     found = "gain" if low > 0 else "loss" if high < 0 else "undecided"
     if seeds >= ENOUGH_SEEDS and found != "undecided" and p < 0.05:
         return f"significant {found}"
-    return "equivalent" if seeds >= ENOUGH_SEEDS and p_equivalent < 0.05 else found
+    return "equivalent" if found == "undecided" and seeds >= ENOUGH_SEEDS and p_equivalent < 0.05 else found
 
 
 def _settings_that_differ(runs: list[Run]) -> list[str]:
@@ -199,7 +206,7 @@ def _settings_that_differ(runs: list[Run]) -> list[str]:
         shared = {name: str(value) for part in ("data", "model", "train") for name, value in config[part].items()}
         flat.append({**shared, "scenes seen": run.record["dataset_fingerprint"][:6]})
     differing = sorted({name for one in flat for name in one if len({other.get(name) for other in flat}) > 1})
-    if {"dataset"} & set(differing):  # another dataset has other scenes in any case
-        differing = [name for name in differing if name not in ("dataset", "scenes seen", "options")]
+    if "dataset" in differing:  # another dataset has other scenes in any case
+        differing = [name for name in differing if name not in ("scenes seen", "options")]
     texts = [", ".join(f"{name} {settings[name]}" for name in differing if name in settings) for settings in flat]
     return [f" [{text}]" if text else "" for text in texts]

@@ -52,9 +52,12 @@ def paired_interval(differences: np.ndarray, level: float = 0.95) -> tuple[float
     return float(differences.mean() - half), float(differences.mean() + half)
 
 
-def interval_over(seeds: int) -> str:
-    """Return what the interval of an ``Estimate`` of so many seeds covers, in words."""
-    return "paired seeds and test images" if seeds >= FEWEST_SEEDS else "resampled test images, not over other seeds"
+def interval_over(fewest: int, most: int = 0) -> str:
+    """Return what the intervals of an ``Estimate`` of ``fewest`` seeds, or of up to ``most``, cover, in words."""
+    several, few = "paired seeds and test images", "resampled test images, not over other seeds"
+    if fewest < FEWEST_SEEDS <= most:
+        return f"{several}, with fewer than three seeds over {few}"
+    return several if fewest >= FEWEST_SEEDS else few
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ class Estimate:
         if len(self.values) < ENOUGH_SEEDS or not self.values.any():
             return 1.0 if len(self.values) >= ENOUGH_SEEDS else float("nan")
         exact = stats.wilcoxon(self.values, method="exact").pvalue
-        return float(max(exact, *(2 * stats.t.sf(abs(self.mean) / error, df) for error, df in self._errors())))
+        errors = [(error, df) for error, df in self._errors() if error]  # without chance the p of a t test is 0
+        return float(max([exact, *(2 * stats.t.sf(abs(self.mean) / error, df) for error, df in errors)]))
 
     def p_equivalence(self, margin: float = MARGIN) -> float:
         """Return the p of two one-sided tests against +-margin (Schuirmann, 1987); NaN for fewer than eight seeds."""

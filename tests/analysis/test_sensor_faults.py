@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from crodino_lib.analysis.robustness import first_scenes
 from crodino_lib.analysis.sensor_faults import ABSENT, DEGRADED, SEVERITIES, broken, faults_of
+from crodino_lib.config import DataConfig
+from crodino_lib.datasets.encodings import encoded
 
 CASES = [("rgb", name) for name in DEGRADED["rgb"]] + [("depth", name) for name in DEGRADED["depth"]]
 CASES += [("thermal", name) for name in DEGRADED["other"]]
@@ -48,8 +51,20 @@ def test_an_absent_sensor_is_black_or_has_no_value_the_mean_noise_or_another_sce
     assert drawn.mean() == pytest.approx(20, abs=0.2)
     assert drawn.std() == pytest.approx(5, abs=0.2)
     moved = broken(toy_scenes, toy_card, "depth", "another scene")
-    np.testing.assert_array_equal(moved.images["depth"][1:], toy_scenes.images["depth"][:-1])
-    np.testing.assert_array_equal(moved.valid["depth"][0], toy_scenes.valid["depth"][-1])
+    half = len(toy_scenes) // 2
+    np.testing.assert_array_equal(moved.images["depth"][half:], toy_scenes.images["depth"][:-half])
+    np.testing.assert_array_equal(moved.valid["depth"][0], toy_scenes.valid["depth"][-half])
+    with pytest.raises(ValueError, match="at least two scenes, found 1"):
+        broken(first_scenes(toy_scenes, 1), toy_card, "depth", "another scene")
+
+
+@pytest.mark.parametrize("encoding", ["inverse", "normals"])
+def test_an_encoded_sensor_is_broken_in_its_own_unit(toy_scenes, toy_card, encoding):
+    card = encoded(toy_card, DataConfig(depth_encoding=encoding))
+    for fault in ("mean", "noise", "short-ranged", "quantised"):
+        ours, plain = (broken(toy_scenes, one, "depth", fault, 2) for one in (card, toy_card))
+        np.testing.assert_array_equal(ours.images["depth"], plain.images["depth"])
+        np.testing.assert_array_equal(ours.valid["depth"], plain.valid["depth"])
 
 
 def test_the_fault_of_a_scene_does_not_depend_on_the_others(toy_scenes, toy_card):

@@ -27,7 +27,7 @@ def gain_table():
         ("crodino-kd", "-", "depth", 1.7, 0.9, 2.5),
     ]
     columns = ["method", "teacher", "sensors at test", "gain", "gain low", "gain high"]
-    table = pd.DataFrame(rows, columns=columns).assign(**{"seeds": 1, "test images": 70})
+    table = pd.DataFrame(rows, columns=columns).assign(**{"seeds": 1, "gain seeds": 1, "test images": 70})
     return pd.concat([table.assign(split=split) for split in ("test", "test_night")], ignore_index=True)
 
 

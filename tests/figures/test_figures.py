@@ -145,6 +145,8 @@ def test_lines_of_faults_begin_with_the_whole_network_and_are_flat_without_the_b
     assert list(lines["ACNet, RGB + depth"].get_xdata()) == [0, 1, 5]
     assert list(lines["ACNet, RGB + depth"].get_ydata()) == [60, 54, 50]
     assert set(lines["baseline, depth"].get_ydata()) == {50}
+    three = pd.concat([faults(), faults().query("fault == 'dark'").assign(fault="blurred")])
+    assert [ax.get_visible() for ax in fault_curves(three, "rgb", "column").axes] == [True, True, True, False]
     with pytest.raises(ValueError, match="no fault of depth"):
         fault_curves(faults(), "depth")
 

@@ -35,7 +35,7 @@ def test_every_method_has_its_gain_and_interval_sorted_within_its_sensors():
 
 
 def test_the_caption_names_what_intervals_of_several_seeds_cover():
-    figure = gains(gain_table().query("method == 'acnet'").assign(seeds=3))
+    figure = gains(gain_table().query("method == 'acnet'").assign(**{"gain seeds": 3}))
     assert "3 seeds" in words(figure)
     assert "over paired seeds and test images" in words(figure)
     assert "From:" not in words(figure)

@@ -16,6 +16,7 @@ class Finished:
     teacher: dict | None = None
     trained_on: tuple = ("rgb",)
     steps: int = 100
+    dataset: str = "rooms"
     read: list = field(default_factory=list)
 
     @property
@@ -27,7 +28,7 @@ class Finished:
         config = {
             "seed": self.seed,
             "sensors": self.trained_on,
-            "data": {},
+            "data": {"dataset": self.dataset},
             "model": {},
             "train": {"steps": self.steps},
         }

@@ -83,6 +83,20 @@ def test_rows_of_other_teachers_sensors_or_settings_are_apart():
     assert sorted(table.teacher) == ["acnet rgb+depth", "baseline rgb"]  # the longer run has no baseline of its steps
 
 
+def test_pairs_of_sensors_and_datasets_are_rows_of_their_own():
+    baselines = [Finished("baseline", seed, {"rgb": 50}) for seed in range(3)]
+    pairs = [
+        Finished("crodino-kd", seed, {"rgb": 51}, trained_on=("rgb", other))
+        for other in ("depth", "thermal")
+        for seed in range(3)
+    ]
+    table = gain_table(scores_of([*baselines, *pairs]))
+    assert table[["trained on", "seeds"]].to_numpy().tolist() == [["rgb+depth", 3], ["rgb+thermal", 3]]
+    datasets = [Finished("baseline", 0, {"rgb": 50}, dataset=name) for name in ("rooms", "nyu13")]
+    assert [row.name for row in rows_of(datasets)] == ["baseline [dataset rooms]", "baseline [dataset nyu13]"]
+    assert len(scores_of(datasets)["test", "rgb"].counts) == 2
+
+
 def test_the_same_row_twice_is_refused():
     with pytest.raises(ValueError, match="kd-0, kd-0 of kd have the same seed"):
         scores_of([*runs(kd=[1]), *runs(kd=[2])])
@@ -98,12 +112,14 @@ def test_a_verdict_is_what_interval_and_tests_allow_to_say():
     assert verdict(0.1, 3.0, 8, p=0.06, p_equivalent=0.9) == "gain"
     assert verdict(-0.2, 0.2, 8, p=0.6, p_equivalent=0.01) == "equivalent"
     assert verdict(-0.2, 0.2, 7, p=np.nan, p_equivalent=np.nan) == "undecided"
+    assert verdict(0.1, 0.5, 8, p=0.06, p_equivalent=0.01) == "gain"
 
 
 def test_comparisons_named_before_the_runs_are_a_family_of_their_own():
     named, control = HEADLINE["methods"][:2], HEADLINE["control"]
     rows = [(name, control, 0.01) for name in named]
-    rows += [("cen", control, 0.01), ("cen", "baseline", 0.02), (named[0], "baseline", 0.03)]
+    rows += [("cen", control, 0.01), ("cen", "baseline", 0.02), (named[0] + " [steps 9]", "baseline", 0.03)]
+    rows[0] = (named[0] + " [steps 9]", *rows[0][1:])
     table = pd.DataFrame(rows, columns=["method", "control", "p"])
     decided = decide(table.assign(**{"low": 0.1, "high": 1.0, "seeds": 8, "p equivalent": 1.0}))
     assert decided.headline.tolist() == [True, True, False, False, False]
