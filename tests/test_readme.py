@@ -77,6 +77,7 @@ def test_gains_in_the_readme_are_those_of_the_reference():
     ]
     said += [("kd", dial, value, "rgb", "self-training") for dial, value in (("quality", "blank"), ("evidence", "0.0"))]
     said += [("kd", "labels", "25", "rgb", "self-training"), ("kd", "budget", "50", "rgb", "self-training")]
+    said += [("kd", "oracle", value, "rgb", "self-training") for value in ("0.0", "1.0")]
     said += [("kd", "labels", "650", "rgb", control) for control in ("baseline", "self-training")]
     said += [("crodino-kd", "rows", "50", "rgb", control) for control in ("baseline", "self-training")]
     said += [("csk-net", "rows", "50", student, "self-training") for student in ("rgb", "depth")]
