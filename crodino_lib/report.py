@@ -29,7 +29,8 @@ OVER = {name: CONTROLS[name].removeprefix("gain ") for name in SHOWN}  # control
 def write_report(study: Study, runs: Iterable[Run]) -> Path:
     """Write ``index.html`` into a study's folder, atomically, and return its path; links only to pages that exist."""
     runs = list(runs)
-    table, found = comparison_table(runs), gain_table(scores_of(runs))
+    scores = scores_of(runs)
+    table, found = comparison_table(runs, scores), gain_table(scores)
     test = table[table.split == "test"]
     answers = [answer(found[found.sensors == one], one) for one in study.config.sensors]
     dials = [DIALS[name].brief for name in study.config.dials]

@@ -201,16 +201,10 @@ def _measured(
         for split in scenes:
             for sensor, fault, severity in conditions(served, card, severities):
                 shown = scenes[split] if sensor == "-" else broken(scenes[split], card, sensor, fault, severity)
-                found, scaled = measure(method, shown, card, served, (1.0, temperature))
-                rows.append(
-                    {"split": split, "sensors": str(served), "sensor": sensor, "fault": fault, "severity": severity}
-                    | {"images": len(shown), "miou": 100 * found.miou, "accuracy": 100 * found.accuracy}
-                    | {
-                        "confidence": 100 * found.confidence,
-                        "nll": found.nll,
-                        "brier": found.brier,
-                        "ece": 100 * found.ece,
-                    }
-                    | {"temperature": temperature, "scaled nll": scaled.nll, "scaled ece": 100 * scaled.ece}
-                )
+                one, scaled = measure(method, shown, card, served, (1.0, temperature))
+                named = {"split": split, "sensors": str(served), "sensor": sensor, "fault": fault, "severity": severity}
+                named |= {"images": len(shown), "miou": 100 * one.miou, "accuracy": 100 * one.accuracy}
+                named |= {"confidence": 100 * one.confidence, "nll": one.nll, "brier": one.brier, "ece": 100 * one.ece}
+                named |= {"temperature": temperature, "scaled nll": scaled.nll, "scaled ece": 100 * scaled.ece}
+                rows.append(named)
     return pd.DataFrame(rows)

@@ -36,7 +36,7 @@ def plan(dials: Iterable[Dial], base: Study, root: str = "") -> list[tuple[Study
 
 
 def dial_table(dial: Dial, base: Study) -> pd.DataFrame:
-    """Return the gains of a dial from the records of finished runs: ``gain_table`` with a ``value`` and a ``student``.
+    """Return the gains of a dial from the records of finished runs: ``gain_table`` by ``value`` and ``student``.
 
     The tests of each value are a family of their own, as in the tables of its study.
     """
@@ -46,6 +46,6 @@ def dial_table(dial: Dial, base: Study) -> pd.DataFrame:
         there = (base.folder.parent / config.name).exists()  # to open a study makes its folder
         gains = gain_table(scores_of(study_of(dial, value, base).finished()[0] if there else []))
         shown = gains[gains.method.isin(config.methods) & gains.sensors.isin(dial.students)]
-        tables.append(shown.assign(value=str(value), student=shown.sensors))
+        tables.append(shown.rename(columns={"sensors": "student"}).assign(value=str(value)))
     full = [table for table in tables if len(table)] or tables[:1]  # an empty one would take the numbers' type away
     return pd.concat(full, ignore_index=True)

@@ -50,4 +50,4 @@ def in_formats(name: str, text: pd.DataFrame, caption: str, places: pd.Series | 
 
 def _latex(text: str) -> str:
     """Return text as LaTeX prints it."""
-    return re.sub(r"([%&_#])", r"\\\1", text)
+    return re.sub(r"([%&_#{}$])", r"\\\1", text)

@@ -53,7 +53,7 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
     for run, settings in zip(runs, _settings_that_differ(runs), strict=True):
         teacher = run.record["parent"]
         taught = f"{teacher['method']} {teacher['sensors']}" if teacher else "-"
-        found.append(Row(run.name, taught, "+".join(run.record["config"]["sensors"]), settings))
+        found.append(Row(run.name, taught, str(SensorSet(run.record["config"]["sensors"])), settings))
     return found
 
 
@@ -154,11 +154,10 @@ def _better_baselines(alone: list[Scores], settings: set[str]) -> dict[Row, dict
 def gain_table(scores: Mapping[tuple[str, str], Scores], split: str = "test") -> pd.DataFrame:
     """Return the gain of every method over each control: one row per sensors at test, method and control.
 
-    ``scores`` is from ``scores_of``.
-    ``gain`` is the mean over seeds of the difference of mIoU, in points, to the control of the same seed, with
-    ``low`` and ``high`` at 95 % (see ``Estimate``), ``effect size``, ``p`` and ``p equivalent`` (NaN for fewer than
-    eight seeds); ``miou`` and ``control miou`` are means over the same seeds. Of two controls the later one is compared
-    with the earlier alone. See ``decide`` for the other columns.
+    ``scores`` is from ``scores_of``. ``gain`` is the mean over seeds of the difference of mIoU, in points, to the
+    control of the same seed, with ``low`` and ``high`` at 95 % (see ``Estimate``), ``effect size``, ``p`` and ``p
+    equivalent`` (NaN for fewer than eight seeds); ``miou`` and ``control miou`` are means over the same seeds. Of two
+    controls the later one is compared with the earlier alone. See ``decide`` for the other columns.
     """
     rows, order = [], list(CONTROLS)
     for sensors, found in ((key[1], one) for key, one in scores.items() if key[0] == split):

@@ -61,7 +61,7 @@ def _run_row(run: Run, row: Row, split: str, sensors: str, counts: np.ndarray) -
     }
 
 
-def comparison_table(runs: Iterable[Run]) -> pd.DataFrame:
+def comparison_table(runs: Iterable[Run], scores: Mapping[tuple[str, str], Scores] | None = None) -> pd.DataFrame:
     """Return one row per method, teacher, split and set of sensors: mIoU, gains over controls, verdict, cost.
 
     Gains are paired by seed (the same start, order and labelled scenes) and by test image; ``statistics.Estimate`` says
@@ -69,52 +69,41 @@ def comparison_table(runs: Iterable[Run]) -> pd.DataFrame:
     together, ``cross-modal gain`` over self-training, each with its ends and its number of seeds. ``verdict`` is over
     self-training, or over the baseline where self-training was not run. ``place`` is 1 for the best row of its sensors
     and those that cannot be told from it, 2 for the next. Costs are relative to a baseline of the first sensor; that of
-    training has the teacher's in it.
+    training has the teacher's in it. ``scores`` are those of the runs, where they were computed before.
 
     Raises:
         ValueError: two runs of one row have the same seed; names them.
     """
     runs = list(runs)
-    return _compare(run_table(runs), scores := scores_of(runs), _all_gains(scores))
-
-
-def _all_gains(scores: Mapping[tuple[str, str], Scores]) -> pd.DataFrame:
-    """Return the gains of every split, with its name in the first column."""
-    splits = dict.fromkeys(split for split, _ in scores)
-    tables = {split: gain_table(scores, split) for split in splits}
-    return pd.concat(
-        [table.assign(split=split)[["split", *table]] for split, table in tables.items()], ignore_index=True
-    )
-
-
-def _compare(table: pd.DataFrame, scores: Mapping[tuple[str, str], Scores], gains: pd.DataFrame) -> pd.DataFrame:
-    table = table.copy()
+    scores, table = scores or scores_of(runs), run_table(runs)
     table["training with teacher"] = table["training flops"] + table["teacher training flops"]
     first_runs = table.drop_duplicates(["method", "sensors"]).set_index(["method", "sensors"])
-    places = {key: one.places() for key, one in scores.items()}
-    rows = []
+    places, gains, rows = {key: one.places() for key, one in scores.items()}, all_gains(scores), []
     for key, group in table.groupby(KEY, sort=False):
         *_, sensors, split = key
         means, first, found = group.mean(numeric_only=True, skipna=False), group.iloc[0], scores[split, sensors]
         row = next(row for row in found.counts if row.key == key[1:4])
         low, high = found.estimate(row).interval()
         base = first_runs.reindex([("baseline" + row.settings, SensorSet.parse(sensors)[0])]).iloc[0]
-        rows.append(
-            dict(zip(KEY, key, strict=True))
-            | {"teacher mIoU": means["teacher miou"], "mIoU": means.miou, "mIoU low": low, "mIoU high": high}
-            | {
-                "sd over seeds": group.miou.std(),
-                **_gains_of(gains[(gains.split == split) & (gains.sensors == sensors)], row),
-                "place": places[split, sensors].get(row),
-            }
-            | {"seeds": len(group), "test images": first.images, "training images": first["training images"]}
-            | {"unlabelled images": first["unlabelled images"], "steps": first.steps}
-            | {"parameters": first.parameters, "cost of inference": first.flops / base.flops}
-            | {"cost of training": first["training with teacher"] / base["training flops"]}
-            | {"training minutes": means["training seconds"] / 60}
-            | {"teacher minutes": means["teacher training seconds"] / 60}
-        )
+        named = dict(zip(KEY, key, strict=True)) | {"teacher mIoU": means["teacher miou"]}
+        named |= {"mIoU": means.miou, "mIoU low": low, "mIoU high": high, "sd over seeds": group.miou.std()}
+        named |= _gains_of(gains[(gains.split == split) & (gains.sensors == sensors)], row)
+        named |= {"place": places[split, sensors].get(row), "seeds": len(group), "test images": first.images}
+        named |= {name: first[name] for name in ("training images", "unlabelled images", "steps", "parameters")}
+        named |= {"cost of inference": first.flops / base.flops}
+        named |= {"cost of training": first["training with teacher"] / base["training flops"]}
+        named |= {"training minutes": means["training seconds"] / 60}
+        rows.append(named | {"teacher minutes": means["teacher training seconds"] / 60})
     return pd.DataFrame(rows).rename(columns={"sensors": "sensors at test"})
+
+
+def all_gains(scores: Mapping[tuple[str, str], Scores]) -> pd.DataFrame:
+    """Return the gains of every split, with its name in the first column."""
+    splits = dict.fromkeys(split for split, _ in scores)
+    tables = {split: gain_table(scores, split) for split in splits}
+    return pd.concat(
+        [table.assign(split=split)[["split", *table]] for split, table in tables.items()], ignore_index=True
+    )
 
 
 def _gains_of(table: pd.DataFrame, row: Row) -> dict:
@@ -179,7 +168,7 @@ def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
     def bounded(name: str, sign: str = "") -> list[str]:
         return [_bounded(*row, sign) for row in comparison[[name, f"{name} low", f"{name} high"]].to_numpy()]
 
-    unlabelled = comparison["unlabelled images"]
+    crossed, unlabelled = bounded("cross-modal gain", "+"), comparison["unlabelled images"]
     scenes = comparison["training images"].astype(str) + unlabelled.map(lambda count: f" + {count}" if count else "")
     columns = {
         "method": comparison["method"],
@@ -189,9 +178,7 @@ def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
         "scenes, labelled + not": scenes if unlabelled.any() else None,
         "mIoU": bounded("mIoU"),
         "gain over baseline": bounded("gain", "+"),
-        "gain over self-training": bounded("cross-modal gain", "+")
-        if comparison["cross-modal gain"].notna().any()
-        else None,
+        "gain over self-training": crossed if comparison["cross-modal gain"].notna().any() else None,
         "verdict": comparison["verdict"] if (comparison["verdict"] != "-").any() else None,
         "seeds": comparison["seeds"],
         **{f"{name} cost": comparison[f"cost of {name}"].map(_times) for name in ("inference", "training")},
@@ -226,7 +213,7 @@ def save_tables(runs: list[Run], folder: Path, caveat: str, missing: Iterable[st
     if not runs:
         raise ValueError(f"{folder.parent} has no finished run; crodino study trains the runs of a study")
     table, scores = run_table(runs), scores_of(runs)
-    comparison = _compare(table, scores, gains := _all_gains(scores))
+    comparison, gains = comparison_table(runs, scores), all_gains(scores)
     costs, classes = cost_table(table), class_table(runs)
     frames = {"runs": table, "comparison": comparison, "gains": gains, "costs": costs, "classes": classes}
     contents = {f"{name}.csv": frame.to_csv(index=False, float_format="%.4f") for name, frame in frames.items()}

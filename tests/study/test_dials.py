@@ -155,5 +155,5 @@ def test_reading_a_dial_makes_no_folder_and_an_unturned_one_has_an_empty_table(b
     for one in DIALS.values():
         table = dial_table(one, base)
         assert table.empty
-        assert [*table] == [*GAIN_COLUMNS, "value", "student"]
+        assert [*table] == ["student", *GAIN_COLUMNS[1:], "value"]
     assert set(base.folder.parent.rglob("*")) == before

@@ -294,10 +294,10 @@ class TestTables:
 
     def test_best_is_bold_second_italic_and_text_is_escaped(self):
         text = pd.DataFrame({"method": ["a_b", "<c>"], "mIoU": ["50 %", "40"]})
-        files = in_formats("some", text, "100 % & more", pd.Series([1, 2]))
+        files = in_formats("some", text, "100 % & more {a}", pd.Series([1, 2]))
         assert r"a\_b & \bfseries 50 \%" in files["some.tex"]
         assert r"\itshape 40" in files["some.tex"]
-        assert r"100 \% \& more" in files["some.tex"]
+        assert r"100 \% \& more \{a\}" in files["some.tex"]
         assert r"\toprule" in files["some.tex"]
         assert "&lt;c&gt;" in files["some.html"]
         assert "font-style: italic" in files["some.html"]
