@@ -7,7 +7,7 @@ import pandas as pd
 
 from crodino_lib.config import RunConfig
 from crodino_lib.study.dials import Dial
-from crodino_lib.study.gains import gain_table, scores_of
+from crodino_lib.study.gains import CONTROLS, gain_table, scores_of
 from crodino_lib.study.study import Study
 
 
@@ -38,13 +38,14 @@ def plan(dials: Iterable[Dial], base: Study, root: str = "") -> list[tuple[Study
 def dial_table(dial: Dial, base: Study) -> pd.DataFrame:
     """Return the gains of a dial from the records of finished runs: ``gain_table`` by ``value`` and ``student``.
 
-    The tests of each value are a family of their own, as in the tables of its study.
+    The tests of each value are a family of their own, as in the tables of its study. An ablation's has the differences
+    to its reference as well.
     """
-    tables = []
+    tables, controls = [], [*CONTROLS, *([dial.reference] if dial.reference else [])]
     for value in dial.values:
         config = dial.config(value, base.config)
         there = (base.folder.parent / config.name).exists()  # to open a study makes its folder
-        gains = gain_table(scores_of(study_of(dial, value, base).finished()[0] if there else []))
+        gains = gain_table(scores_of(study_of(dial, value, base).finished()[0] if there else []), controls=controls)
         shown = gains[gains.method.isin(config.methods) & gains.sensors.isin(dial.students)]
         tables.append(shown.rename(columns={"sensors": "student"}).assign(value=str(value)))
     full = [table for table in tables if len(table)] or tables[:1]  # an empty one would take the numbers' type away

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crodino_lib.config import StudyConfig
 from crodino_lib.data.registry import DATASETS
@@ -29,6 +29,18 @@ class Dial(Strict):
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of its points other than the base's")
     prediction: str
     source: str
+    reference: str = Field("", description="method that all others are compared with as well, in an ablation")
+    groups: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="its methods: heading in a figure -> method -> what the figure calls it"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _train_all_groups(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if not (groups := given.get("groups")):
+            return given
+        methods = ["baseline", *(name for group in groups.values() for name in group)]
+        return given | {"settings": given.get("settings", {}) | {"methods": methods}}
 
     @property
     def built_in(self) -> bool:

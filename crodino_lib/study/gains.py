@@ -103,11 +103,16 @@ class Scores:
 
     def difference(self, row: Row, other: Row) -> Estimate | None:
         """Return the mIoU of a row less that of another, paired by seed and by image; None without a common seed."""
-        if not (seeds := self.paired(row, other)):
+        return self.mean_difference([(row, other)])
+
+    def mean_difference(self, pairs: list[tuple[Row, Row]]) -> Estimate | None:
+        """Return the mean of several differences, over the seeds that all of them have; None where there are none."""
+        common = [set(self.paired(*pair)) for pair in pairs]
+        if not common or not (seeds := sorted(set.intersection(*common))):
             return None
-        draws = np.mean([self._draws(row, seed) - self._draws(other, seed) for seed in seeds], axis=0)
-        values = np.array([self.miou(row, seed) - self.miou(other, seed) for seed in seeds])
-        return Estimate(values, draws, self._images(row))
+        draws = np.mean([self._draws(a, seed) - self._draws(b, seed) for a, b in pairs for seed in seeds], axis=0)
+        values = [np.mean([self.miou(a, seed) - self.miou(b, seed) for a, b in pairs]) for seed in seeds]
+        return Estimate(np.array(values), draws, self._images(pairs[0][0]))
 
     def _images(self, row: Row) -> int:
         return len(next(iter(self.counts[row].values())))
@@ -151,7 +156,9 @@ def _better_baselines(alone: list[Scores], settings: set[str]) -> dict[Row, dict
     return better
 
 
-def gain_table(scores: Mapping[tuple[str, str], Scores], split: str = "test") -> pd.DataFrame:
+def gain_table(
+    scores: Mapping[tuple[str, str], Scores], split: str = "test", controls: Iterable[str] = CONTROLS
+) -> pd.DataFrame:
     """Return the gain of every method over each control: one row per sensors at test, method and control.
 
     ``scores`` is from ``scores_of``. ``gain`` is the mean over seeds of the difference of mIoU, in points, to the
@@ -159,7 +166,7 @@ def gain_table(scores: Mapping[tuple[str, str], Scores], split: str = "test") ->
     equivalent`` (NaN for fewer than eight seeds); ``miou`` and ``control miou`` are means over the same seeds. Of two
     controls the later one is compared with the earlier alone. See ``decide`` for the other columns.
     """
-    rows, order = [], list(CONTROLS)
+    rows, order = [], list(controls)
     for sensors, found in ((key[1], one) for key, one in scores.items() if key[0] == split):
         for row in sorted(row for row in found.counts if row.trained_on):
             for name in order[: order.index(row.method)] if row.method in order else order:
