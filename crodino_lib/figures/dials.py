@@ -1,7 +1,8 @@
 """Draw what a dial shows: the gain over each control against the setting that is turned, with intervals over seeds."""
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -74,6 +75,61 @@ def _list_gains(ax: Axes, shown: pd.DataFrame, methods: list[str], colours: dict
     ax.set_ylim(len(methods) - 0.4, -0.6)
 
 
+@styled
+def ablation_figure(table: pd.DataFrame, dial: Dial, control: str = "baseline", width: str = "page") -> StudyFigure:
+    """Draw the difference of every variant to a control, a panel per student, under the headings of the ablation.
+
+    A band marks the interval of the reference. ``table`` is from ``dial_table``, of one value; ``control`` may be the
+    reference itself. ValueError where nothing was compared with the control, or at several values.
+    """
+    require(table, "value", "student", "method", "control", "gain", "low", "high", "seeds")
+    table, lines = table[table.control == control], []
+    for heading, names in dial.groups.items():
+        there = [(label, name) for name, label in names.items() if name in set(table.method)]
+        lines += [(heading, ""), *there] if there else []
+    if not lines or table.value.nunique() != 1:
+        raise ValueError(f"an ablation is drawn at one value over {control!r}, found {sorted(set(table.value))}")
+    students, wide = [student for student in dial.students if student in set(table.student)], width == "page"
+    caption = (
+        f"{dial.title}: {table.value.iloc[0]}. Difference in mIoU to {method_title(control)}. {dial_caption(table)}"
+    )
+    figure = StudyFigure(width, (14 + 3.6 * len(lines)) * (1 if wide else len(students)), caption)
+    panels = figure.subplots(*((1, len(students)) if wide else (len(students), 1)), sharey=True, squeeze=False)
+    colours = method_colours(dict.fromkeys(name.partition(":")[0] for name in table.method))
+    for ax, student in zip(panels.flat, students, strict=True):
+        _list_variants(ax, table[table.student == student].set_index("method"), lines, colours, dial.reference)
+        ax.set_title(f"{printed(student)} student", loc="left")
+    return figure
+
+
+def _list_variants(
+    ax: Axes, rows: pd.DataFrame, lines: list[tuple[str, str]], colours: dict[str, str], reference: str
+) -> None:
+    """Draw the difference of each method with its interval, one below the other; a line without a method heads some."""
+    ax.axvline(0, color="0.3", lw=0.8)
+    if reference in rows.index:
+        ax.axvspan(rows.low[reference], rows.high[reference], color=colours[reference], alpha=0.12)
+    for place, (_, name) in enumerate(lines):
+        if name in rows.index:
+            colour = colours[name.partition(":")[0]]
+            ax.hlines(place, rows.low[name], rows.high[name], color=colour, lw=1)
+            ax.plot(rows.gain[name], place, "o", ms=3.5, color=colour)
+    ticks = ax.set_yticks(range(len(lines)), [label for label, _ in lines])
+    for (_, name), tick in zip(lines, ticks, strict=True):
+        tick.label1.set_fontweight("normal" if name else "bold")
+    ax.set(ylim=(len(lines) - 0.4, -0.6), xlabel=GAIN.replace("gain", "difference"))
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x")
+
+
+def drawings(table: pd.DataFrame, dial: Dial) -> dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], StudyFigure]]]:
+    """Return file name -> the numbers of a figure and what draws it: one of a dial, one per value of an ablation."""
+    if not dial.reference:
+        return {f"dial-{dial.name}": (table, partial(dial_figure, dial=dial))}
+    values = table.groupby("value", sort=False)
+    return {f"dial-{dial.name}-{value}": (rows, partial(ablation_figure, dial=dial)) for value, rows in values}
+
+
 def dial_caption(table: pd.DataFrame) -> str:
     """Return what the marks and bars are."""
     fewest, most = table.seeds.min(), table.seeds.max()
@@ -91,7 +147,8 @@ def save_dials(dials: Iterable[Dial], base: Study) -> str:
             shown.append(f"{dial.name}: no finished runs")
             continue
         base.save_table(table, f"dial-{dial.name}")
-        save(dial_figure(table, dial), base.figures, f"dial-{dial.name}", table)
+        for stem, (numbers, draw) in drawings(table, dial).items():
+            save(draw(numbers), base.figures, stem, numbers)
         shown.append(
             f"{dial.name}: {dial.title}\npredicted: {dial.prediction}\n{table.round(2).to_string(index=False)}"
         )

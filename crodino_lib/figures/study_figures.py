@@ -8,7 +8,7 @@ import pandas as pd
 from crodino_lib.figures.base import StudyFigure, save
 from crodino_lib.figures.charts import class_differences, gains
 from crodino_lib.figures.costs import cost_and_accuracy
-from crodino_lib.figures.dials import dial_figure
+from crodino_lib.figures.dials import drawings
 from crodino_lib.figures.robustness import fault_curves
 from crodino_lib.io import say
 from crodino_lib.study.dial_runs import dial_table
@@ -30,7 +30,7 @@ def save_study_figures(study: Study) -> list[Path]:
     if not runs:
         raise ValueError(f"{study.folder} has no finished run; crodino study trains the runs of a study")
     table, classes = comparison_table(runs), class_table(runs)
-    drawings: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], StudyFigure]]] = {
+    figures: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], StudyFigure]]] = {
         "gains": (table, gains),
         "cost_and_accuracy": (table, cost_and_accuracy),
         "class_differences": (classes, class_differences),
@@ -39,12 +39,12 @@ def save_study_figures(study: Study) -> list[Path]:
         turned = dial.brief if dial.name in study.config.dials else dial
         asked = dial.name in study.config.dials or (study.folder / "tables" / f"dial-{dial.name}.csv").exists()
         if asked and len(gained := dial_table(turned, study)):
-            drawings[f"dial-{dial.name}"] = (gained, lambda kept, turned=turned: dial_figure(kept, turned))
+            figures |= drawings(gained, turned)
     for kept in sorted(study.figures.glob("faults_*.csv")):
         sensor = kept.stem.removeprefix("faults_")
-        drawings[kept.stem] = (pd.read_csv(kept), lambda table, sensor=sensor: fault_curves(table, sensor))
+        figures[kept.stem] = (pd.read_csv(kept), lambda table, sensor=sensor: fault_curves(table, sensor))
     files = []
-    for stem, (numbers, draw) in drawings.items():
+    for stem, (numbers, draw) in figures.items():
         try:
             files += save(draw(numbers), study.figures, stem, numbers)
         except ValueError as error:  # such as a study without a baseline

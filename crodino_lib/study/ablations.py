@@ -33,7 +33,9 @@ def main_effects(scores: Mapping[tuple[str, str], Scores], split: str = "test") 
     for student, one in ((sensors, one) for (name, sensors), one in scores.items() if name == split):
         design = {terms: row for row in one.counts if not row.settings and (terms := terms_of(row.method)) is not None}
         for term in TERMS:
-            pairs = [(design[kept], design[kept - {term}]) for kept in design if term in kept and kept - {term} in design]
+            pairs = [
+                (design[kept], design[kept - {term}]) for kept in design if term in kept and kept - {term} in design
+            ]
             if effect := one.mean_difference(pairs):
                 found.append((student, term, effect.mean, *effect.interval(), len(pairs), len(effect.values)))
     return pd.DataFrame(found, columns=EFFECT_COLUMNS)
