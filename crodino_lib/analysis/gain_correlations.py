@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from crodino_lib.analysis import AnalysisConfig
 from crodino_lib.analysis.latent_analysis import LatentAnalysis
-from crodino_lib.analysis.trained_models import TrainedModel
+from crodino_lib.analysis.trained_models import TrainedModel, find_models
 from crodino_lib.study.runs import Run
 from crodino_lib.study.statistics import interval
+from crodino_lib.study.study import Study
 from crodino_lib.study.tables import run_table
 
 
@@ -55,6 +57,20 @@ NULLS = ("untrained", "shuffled_channels")  # null models that have every score
 FEWEST_MODELS = 10  # of a rank correlation
 DRAWS = 1000
 GAINS = {"gain": "baseline", "cross-modal gain": "self-training"}
+KEYS = ["study", "model", "variant", "method", "seed"]
+COLUMNS = [*KEYS, "null", *GAINS, *SCORES]
+
+
+def scores_of_studies(studies: Iterable[Study], config: AnalysisConfig | None = None) -> pd.DataFrame:
+    """Return ``latent_scores`` of all finished models of several studies, but those of baselines, whose gain is zero.
+
+    ``config`` limits the analysis, that of each study's profile where there is none.
+    """
+    tables = []
+    for study in studies:
+        if models := [model for model in find_models(study) if model.variant != "baseline"]:
+            tables.append(latent_scores(LatentAnalysis(study, config=config), models))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
 def latent_scores(analysis: LatentAnalysis, models: Iterable[TrainedModel]) -> pd.DataFrame:
@@ -72,8 +88,7 @@ def latent_scores(analysis: LatentAnalysis, models: Iterable[TrainedModel]) -> p
     gains = _gains(analysis.study.finished()[0], models, analysis.split)
     wide = pd.DataFrame(scores).rename_axis(["model", "null"]).reset_index()
     named = {m.name: (analysis.study.config.name, m.name, m.variant, m.method, m.seed) for m in models}
-    keys = ["study", "model", "variant", "method", "seed"]
-    return pd.DataFrame(named.values(), columns=keys).merge(gains).merge(wide)[[*keys, "null", *GAINS, *SCORES]]
+    return pd.DataFrame(named.values(), columns=KEYS).merge(gains).merge(wide)[COLUMNS]
 
 
 def _gains(runs: list[Run], models: list[TrainedModel], split: str) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from crodino_lib.study.statistics import ENOUGH_SEEDS, interval_over
 from crodino_lib.study.study import Study
 
 GAIN = "gain in mIoU (points)"
+FAR = 4  # times the median distance from zero: from here on a difference is printed at the edge of an ablation
 SHOWN = ("baseline", "self-training")  # controls that a figure has a panel for
 
 
@@ -95,7 +96,7 @@ def ablation_figure(table: pd.DataFrame, dial: Dial, control: str = "baseline", 
     )
     figure = StudyFigure(width, (14 + 3.6 * len(lines)) * (1 if wide else len(students)), caption)
     panels = figure.subplots(*((1, len(students)) if wide else (len(students), 1)), sharey=True, squeeze=False)
-    colours = method_colours(dict.fromkeys(name.partition(":")[0] for name in table.method))
+    colours = method_colours(dict.fromkeys(_kind(name, dial.reference) for name in table.method))
     for ax, student in zip(panels.flat, students, strict=True):
         _list_variants(ax, table[table.student == student].set_index("method"), lines, colours, dial.reference)
         ax.set_title(f"{printed(student)} student", loc="left")
@@ -105,21 +106,37 @@ def ablation_figure(table: pd.DataFrame, dial: Dial, control: str = "baseline", 
 def _list_variants(
     ax: Axes, rows: pd.DataFrame, lines: list[tuple[str, str]], colours: dict[str, str], reference: str
 ) -> None:
-    """Draw the difference of each method with its interval, one below the other; a line without a method heads some."""
+    """Draw the difference of each method with its interval, one below the other; a line without a method heads some.
+
+    A difference far from all others stands as a number at the edge, or it would press the others together.
+    """
+    ends = rows[["low", "high"]].abs().max(axis=1)
+    near = rows[ends <= FAR * ends.median()]
+    edges = 1.1 * min(-0.2, near.low.min()), 1.1 * max(0.2, near.high.max())
     ax.axvline(0, color="0.3", lw=0.8)
     if reference in rows.index:
         ax.axvspan(rows.low[reference], rows.high[reference], color=colours[reference], alpha=0.12)
     for place, (_, name) in enumerate(lines):
-        if name in rows.index:
-            colour = colours[name.partition(":")[0]]
+        if name in near.index:
+            colour = colours[_kind(name, reference)]
             ax.hlines(place, rows.low[name], rows.high[name], color=colour, lw=1)
             ax.plot(rows.gain[name], place, "o", ms=3.5, color=colour)
+        elif name in rows.index:
+            side, text = (0, "left"), f" \u25c2 {rows.gain[name]:.1f}"
+            if rows.gain[name] > 0:
+                side, text = (1, "right"), f"{rows.gain[name]:+.1f} \u25b8 "
+            ax.text(edges[side[0]], place, text, ha=side[1], va="center", size=6)
     ticks = ax.set_yticks(range(len(lines)), [label for label, _ in lines])
     for (_, name), tick in zip(lines, ticks, strict=True):
         tick.label1.set_fontweight("normal" if name else "bold")
-    ax.set(ylim=(len(lines) - 0.4, -0.6), xlabel=GAIN.replace("gain", "difference"))
+    ax.set(xlim=edges, ylim=(len(lines) - 0.4, -0.6), xlabel=GAIN.replace("gain", "difference"))
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
+
+
+def _kind(name: str, reference: str) -> str:
+    """Return the name by which a method has its colour: that of the reference for all its variants."""
+    return reference if name.startswith(reference) else name
 
 
 def drawings(table: pd.DataFrame, dial: Dial) -> dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], StudyFigure]]]:

@@ -1,6 +1,6 @@
 """Draw the factor matrix, and the metrics of models beside the range of their null models."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from crodino_lib.analysis.diagnosis import diagnose, summary_table
+from crodino_lib.analysis.gain_correlations import SCORES
 from crodino_lib.analysis.latent_analysis import LatentAnalysis, sensor_truth
 from crodino_lib.analysis.null_models import NULL_MODELS, factor_table
 from crodino_lib.analysis.trained_models import TrainedModel
@@ -89,6 +90,49 @@ def null_comparison(table: pd.DataFrame, caption: str, width: str = "page") -> S
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3 if width == "page" else 2
     )
+    return figure
+
+
+@styled
+def correlation_figure(
+    tables: Mapping[str, Mapping[str, pd.DataFrame]], caption: str, width: str = "page"
+) -> StudyFigure:
+    """Draw how scores of latents go with gains: a panel per question, a row per score.
+
+    Args:
+        tables: question -> ``value`` and names of null models -> table of ``rank_correlations``.
+        caption: which models stand behind it.
+        width: of the figure.
+    """
+    order = [name for name in SCORES if any(name in set(panel["value"].score) for panel in tables.values())]
+    figure = StudyFigure(width, 20 + 4.2 * len(order) * (1 if width == "page" else len(tables)), caption)
+    shape = (1, len(tables)) if width == "page" else (len(tables), 1)
+    for ax, (question, panel) in zip(
+        figure.subplots(*shape, sharey=True, squeeze=False).flat, tables.items(), strict=True
+    ):
+        chance = panel["value"].chance.max()
+        ax.axvspan(-chance, chance, color="0.92", label="largest of all by chance, 95 %")
+        ax.axvline(0, color="0.3", lw=0.8)
+        for null, table in panel.items():
+            places, known = table.score.map(order.index), null == "value"
+            look = {"color": "0.1", "ms": 4} if known else {"color": "0.45", "ms": 3, "mew": 0}
+            ax.plot(
+                table.rho,
+                places,
+                "o" if known else NULL_MARKERS[null],
+                label="trained" if known else printed(null),
+                **look,
+            )
+            if known:
+                ax.hlines(
+                    places, table.low, table.high, color=["#D55E00" if it else "0.4" for it in table.predicts], lw=1
+                )
+        ax.set_yticks(range(len(order)), [SCORES[name].title for name in order])
+        ax.set(xlim=(-1, 1), ylim=(len(order) - 0.5, -0.5), xlabel="rank correlation with the gain")
+        ax.set_title(question, loc="left")
+        ax.grid(axis="x")
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4 if width == "page" else 2)
     return figure
 
 
