@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     dials = command("dials", _dials, "train methods at several values of a setting, and show their gains over controls")
     dials.add_argument("names", nargs="*", metavar="DIAL", help="crodino list dials (default all that need no copy)")
     dials.add_argument("--status", action="store_true", help="only count the missing runs, and show what is finished")
+    dials.add_argument("--latents", action="store_true", help="also measure finished models for notebook 13; 20 s each")
     add_settings(dials, without=("teacher", "sensors", "dataset", "dials"))
 
     predict = command("predict", _predict, "segment a picture of your own with a student of a finished run")
@@ -179,6 +180,11 @@ def _dials(options: argparse.Namespace) -> None:
     else:
         turn(dials, base, root)
     print(save_dials(dials, base))
+    if options.latents:
+        from crodino_lib.analysis.gain_correlations import scores_of_studies
+        from crodino_lib.study.dial_runs import begun
+
+        base.save_table(scores_of_studies(begun(dials, base)), "latent_scores")
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -54,6 +54,7 @@ SCORES = {
     "mean private": Score("image", "lost_mean", "private", 1, "mIoU lost without the private half"),
 }
 NULLS = ("untrained", "shuffled_channels")  # null models that have every score
+LIMITS = AnalysisConfig(rows=500, shuffles=1, scenes=32)  # of each model: here are many
 FEWEST_MODELS = 10  # of a rank correlation
 DRAWS = 1000
 GAINS = {"gain": "baseline", "cross-modal gain": "self-training"}
@@ -61,15 +62,12 @@ KEYS = ["study", "model", "variant", "method", "seed"]
 COLUMNS = [*KEYS, "null", *GAINS, *SCORES]
 
 
-def scores_of_studies(studies: Iterable[Study], config: AnalysisConfig | None = None) -> pd.DataFrame:
-    """Return ``latent_scores`` of all finished models of several studies, but those of baselines, whose gain is zero.
-
-    ``config`` limits the analysis, that of each study's profile where there is none.
-    """
+def scores_of_studies(studies: Iterable[Study]) -> pd.DataFrame:
+    """Return ``latent_scores`` of the finished models of several studies but baselines, whose gain is zero."""
     tables = []
     for study in studies:
         if models := [model for model in find_models(study) if model.variant != "baseline"]:
-            tables.append(latent_scores(LatentAnalysis(study, config=config), models))
+            tables.append(latent_scores(LatentAnalysis(study, config=LIMITS), models))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 

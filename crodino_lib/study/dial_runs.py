@@ -16,6 +16,13 @@ def study_of(dial: Dial, value: Any, base: Study, root: str = "") -> Study:
     return Study(dial.config(value, base.config, root), base.folder.parent)
 
 
+def begun(dials: Iterable[Dial], base: Study) -> list[Study]:
+    """Return the base and the studies of the values of dials that have a folder, none twice."""
+    configs = [dial.config(value, base.config) for dial in dials for value in dial.values]
+    names = {config.name: config for config in configs if (base.folder.parent / config.name).exists()}
+    return [base, *(Study(config, base.folder.parent) for name, config in names.items() if name != base.config.name)]
+
+
 def runs_of(dial: Dial, study: Study, seed: int) -> list[RunConfig]:
     """Return the runs of one value and seed, teachers first: of methods of two sensors, and of the dial's students."""
     chosen = [run for run in study.grid() if run.sensors[1:] or run.sensors[0] in dial.students]
