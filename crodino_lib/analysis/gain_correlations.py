@@ -62,12 +62,12 @@ KEYS = ["study", "model", "variant", "method", "seed"]
 COLUMNS = [*KEYS, "null", *GAINS, *SCORES]
 
 
-def scores_of_studies(studies: Iterable[Study]) -> pd.DataFrame:
+def scores_of_studies(studies: Iterable[Study], config: AnalysisConfig = LIMITS) -> pd.DataFrame:
     """Return ``latent_scores`` of the finished models of several studies but baselines, whose gain is zero."""
     tables = []
     for study in studies:
         if models := [model for model in find_models(study) if model.variant != "baseline"]:
-            tables.append(latent_scores(LatentAnalysis(study, config=LIMITS), models))
+            tables.append(latent_scores(LatentAnalysis(study, config=config), models))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
