@@ -25,13 +25,13 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "callbacks.py": 80,
     "evaluate.py": 110,
     "cost.py": 60,
-    "study": 1725,
+    "study": 1775,
 }
 OPTIONAL = {
     "datasets": 1420,
     "rooms": 1170,
-    "analysis": 2480,
-    "figures": 1180,
+    "analysis": 2640,
+    "figures": 1335,
     "explorer": 527,
     "report.py": 130,
     "predict.py": 100,
@@ -39,7 +39,7 @@ OPTIONAL = {
     "command_options.py": 90,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7575, 15050, 300
+MOST_CORE, MOST, LONGEST = 7625, 15360, 300
 
 
 def lines(name: str) -> int:

@@ -125,7 +125,7 @@ def correlation_figure(
             )
             if known:
                 ax.hlines(
-                    places, table.low, table.high, color=["#D55E00" if it else "0.4" for it in table.predicts], lw=1
+                    places, table.low, table.high, color=[FLAG_COLOUR if it else "0.4" for it in table.predicts], lw=1
                 )
         ax.set_yticks(range(len(order)), [SCORES[name].title for name in order])
         ax.set(xlim=(-1, 1), ylim=(len(order) - 0.5, -0.5), xlabel="rank correlation with the gain")

@@ -56,6 +56,51 @@ def manifold(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, embed
 
 
 @styled
+def one_or_two(points: pd.DataFrame, table: pd.DataFrame, trained: str, untrained: str) -> StudyFigure:
+    """Draw whether both sensors lie on one manifold: shared and private halves of a model, and its start, by sensor.
+
+    Points and table as in ``manifold``; ``trained`` and ``untrained`` are names of models there.
+    """
+    points, table = points[points[EMBEDDING] == "UMAP"], table[table[EMBEDDING] == "UMAP"]
+    panels = {"shared half": (trained, "shared"), "private half": (trained, "private")}
+    panels["shared, untrained"] = (untrained, "shared")
+    counts = f"{table['points'].max()} points, {count(table['seeds'].iloc[0], 'fit')}"
+    caption = (
+        f"UMAP of region vectors of {method_title(trained)}, one per image, class and sensor, both sensors in one fit "
+        f"({counts}). Below: share of a point's {table['k'].max():.0f} nearest neighbours in the latent space that are "
+        "from the other sensor, 0.5 where both sensors lie on one manifold."
+    )
+    figure = StudyFigure("column", 44, caption)
+    for ax, (title, (model, half)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        here = points[(points[MODEL] == model) & (points[HALF] == half)].sample(**SHUFFLED)
+        row = table[(table[MODEL] == model) & (table[HALF] == half)].iloc[0]
+        for sensor, (colour, marker) in sensor_styles(points["sensor"]).items():
+            seen = here[here["sensor"] == sensor]
+            ax.scatter(
+                seen["x"],
+                seen["y"],
+                s=3,
+                c=colour,
+                marker=marker,
+                lw=0,
+                alpha=0.6,
+                label=printed(sensor),
+                rasterized=True,
+            )
+        share = (
+            f"{row['cross_modality_hd']:.2f} from the\nother sensor"
+            if row["points"]
+            else textwrap.fill(row["remark"], 20)
+        )
+        ax.set(xticks=[], yticks=[], xlabel=share)
+        ax.set_title(title, fontsize=7)
+        ax.spines[:].set(visible=True, color="0.7")
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), markerscale=2)
+    return figure
+
+
+@styled
 def film_strip(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard) -> StudyFigure:
     """Draw the epochs of a training side by side, the shared and the private block apart.
 

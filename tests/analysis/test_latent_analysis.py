@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crodino_lib.analysis import AnalysisConfig, umap_embedding
+from crodino_lib.analysis import AnalysisConfig, gain_correlations, umap_embedding
 from crodino_lib.analysis import latent_analysis as module
 from crodino_lib.analysis.latent_analysis import LatentAnalysis
 from crodino_lib.analysis.null_models import NULL_MODELS, factor_table
@@ -191,3 +191,26 @@ def test_the_caption_names_what_was_used(study, table):
     caption = LatentAnalysis(study, config=LITTLE).caption(table)
     assert "split test, 16 scenes: 16 images, " in caption
     assert "halves replaced in 6 scenes; 3 shuffles; seeds 0." in caption
+
+
+def test_scores_and_gains_of_a_study_are_those_of_its_comparison_and_records(study, table, monkeypatch):
+    monkeypatch.setattr(Study, "finished", lambda self: ([run for m in find_models(self) for run in m.runs], []))
+    with joblib.parallel_config(backend="threading"):
+        found = gain_correlations.scores_of_studies([study], LITTLE)
+    assert list(found.columns) == gain_correlations.COLUMNS
+    assert set(found.model) == {OURS}  # the baselines have no gain over themselves
+    row = found.set_index("null").loc["value"]
+    own = table[(table.model == OURS) & (table.unit == "region")].set_index(["measure", "half"]).value
+    assert row["mixing"] == pytest.approx(own["cross_within_class", "shared"], nan_ok=True)
+    assert row["class"] == pytest.approx(own["class", "shared"].mean())
+    mious = {
+        (run.name, m["sensors"]): m["miou"]
+        for x in find_models(study)
+        for run in x.runs
+        for m in run.record["metrics"]
+        if m["split"] == "test"
+    }
+    gains = [100 * (mious["crodino-kd", one] - mious["baseline", one]) for one in SENSORS]
+    assert row["gain"] == pytest.approx(np.mean(gains))
+    assert np.isnan(row["cross-modal gain"])  # no self-training
+    assert found.set_index("null").loc["untrained", ["swap", "mean"]].isna().all()

@@ -6,7 +6,7 @@ import pytest
 
 from crodino_lib.config import StudyConfig
 from crodino_lib.figures.base import WIDTHS_MM, method_colours
-from crodino_lib.figures.dials import dial_caption, dial_figure, save_dials
+from crodino_lib.figures.dials import ablation_figure, dial_caption, dial_figure, drawings, save_dials
 from crodino_lib.study.dials import BASE, DIALS, Dial
 from crodino_lib.study.study import Study
 from tests.figures.tables import words
@@ -134,3 +134,62 @@ def test_dials_are_saved_with_their_numbers_and_unturned_ones_are_named(tmp_path
         "dial-labels.csv", "dial-labels.pdf", "dial-labels.svg", "dial-labels.png", "dial-labels.txt"
     }  # fmt: skip
     assert len(pd.read_csv(tmp_path / "base" / "tables" / "dial-labels.csv")) == len(table)
+
+
+ABLATION = Dial.parse(
+    {
+        **{"name": "parts", "title": "steps", "setting": "steps", "values": (200, 800), "students": ("rgb", "depth")},
+        **{"prediction": "Nothing moves.", "source": "Us", "reference": "crodino-kd"},
+        "groups": {
+            "controls": {"kd": "KD"},
+            "left out": {"crodino-kd": "reference", "crodino-kd:no-contrast": "no contrast"},
+            "not run": {"crodino-kd:c2": "scenes"},
+        },
+    }
+)
+PARTS = ("kd", "crodino-kd", "crodino-kd:no-contrast")
+
+
+def test_the_methods_of_an_ablation_are_those_of_its_groups():
+    assert ABLATION.settings["methods"] == ["baseline", *PARTS, "crodino-kd:c2"]
+
+
+def test_an_ablation_lists_its_variants_under_headings_beside_the_band_of_the_reference():
+    table = gains(200, methods=PARTS)
+    figure = ablation_figure(table, ABLATION)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["RGB student", "depth student"]
+    labels = figure.axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == ["controls", "KD", "left out", "reference", "no contrast"]
+    assert [label.get_fontweight() for label in labels] == ["bold", "normal", "bold", "normal", "normal"]
+    for ax, student in zip(figure.axes, ("rgb", "depth"), strict=True):
+        rows = table[(table.student == student) & (table.control == "baseline")].set_index("method")
+        marks = {line.get_ydata()[0]: line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"}
+        assert marks == {1: rows.gain["kd"], 3: rows.gain["crodino-kd"], 4: rows.gain["crodino-kd:no-contrast"]}
+        (band,) = ax.patches
+        assert (band.get_x(), band.get_x() + band.get_width()) == (rows.low["crodino-kd"], rows.high["crodino-kd"])
+    assert "steps: 200. Difference in mIoU to baseline." in figure.caption
+
+
+def test_a_difference_far_from_all_others_is_a_number_at_the_edge():
+    table = gains(200, methods=PARTS, students=("rgb",)).assign(gain=[1, 1, 0, 0, -30, -30.0])
+    table = table.assign(low=table.gain - 1, high=table.gain + 1)
+    (ax,) = ablation_figure(table, ABLATION).axes
+    assert [text.get_text().strip() for text in ax.texts] == ["\u25c2 -30.0"]
+    assert ax.get_xlim()[0] > -5
+
+
+def test_an_ablation_over_a_control_that_nothing_was_compared_with_says_so():
+    with pytest.raises(ValueError, match="over 'self-training', found"):
+        ablation_figure(gains(200, methods=PARTS, controls=("baseline",)), ABLATION, "self-training")
+    with pytest.raises(ValueError, match="at one value"):
+        ablation_figure(gains(200, 800, methods=PARTS), ABLATION)
+
+
+def test_an_ablation_has_a_file_per_value_and_a_dial_one():
+    table = gains(200, 800, methods=PARTS)
+    found = drawings(table, ABLATION)
+    assert list(found) == ["dial-parts-200", "dial-parts-800"]
+    for value, (numbers, draw) in zip((200, 800), found.values(), strict=True):
+        assert set(numbers.value) == {str(value)}
+        assert f"steps: {value}" in draw(numbers).caption
+    assert list(drawings(table, dial(200, 800))) == ["dial-some"]

@@ -10,12 +10,14 @@ import pytest
 import torch
 from scipy.spatial.distance import pdist
 
+from crodino_lib.analysis.gain_correlations import SCORES
 from crodino_lib.analysis.robustness import Confidence
 from crodino_lib.augment import plain
 from crodino_lib.data.folder_spec import read_spec
 from crodino_lib.data.sample import Scenes
 from crodino_lib.figures import charts, image_grids
 from crodino_lib.figures.base import (
+    FLAG_COLOUR,
     MISSING_COLOUR,
     SENSOR_COLOURS,
     WIDTHS_MM,
@@ -26,8 +28,8 @@ from crodino_lib.figures.base import (
 )
 from crodino_lib.figures.charts import gains
 from crodino_lib.figures.costs import cost_and_accuracy
-from crodino_lib.figures.latents import factor_matrix, null_comparison
-from crodino_lib.figures.manifolds import film_strip, manifold
+from crodino_lib.figures.latents import correlation_figure, factor_matrix, null_comparison
+from crodino_lib.figures.manifolds import film_strip, manifold, one_or_two
 from crodino_lib.figures.robustness import fault_curves, reliability
 from crodino_lib.rooms.scene import SPEC
 from tests.figures.tables import embedded, filmed, gain_table, null_table, words
@@ -80,6 +82,7 @@ def test_every_figure_has_its_printed_width_fits_a_page_and_nothing_is_cut_off(t
         "reliability": lambda width: reliability({"rgb": sure(0.9), "rgb + depth, zeros": sure(0.5)}, width),
         "nulls": lambda width: null_comparison(null_table(), "One seed.", width),
         "factors": lambda width: factor_matrix(factors, "One seed.", width),
+        "correlations": lambda width: correlation_figure({"all": correlated(), "within": correlated()}, "90.", width),
     }
     drawn = {(width, name): draw(width) for width in WIDTHS_MM for name, draw in both.items()}
     sheet = image_grids.prediction_sheet(toy_scenes, toy_card, [0, 5], {"kd": toy_scenes.labels[:2]})
@@ -87,6 +90,7 @@ def test_every_figure_has_its_printed_width_fits_a_page_and_nothing_is_cut_off(t
     drawn["page", "maps"] = image_grids.map_sheet({f"token {i}": np.eye(6, 8) for i in range(8)}, "mask", "One scene.")
     drawn["page", "film"] = film_strip(*filmed(toy_card, epochs=range(7)), toy_card)
     drawn["column", "manifold"] = manifold(*points, toy_card)
+    drawn["column", "one or two"] = one_or_two(*points, "crodino-kd", "untrained")
     for (printed_as, name), figure in drawn.items():
         figure.draw_without_rendering()
         (width, height), box = figure.get_size_inches(), figure.get_tightbbox()
@@ -100,6 +104,40 @@ def test_every_figure_has_its_printed_width_fits_a_page_and_nothing_is_cut_off(t
     assert not plt.get_fignums()
     with pytest.raises(ValueError, match="width"):
         gains(gain_table(), width="poster")
+
+
+def correlated():
+    """Return correlations of every score, of which the first alone predicts, and of one null model."""
+    rows = [(name, 0.8 if not i else 0.0, i == 0) for i, name in enumerate(SCORES)]
+    table = pd.DataFrame(rows, columns=["score", "rho", "predicts"])
+    table = table.assign(low=table.rho - 0.1, high=table.rho + 0.1, chance=0.3, models=90)
+    return {"value": table, "shuffled_channels": table.assign(rho=-0.2)[5:]}
+
+
+def test_correlations_stand_beside_chance_and_null_models():
+    (ax,) = correlation_figure({"all models": correlated()}, "Ninety models.").axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == [score.title for score in SCORES.values()]
+    band = ax.patches[0]
+    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((-0.3, 0.3))
+    marks = {line.get_label(): list(line.get_xdata()) for line in ax.lines if not line.get_label().startswith("_")}
+    assert marks == {"trained": [0.8] + [0.0] * (len(SCORES) - 1), "shuffled channels": [-0.2] * (len(SCORES) - 5)}
+    (lines,) = ax.collections
+    colours = [mpl.colors.to_hex(colour) for colour in lines.get_colors()]
+    assert colours == [FLAG_COLOUR.lower()] + ["#666666"] * (len(SCORES) - 1)
+
+
+def test_both_sensors_are_drawn_by_half_and_before_training_with_the_share_of_the_other_sensor(toy_card):
+    points, table = embedded(toy_card)
+    table["cross_modality_hd"] = np.where(table.model == "untrained", 0.0, np.where(table.half == "shared", 0.4, 0.1))
+    figure = one_or_two(points, table, "crodino-kd", "untrained")
+    shown = {ax.get_title(): ax.get_xlabel()[:4] for ax in figure.axes}
+    assert shown == {"shared half": "0.40", "private half": "0.10", "shared, untrained": "0.00"}
+    here = points[(points.model == "crodino-kd") & (points.half == "private") & (points.embedding == "UMAP")]
+    for sensor, marks in zip(("rgb", "depth"), figure.axes[1].collections, strict=True):
+        expected = here.loc[here.sensor == sensor, ["x", "y"]].to_numpy()
+        assert sorted(map(tuple, marks.get_offsets().data)) == sorted(map(tuple, expected))
+    table.loc[0, ["points", "remark"]] = 0, "collapsed"
+    assert "collapsed" in words(one_or_two(points[points.half == "private"], table, "crodino-kd", "untrained"))
 
 
 def sure(accuracy):

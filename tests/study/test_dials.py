@@ -4,7 +4,7 @@ import pytest
 
 from crodino_lib.config import StudyConfig
 from crodino_lib.methods.registry import check_methods
-from crodino_lib.study.dial_runs import dial_table, plan, runs_of
+from crodino_lib.study.dial_runs import begun, dial_table, plan, runs_of, study_of
 from crodino_lib.study.dials import BASE, DIALS, Dial, choose_dials
 from crodino_lib.study.gains import GAIN_COLUMNS
 from crodino_lib.study.study import Study
@@ -157,3 +157,33 @@ def test_reading_a_dial_makes_no_folder_and_an_unturned_one_has_an_empty_table(b
         assert table.empty
         assert [*table] == ["student", *GAIN_COLUMNS[1:], "value"]
     assert set(base.folder.parent.rglob("*")) == before
+
+
+def test_begun_studies_are_the_base_and_the_values_that_have_a_folder(base):
+    turned = dial(values=(11, 12, 13))
+    assert [study.config.name for study in begun([turned], base)] == ["base"]
+    study_of(turned, 13, base)
+    assert [study.config.name for study in begun([turned, turned], base)] == ["base", "base-some-13"]
+
+
+# -- ablations
+
+
+def test_an_ablation_has_the_differences_to_its_reference(base, monkeypatch):
+    found = runs(baseline=[40, 41, 42], crodino_kd=[41, 42, 43], crodino_kd__no_contrast=[43, 44, 45])
+    monkeypatch.setattr(Study, "finished", lambda self: (found, []))
+    groups = {"parts": {"crodino-kd": "reference", "crodino-kd:no-contrast": "no contrast"}}
+    ablation = dial(reference="crodino-kd", groups=groups)
+    assert ablation.settings["methods"] == ["baseline", "crodino-kd", "crodino-kd:no-contrast"]
+    table = dial_table(ablation, base).set_index(["method", "control"])
+    assert table.gain["crodino-kd:no-contrast", "crodino-kd"] == pytest.approx(2)
+    assert table.gain["crodino-kd", "baseline"] == pytest.approx(1)
+    assert ("crodino-kd", "crodino-kd") not in table.index
+    plain = dial_table(dial(settings={"methods": ["baseline", "crodino-kd", "crodino-kd:no-contrast"]}), base)
+    assert set(plain.control) == {"baseline"}
+
+
+def test_the_methods_of_every_group_exist_and_the_reference_is_among_them():
+    for one in DIALS.values():
+        assert bool(one.groups) == bool(one.reference)
+        assert not one.reference or one.reference in one.settings["methods"]
