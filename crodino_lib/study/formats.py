@@ -8,6 +8,12 @@ from pandas.io.formats.style import Styler
 MARKS = " Bold, italic: the best and second best mIoU of the same sensors, and what cannot be told from them."
 
 
+FITTED = (  # graphicx scales a table that is wider than the page down to it
+    "\\scriptsize\\centering\\setlength{\\tabcolsep}{3pt}\n"
+    "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n\\begin{tabular}"
+)
+
+
 def to_markdown(table: pd.DataFrame) -> str:
     """Return a table of text as Markdown."""
     lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
@@ -16,7 +22,7 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 
 def in_formats(name: str, text: pd.DataFrame, caption: str, places: pd.Series | None = None) -> dict[str, str]:
-    """Return file name -> a table of text as Markdown, HTML and LaTeX (booktabs).
+    """Return file name -> a table of text as Markdown, HTML and LaTeX (packages booktabs, graphicx).
 
     Args:
         name: file name without suffix.
@@ -32,7 +38,7 @@ def in_formats(name: str, text: pd.DataFrame, caption: str, places: pd.Series | 
     marked = caption + (MARKS if places is not None else "")
 
     def style(escape: str) -> Styler:
-        plain = text.rename(columns=_latex) if escape == "latex" else text
+        plain = text.set_axis([_latex_head(text, name) for name in text], axis=1) if escape == "latex" else text
         shown = Styler(plain, uuid=name, cell_ids=False, caption=_latex(marked) if escape == "latex" else marked)
         return (
             shown.format(escape=escape)
@@ -44,8 +50,14 @@ def in_formats(name: str, text: pd.DataFrame, caption: str, places: pd.Series | 
     return {
         f"{name}.md": f"{to_markdown(text)}\n{caption}\n",
         f"{name}.html": style("html").to_html(doctype_html=True),
-        f"{name}.tex": latex.replace("\\begin{tabular}", "\\scriptsize\\centering\n\\begin{tabular}"),
+        f"{name}.tex": latex.replace("\\begin{tabular}", FITTED).replace("\\end{tabular}", "\\end{tabular}}"),
     }
+
+
+def _latex_head(text: pd.DataFrame, column: str) -> str:
+    """Return the head of a column, on its side where it would make the column wider than its cells do."""
+    longest = text[column].astype(str).str.len().max()
+    return f"\\rotatebox{{90}}{{{_latex(column)}}}" if len(column) > max(7, 1.5 * longest) else _latex(column)
 
 
 def _latex(text: str) -> str:

@@ -11,6 +11,7 @@ from crodino_lib.data.sample import SensorSet
 from crodino_lib.io import atomic_write
 from crodino_lib.study.formats import in_formats
 from crodino_lib.study.gains import Row, Scores, gain_table, rows_of, scores_of
+from crodino_lib.study.published import published_caption, published_text
 from crodino_lib.study.runs import Run
 from crodino_lib.study.statistics import ENOUGH_SEEDS, FEWEST_SEEDS, interval_over
 
@@ -182,6 +183,7 @@ def as_text(comparison: pd.DataFrame) -> pd.DataFrame:
         "verdict": comparison["verdict"] if (comparison["verdict"] != "-").any() else None,
         "seeds": comparison["seeds"],
         **{f"{name} cost": comparison[f"cost of {name}"].map(_times) for name in ("inference", "training")},
+        "published mIoU (baseline)": published_text(comparison),
     }
     return pd.DataFrame({name: column for name, column in columns.items() if column is not None})
 
@@ -264,4 +266,5 @@ def caption(comparison: pd.DataFrame, caveat: str) -> str:
         f"{tested} Every method has the same encoder, optimiser, steps (x2 and x4: two and four times as many) and "
         "selection split. Costs count operations relative to a baseline, with the teacher's training. Gains of sensors "
         "together are over the better of their baselines. CroDiNo-KD and CSK-Net are reconstructions."
+        f"{published_caption(comparison)}"
     )
