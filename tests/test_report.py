@@ -54,7 +54,7 @@ def test_the_short_table_has_single_sensors_first_and_largest_gains():
         table[column] = 50.0
     for column in ("cross-modal gain", "cross-modal gain low", "cross-modal gain high"):
         table[column] = np.nan
-    table = table.assign(**{"training images": 30, "unlabelled images": 0, "verdict": "-"})
+    table = table.assign(**{"dataset": "rooms", "training images": 30, "unlabelled images": 0, "verdict": "-"})
     table = table.assign(**{"cost of inference": 1.0, "cost of training": 1.0})
     short = shortest(table)
     assert len(short) == MOST_ROWS

@@ -299,9 +299,17 @@ class TestTables:
         assert r"\itshape 40" in files["some.tex"]
         assert r"100 \% \& more \{a\}" in files["some.tex"]
         assert r"\toprule" in files["some.tex"]
+        assert files["some.tex"].count("{") == files["some.tex"].count("}")
         assert "&lt;c&gt;" in files["some.html"]
         assert "font-style: italic" in files["some.html"]
         assert files["some.md"].startswith(to_markdown(text))
+
+    def test_a_head_much_longer_than_its_cells_stands_on_its_side_and_the_table_fits_the_page(self):
+        text = pd.DataFrame({"method": ["crodino-kd"], "sensors_at_test": ["rgb"], "seeds": [3], "mIoU": ["50"]})
+        tex = in_formats("some", text, "A caption")["some.tex"]
+        assert r"method & \rotatebox{90}{sensors\_at\_test} & seeds & mIoU \\" in tex
+        start, end = tex.index(r"\resizebox{\ifdim\width>\linewidth"), tex.index(r"\end{tabular}}")
+        assert start < tex.index(r"\begin{tabular}") < end
 
 
 class TestStudy:
