@@ -182,9 +182,9 @@ def _dials(options: argparse.Namespace) -> None:
     print(save_dials(dials, base))
     if options.latents:
         from crodino_lib.analysis.gain_correlations import scores_of_studies
-        from crodino_lib.study.dial_runs import begun
+        from crodino_lib.study.dial_runs import started_studies
 
-        base.save_table(scores_of_studies(begun(dials, base)), "latent_scores")
+        base.save_table(scores_of_studies(started_studies(dials, base)), "latent_scores")
 
 
 def _predict(options: argparse.Namespace) -> None:

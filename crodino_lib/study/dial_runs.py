@@ -16,7 +16,7 @@ def study_of(dial: Dial, value: Any, base: Study, root: str = "") -> Study:
     return Study(dial.config(value, base.config, root), base.folder.parent)
 
 
-def begun(dials: Iterable[Dial], base: Study) -> list[Study]:
+def started_studies(dials: Iterable[Dial], base: Study) -> list[Study]:
     """Return the base and the studies of the values of dials that have a folder, none twice."""
     configs = [dial.config(value, base.config) for dial in dials for value in dial.values]
     names = {config.name: config for config in configs if (base.folder.parent / config.name).exists()}
