@@ -33,16 +33,12 @@ def find_study(name: str) -> Path:
     if (Path(name) / "study.json").is_file():
         return Path(name).resolve()
     results = home() / "results" / "local"
-    started_studies = sorted(
-        file.parent.name for file in results.glob("*/study.json") if len([*file.parent.iterdir()]) > 1
-    )
-    if not started_studies:
+    begun = sorted(file.parent.name for file in results.glob("*/study.json") if len([*file.parent.iterdir()]) > 1)
+    if not begun:
         raise ValueError(f"there is no study in {results} yet; begin one: crodino study")
-    if Path(name).is_dir() and name not in started_studies:
-        raise ValueError(
-            f"{name} holds no study.json; give the folder of a study, or one of {', '.join(started_studies)}"
-        )
-    return results / choose(name, started_studies, "study")
+    if Path(name).is_dir() and name not in begun:
+        raise ValueError(f"{name} holds no study.json; give the folder of a study, or one of {', '.join(begun)}")
+    return results / choose(name, begun, "study")
 
 
 def parse_size(size: str) -> tuple[int, int]:

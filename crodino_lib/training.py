@@ -86,8 +86,8 @@ class Training:
 
     def steps_of_epoch(self) -> int:
         """Return the number of steps of the epoch that has just ended; epochs may differ by one."""
-        started_studies, ended = (-(-epoch * self.total_steps // self.epochs) for epoch in (self.epoch - 1, self.epoch))
-        return ended - started_studies
+        begun, ended = (-(-epoch * self.total_steps // self.epochs) for epoch in (self.epoch - 1, self.epoch))
+        return ended - begun
 
     def indices(self) -> list[int]:
         """Return the scenes of the current step: the next ones of each pool, shuffled anew in every pass over it."""

@@ -111,9 +111,9 @@ def analyse_part(*arguments: Any) -> str:
 
 def execute_one(source: Path, folder: Path, config: StudyConfig, key: str) -> str:
     """Execute one notebook, and return a line about it."""
-    started_studies = time.monotonic()
+    begun = time.monotonic()
     execute(source, folder, config, key, log=sys.stdout)
-    return f"{source.stem}: {time.monotonic() - started_studies:.0f} s"
+    return f"{source.stem}: {time.monotonic() - begun:.0f} s"
 
 
 def in_parallel(calls: list[tuple[Callable, Any]]) -> Iterator[str]:

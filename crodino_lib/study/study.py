@@ -74,7 +74,7 @@ class Study:
 
     @classmethod
     def open(cls, name: str, root: str = "") -> "Study":
-        """Return a study that was started_studies before.
+        """Return a study that was begun before.
 
         Args:
             name: its folder in ``results/local``, or the path of a folder with a ``study.json``.

@@ -4,7 +4,7 @@ import pytest
 
 from crodino_lib.config import StudyConfig
 from crodino_lib.methods.registry import check_methods
-from crodino_lib.study.dial_runs import started_studies, dial_table, plan, runs_of, study_of
+from crodino_lib.study.dial_runs import dial_table, plan, runs_of, started_studies, study_of
 from crodino_lib.study.dials import BASE, DIALS, Dial, choose_dials
 from crodino_lib.study.gains import GAIN_COLUMNS
 from crodino_lib.study.study import Study
@@ -159,7 +159,7 @@ def test_reading_a_dial_makes_no_folder_and_an_unturned_one_has_an_empty_table(b
     assert set(base.folder.parent.rglob("*")) == before
 
 
-def test_begun_studies_are_the_base_and_the_values_that_have_a_folder(base):
+def test_started_studies_are_the_base_and_the_values_that_have_a_folder(base):
     turned = dial(values=(11, 12, 13))
     assert [study.config.name for study in started_studies([turned], base)] == ["base"]
     study_of(turned, 13, base)
