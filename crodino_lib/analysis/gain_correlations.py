@@ -19,7 +19,8 @@ from crodino_lib.study.tables import run_table
 class Score(NamedTuple):
     """A number about a model's latents, as ``LatentAnalysis.compare`` has it: the mean over sensors where each has one.
 
-    ``disentangled`` is 1 where a higher value means a split as the methods want it, -1 where a lower one does.
+    ``disentangled`` is 1 where a higher value means a split as the methods want it, -1 where a lower one does, 0 where
+    they want neither.
     """
 
     unit: str
@@ -43,17 +44,17 @@ SCORES = {
     "transfer private": Score("region", "transfer", "private", -1, "class probe serves the other sensor, private half"),
     "class": Score("region", "class", "shared", 1, "class probe, shared half"),
     "class private": Score("region", "class", "private", -1, "class probe, private half"),
-    "rank": Score("region", "effective_rank", "shared", 1, "effective rank, shared half"),
-    "rank private": Score("region", "effective_rank", "private", 1, "effective rank, private half"),
+    "rank": Score("region", "effective_rank", "shared", 0, "effective rank, shared half"),
+    "rank private": Score("region", "effective_rank", "private", 0, "effective rank, private half"),
     "mig": Score("all", "block_mig", "", 1, "block MIG"),
     "disentanglement": Score("all", "disentanglement", "", 1, "block DCI, disentanglement"),
     "completeness": Score("all", "completeness", "", 1, "block DCI, completeness"),
     "swap": Score("image", "lost_swap", "shared", -1, "mIoU lost with the other sensor's shared half"),
     "swap private": Score("image", "lost_swap", "private", 1, "mIoU lost with the other sensor's private half"),
-    "mean": Score("image", "lost_mean", "shared", 1, "mIoU lost without the shared half"),
-    "mean private": Score("image", "lost_mean", "private", 1, "mIoU lost without the private half"),
+    "mean": Score("image", "lost_mean", "shared", 0, "mIoU lost without the shared half"),
+    "mean private": Score("image", "lost_mean", "private", 0, "mIoU lost without the private half"),
 }
-NULLS = ("untrained", "shuffled_channels")  # null models that have every score
+NULLS = ("untrained", "shuffled_channels")  # what a half is replaced by is measured of trained networks alone
 LIMITS = AnalysisConfig(rows=500, shuffles=1, scenes=32)  # of each model: here are many
 FEWEST_MODELS = 10  # of a rank correlation
 DRAWS = 1000
@@ -118,38 +119,49 @@ def spearman(x: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> 
 
 
 def rank_correlations(models: pd.DataFrame, gain: str = "gain", within: Sequence[str] = ()) -> pd.DataFrame:
-    """Correlate every score with the gain over models, and say how sure that is and what chance alone would show.
+    """Correlate every score with the gain over models, beside what chance alone would show.
 
     Args:
-        models: rows of one null model (or of the models themselves) of ``latent_scores``, of several studies or one.
+        models: rows of ``latent_scores``, of one null model or of the models themselves.
         gain: one of ``GAINS``.
         within: columns whose combinations are held fixed, such as ``study`` and ``method``.
 
     Returns:
-        A row per score: ``rho``; ``low`` and ``high``, 95 %, from models resampled by variant, since seeds of a variant
-        are repetitions; ``weakest`` and ``without``, the value nearest to the other sign when a method is left out, and
-        which; ``chance``, which the largest of all scores exceeds in 5 of 100 tables whose gains were dealt anew to the
-        variants of each study; ``models``; and ``predicts``: the interval leaves zero out, rho exceeds chance, and no
-        method left out turns its sign. Scores of fewer than ten models are NaN.
+        A row per score: ``rho``; ``low`` and ``high``, 95 %, from models resampled by variant, since seeds and studies
+        of a variant are repetitions; ``chance``, which the largest of all scores exceeds in 5 of 100 tables whose
+        variants exchanged their gains, within what is held fixed; ``clear``: the interval leaves zero out and rho
+        exceeds chance; ``without``, the method that matters most, and ``rho without`` it; ``predicts``: clear, and the
+        interval without that method leaves zero out on the same side; ``models``. Controls of the gain and
+        scores of fewer than ten models are left out; NaN where nothing varies.
     """
-    models = models[models[gain].notna()].reset_index(drop=True)
+    models = models[models[gain].notna() & (models.method != GAINS[gain])].reset_index(drop=True)
     scores = models[[name for name in SCORES if models[name].notna().sum() >= FEWEST_MODELS]]
     groups = models.groupby(list(within)).ngroup().to_numpy() if within else None
     gains, every, generator = models[gain].to_numpy(), np.arange(len(models)), np.random.default_rng(0)
-    correlate, clusters = _Correlations(scores, groups), list(models.groupby(["study", "variant"]).indices.values())
-    drawn = generator.integers(len(clusters), size=(DRAWS, len(clusters)))
-    resampled = np.array([correlate(gains, np.concatenate([clusters[i] for i in draw])) for draw in drawn])
-    dealt = [correlate(np.append(gains, np.nan)[whose], every) for whose in _exchanged(models, generator)]
-    chance, whole = float(np.quantile(np.nanmax(np.abs(dealt), axis=1, initial=0), 0.95)), correlate(gains, every)
+    correlate, clusters = _Correlations(scores, groups), list(models.groupby("variant").indices.values())
+    draws = generator.integers(len(clusters), size=(DRAWS, len(clusters)))
+    drawn = [np.concatenate([clusters[i] for i in draw]) for draw in draws]
+    exchanged = _exchanged(models, list(dict.fromkeys(["study", *within])), generator)
+    largest = [np.nanmax(np.abs(correlate(np.append(gains, np.nan)[whose], every)), initial=0) for whose in exchanged]
+    rhos = correlate(gains, every)
+    chance = float(np.quantile(largest, 0.95)) if np.isfinite(rhos).any() else float("nan")
+    resampled = np.array([correlate(gains, rows) for rows in drawn])
     left = {method: correlate(gains, every[models.method != method]) for method in models.method.unique()}
-    rows = []
-    for place, (name, rho) in enumerate(zip(scores, whole, strict=True)):
+    rows, kept = [], {}
+    for place, (name, rho) in enumerate(zip(scores, rhos, strict=True)):
+        sign = np.sign(rho)
+        without = min(left, key=lambda method: np.nan_to_num(left[method][place] * sign, nan=-np.inf))
+        if without not in kept:
+            others = (models.method != without).to_numpy()
+            kept[without] = np.array([correlate(gains, rows_drawn[others[rows_drawn]]) for rows_drawn in drawn])
         low, high = interval(resampled[:, place])
-        without = min(left, key=lambda method: left[method][place] * np.sign(rho))
-        weakest = left[without][place]
-        sure = not low <= 0 <= high and abs(rho) > chance and weakest * rho > 0
-        rows.append((name, rho, low, high, weakest, without, chance, scores[name].notna().sum(), bool(sure)))
-    columns = ["score", "rho", "low", "high", "weakest", "without", "chance", "models", "predicts"]
+        clear = bool(not low <= 0 <= high and abs(rho) > chance)
+        least = min(sign * end for end in interval(kept[without][:, place]))
+        count = scores[name].notna().sum()
+        rows.append(
+            (name, rho, low, high, chance, clear, without, left[without][place], clear and bool(least > 0), count)
+        )
+    columns = ["score", "rho", "low", "high", "chance", "clear", "without", "rho without", "predicts", "models"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -171,17 +183,20 @@ class _Correlations:
         return rhos
 
 
-def _exchanged(models: pd.DataFrame, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield ``DRAWS`` times whose gain each model gets when the variants of every study exchange theirs, seed by seed.
+def _exchanged(models: pd.DataFrame, fixed: list[str], generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield ``DRAWS`` times whose gain each model gets when the variants exchange theirs, seed by seed.
 
-    -1 where the other variant has no model of the seed.
+    They do so within each group of ``fixed`` columns, in one order for all groups, since a variant of two studies
+    repeats itself. -1 where the other variant has no model of the seed.
     """
+    numbered = models.assign(row=models.index)
     grids = [
-        part.assign(row=part.index).pivot(index="variant", columns="seed", values="row").fillna(-1).to_numpy(int)
-        for _, part in models.groupby("study")
+        part.pivot(index="variant", columns="seed", values="row").fillna(-1) for _, part in numbered.groupby(fixed)
     ]
+    variants, cells = models.variant.unique(), [(grid.index, grid.to_numpy(int)) for grid in grids]
     for _ in range(DRAWS):
+        order = dict(zip(variants, generator.permutation(len(variants)), strict=True))
         whose = np.full(len(models) + 1, -1)  # the last is that of cells without a model
-        for grid in grids:
-            whose[grid] = generator.permutation(grid)
+        for names, grid in cells:
+            whose[grid] = grid[np.argsort([order[name] for name in names])]
         yield whose[:-1]

@@ -88,8 +88,10 @@ def ablation_figure(table: pd.DataFrame, dial: Dial, control: str = "baseline", 
     for heading, names in dial.groups.items():
         there = [(label, name) for name, label in names.items() if name in set(table.method)]
         lines += [(heading, ""), *there] if there else []
-    if not lines or table.value.nunique() != 1:
-        raise ValueError(f"an ablation is drawn at one value over {control!r}, found {sorted(set(table.value))}")
+    if not lines:
+        raise ValueError(f"no method of {dial.name} was compared with {control!r} yet: run crodino dials {dial.name}")
+    if table.value.nunique() != 1:
+        raise ValueError(f"an ablation is drawn at one value; choose one of {', '.join(table.value.unique())}")
     students, wide = [student for student in dial.students if student in set(table.student)], width == "page"
     caption = (
         f"{dial.title}: {table.value.iloc[0]}. Difference in mIoU to {method_title(control)}. {dial_caption(table)}"
@@ -111,7 +113,7 @@ def _list_variants(
     A difference far from all others stands as a number at the edge, or it would press the others together.
     """
     ends = rows[["low", "high"]].abs().max(axis=1)
-    near = rows[ends <= FAR * ends.median()]
+    near = rows[rows.gain.abs() <= FAR * ends.median()]
     edges = 1.1 * min(-0.2, near.low.min()), 1.1 * max(0.2, near.high.max())
     ax.axvline(0, color="0.3", lw=0.8)
     if reference in rows.index:

@@ -114,6 +114,7 @@ def correlation_figure(
         ax.axvspan(-chance, chance, color="0.92", label="largest of all by chance, 95 %")
         ax.axvline(0, color="0.3", lw=0.8)
         for null, table in panel.items():
+            table = table[table.score.isin(order)]
             places, known = table.score.map(order.index), null == "value"
             look = {"color": "0.1", "ms": 4} if known else {"color": "0.45", "ms": 3, "mew": 0}
             ax.plot(

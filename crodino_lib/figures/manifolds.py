@@ -71,32 +71,17 @@ def one_or_two(points: pd.DataFrame, table: pd.DataFrame, trained: str, untraine
         "from the other sensor, 0.5 where both sensors lie on one manifold."
     )
     figure = StudyFigure("column", 44, caption)
+    colours = {sensor: colour for sensor, (colour, _) in sensor_styles(points["sensor"]).items()}
     for ax, (title, (model, half)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         here = points[(points[MODEL] == model) & (points[HALF] == half)].sample(**SHUFFLED)
         row = table[(table[MODEL] == model) & (table[HALF] == half)].iloc[0]
-        for sensor, (colour, marker) in sensor_styles(points["sensor"]).items():
-            seen = here[here["sensor"] == sensor]
-            ax.scatter(
-                seen["x"],
-                seen["y"],
-                s=3,
-                c=colour,
-                marker=marker,
-                lw=0,
-                alpha=0.6,
-                label=printed(sensor),
-                rasterized=True,
-            )
-        share = (
-            f"{row['cross_modality_hd']:.2f} from the\nother sensor"
-            if row["points"]
-            else textwrap.fill(row["remark"], 20)
-        )
-        ax.set(xticks=[], yticks=[], xlabel=share)
+        ax.scatter(here["x"], here["y"], s=3, c=here["sensor"].map(colours), lw=0, alpha=0.6, rasterized=True)
+        share = f"{row['cross_modality_hd']:.2f} from the\nother sensor"
+        ax.set(xticks=[], yticks=[], xlabel=share if row["points"] else textwrap.fill(row["remark"], 20))
         ax.set_title(title, fontsize=7)
         ax.spines[:].set(visible=True, color="0.7")
-    handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), markerscale=2)
+    handles = [Line2D([], [], ls="", marker="o", color=colour, ms=4, label=printed(s)) for s, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
 
 

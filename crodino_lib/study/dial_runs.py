@@ -38,7 +38,8 @@ def plan(dials: Iterable[Dial], base: Study, root: str = "") -> list[tuple[Study
     for dial, value in [*first, *rest]:
         study = study_of(dial, value, base, root)
         for seed in study.config.seed_list:
-            found |= {run.model_dump_json(): (study, run) for run in runs_of(dial, study, seed)} | found
+            runs = {(study.config.name, run.model_dump_json()): (study, run) for run in runs_of(dial, study, seed)}
+            found |= runs | found  # the same run of another study lies in another folder
     return [(study, run) for study, run in found.values() if not study.is_finished(run)]
 
 

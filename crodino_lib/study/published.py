@@ -24,7 +24,7 @@ def published_of(comparison: pd.DataFrame) -> pd.DataFrame:
 
 
 def published_text(comparison: pd.DataFrame) -> pd.Series | None:
-    """Return the published mIoU of every row, with that of the paper's baseline; None where there is none at all."""
+    """Return the published mIoU of every row, with that of the paper's baseline; None where there is none."""
     found = published_of(comparison)
     if found.miou.isna().all():
         return None
@@ -33,13 +33,13 @@ def published_text(comparison: pd.DataFrame) -> pd.Series | None:
 
 
 def published_caption(comparison: pd.DataFrame) -> str:
-    """Return where the published numbers are from, and why they are no rivals of ours; empty where there are none."""
+    """Return where the published numbers are from, and that they are not comparable with ours; empty for none."""
     found = published_of(comparison).dropna(subset="miou")
     if found.empty:
         return ""
     methods = found.groupby("source", sort=False).method.unique()
     sources = "; ".join(f"{source} ({', '.join(names)})" for source, names in methods.items())
     return (
-        " Published (in brackets the paper's baseline): other networks, pictures, classes and copies of the data, so "
-        f"neither comparable with ours nor ranked; from {sources}."
+        " Published (in brackets the paper's baseline): other networks, image sizes, classes and copies of the data, "
+        f"so neither comparable with ours nor ranked; from {sources}."
     )

@@ -13,7 +13,7 @@ FIRST = next(iter(SCORES))
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr(module, "DRAWS", 200)
+    monkeypatch.setattr(module, "DRAWS", 100)
 
 
 def models(generator, variants=24, seeds=3, truth=0.0, methods=4, repeated=1.0):
@@ -59,14 +59,14 @@ def test_a_true_score_is_found_and_noise_is_not():
     table = rank_correlations(models(np.random.default_rng(3), truth=0.9)).set_index("score")
     assert table.predicts[FIRST]
     assert table.low[FIRST] < table.rho[FIRST] < table.high[FIRST]
-    assert table.predicts.sum() == 1
+    assert table.clear.sum() == table.predicts.sum() == 1
     assert (table.models == 72).all()
 
 
 def test_it_rarely_finds_something_where_there_is_nothing():
     """Of 25 studies without any truth in them, four at most name one of 22 scores; 5 of 100 are allowed."""
     generator = np.random.default_rng(4)
-    found = [rank_correlations(models(generator)).predicts.any() for _ in range(25)]
+    found = [rank_correlations(models(generator)).clear.any() for _ in range(25)]
     assert sum(found) <= 4
 
 
@@ -77,15 +77,50 @@ def test_chance_knows_that_seeds_are_repetitions():
     assert repeated > single + 0.1
 
 
-def test_a_score_that_rests_on_one_method_predicts_nothing():
+def test_a_score_that_rests_on_one_method_is_clear_and_predicts_nothing():
     table = models(np.random.default_rng(6), variants=30, truth=0.0, methods=3)
     mine = table.method == "m1"
     table.loc[mine, "gain"] += 5
     table.loc[mine, FIRST] += 5
-    found = rank_correlations(table).set_index("score").loc[FIRST]
-    assert found.rho > found.chance
-    assert found.without == "m1"
-    assert abs(found.weakest) < 0.5 < found.rho
+    row = rank_correlations(table).set_index("score").loc[FIRST]
+    assert row.clear
+    assert row.without == "m1"
+    assert abs(row["rho without"]) < 0.5 < row.rho
+    assert not row.predicts
+
+
+def test_a_variant_of_two_studies_repeats_itself():
+    """Without any truth, a study and its repetition name a score no more often than one study does."""
+    generator, named = np.random.default_rng(9), 0
+    for _ in range(15):
+        first = models(generator)
+        second = first.assign(study="b", gain=first.gain + 0.3 * generator.normal(size=len(first)))
+        named += rank_correlations(pd.concat([first, second])).clear.any()
+    assert named <= 3
+
+
+def test_gains_are_exchanged_within_what_is_held_fixed_in_one_order_for_all_studies():
+    first = models(np.random.default_rng(10), variants=6, methods=2)
+    table = pd.concat([first, first.assign(study="b")], ignore_index=True)
+    for fixed in (["study"], ["study", "method"]):
+        for whose in module._exchanged(table, fixed, np.random.default_rng(0)):
+            assert sorted(whose) == list(range(len(table)))
+            other = table.loc[whose].reset_index(drop=True)
+            assert (other[[*fixed, "seed"]] == table[[*fixed, "seed"]]).all(axis=None)
+            halves = other.variant.to_numpy().reshape(2, -1)
+            assert (halves[0] == halves[1]).all()
+
+
+def test_a_control_is_left_out_of_the_gain_over_itself_and_nothing_that_varies_is_nan():
+    table = models(np.random.default_rng(11), truth=0.9)
+    zero = table[:3].assign(variant="self-training", method="self-training", **{"cross-modal gain": 0.0})
+    table = pd.concat([table.assign(**{"cross-modal gain": table.gain}), zero])
+    assert (rank_correlations(table, "cross-modal gain").models == 72).all()
+    assert (rank_correlations(table, "gain").models == 75).all()
+    single = models(np.random.default_rng(12), variants=12, seeds=1, methods=12)
+    found = rank_correlations(single, within=("method",))
+    assert found[["rho", "chance", "low"]].isna().all(axis=None)
+    assert not found.clear.any()
 
 
 def test_missing_scores_gains_and_seeds_are_left_out():

@@ -171,17 +171,20 @@ def test_an_ablation_lists_its_variants_under_headings_beside_the_band_of_the_re
 
 
 def test_a_difference_far_from_all_others_is_a_number_at_the_edge():
-    table = gains(200, methods=PARTS, students=("rgb",)).assign(gain=[1, 1, 0, 0, -30, -30.0])
-    table = table.assign(low=table.gain - 1, high=table.gain + 1)
+    table = gains(200, methods=PARTS, students=("rgb",)).assign(gain=[1, 1, 0, 0, -50, -50.0])
+    half = np.array([9, 9, 1, 1, 1, 1])
+    table = table.assign(low=table.gain - half, high=table.gain + half)
     (ax,) = ablation_figure(table, ABLATION).axes
-    assert [text.get_text().strip() for text in ax.texts] == ["\u25c2 -30.0"]
-    assert ax.get_xlim()[0] > -5
+    assert [text.get_text().strip() for text in ax.texts] == ["\u25c2 -50.0"]
+    marks = {line.get_ydata()[0]: line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"}
+    assert marks == {1: 1, 3: 0}  # a wide interval is drawn
+    assert -15 < ax.get_xlim()[0] < -8
 
 
 def test_an_ablation_over_a_control_that_nothing_was_compared_with_says_so():
-    with pytest.raises(ValueError, match="over 'self-training', found"):
+    with pytest.raises(ValueError, match="no method of parts was compared with 'self-training' yet"):
         ablation_figure(gains(200, methods=PARTS, controls=("baseline",)), ABLATION, "self-training")
-    with pytest.raises(ValueError, match="at one value"):
+    with pytest.raises(ValueError, match="choose one of 200, 800"):
         ablation_figure(gains(200, 800, methods=PARTS), ABLATION)
 
 

@@ -133,9 +133,11 @@ def test_both_sensors_are_drawn_by_half_and_before_training_with_the_share_of_th
     shown = {ax.get_title(): ax.get_xlabel()[:4] for ax in figure.axes}
     assert shown == {"shared half": "0.40", "private half": "0.10", "shared, untrained": "0.00"}
     here = points[(points.model == "crodino-kd") & (points.half == "private") & (points.embedding == "UMAP")]
-    for sensor, marks in zip(("rgb", "depth"), figure.axes[1].collections, strict=True):
-        expected = here.loc[here.sensor == sensor, ["x", "y"]].to_numpy()
-        assert sorted(map(tuple, marks.get_offsets().data)) == sorted(map(tuple, expected))
+    (marks,) = figure.axes[1].collections  # of both sensors in turn, so that none covers the other
+    drawn = {
+        (x, y, mpl.colors.to_hex(c)) for (x, y), c in zip(marks.get_offsets(), marks.get_facecolors(), strict=True)
+    }
+    assert drawn == {(row.x, row.y, SENSOR_COLOURS[row.sensor].lower()) for row in here.itertuples()}
     table.loc[0, ["points", "remark"]] = 0, "collapsed"
     assert "collapsed" in words(one_or_two(points[points.half == "private"], table, "crodino-kd", "untrained"))
 

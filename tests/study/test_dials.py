@@ -187,3 +187,11 @@ def test_the_methods_of_every_group_exist_and_the_reference_is_among_them():
     for one in DIALS.values():
         assert bool(one.groups) == bool(one.reference)
         assert not one.reference or one.reference in one.settings["methods"]
+
+
+def test_two_dials_of_one_setting_train_their_runs_in_both_of_their_studies(base):
+    methods = ["baseline"]
+    twins = [dial(name=name, values=(11,), settings={"methods": methods}) for name in ("one", "two")]
+    planned = plan(twins, base)
+    assert [study.config.name for study, _ in planned] == ["base-one-11"] * 3 + ["base-two-11"] * 3
+    assert len(plan([twins[0], twins[0]], base)) == 3
