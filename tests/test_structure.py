@@ -25,12 +25,12 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "callbacks.py": 80,
     "evaluate.py": 110,
     "cost.py": 60,
-    "study": 1775,
+    "study": 1830,
 }
 OPTIONAL = {
     "datasets": 1420,
     "rooms": 1170,
-    "analysis": 2640,
+    "analysis": 2650,
     "figures": 1335,
     "explorer": 527,
     "report.py": 130,
@@ -39,7 +39,7 @@ OPTIONAL = {
     "command_options.py": 90,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7625, 15360, 300
+MOST_CORE, MOST, LONGEST = 7680, 15440, 300
 
 
 def lines(name: str) -> int:
