@@ -209,7 +209,7 @@ class TestEndToEnd:
         page = "".join(shown["text/html"])
         rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)]
         seeds = {cells[0]: cells[-3] for cells in rows if len(cells) > 2 and "rgb" in cells}
-        names = ["crodino-kd", "crodino-kd (contrast_weight=0.0)", "crodino-kd:no-disentanglement"]
+        names = ["crodino-kd", "crodino-kd:no-contrast", "crodino-kd:no-disentanglement"]
         assert [seeds[name] for name in names] == ["1", "1", "1"]
 
     def test_the_report_answers_first_and_links_to_every_notebook(self, smoke):
