@@ -47,6 +47,11 @@ class StudyFigure(Figure):
         self.width_mm, self.caption = WIDTHS_MM[choose(width, WIDTHS_MM, "width")], caption
         super().__init__(figsize=(self.width_mm / 25.4, height_mm / 25.4), dpi=144, layout="constrained")
 
+    def panels(self, count: int, **sharing: bool) -> list[Axes]:
+        """Return so many axes, side by side on a page and one below the other in a column."""
+        across = self.width_mm == WIDTHS_MM["page"]
+        return list(self.subplots(*((1, count) if across else (count, 1)), squeeze=False, **sharing).flat)
+
     def _repr_html_(self) -> str:
         image = io.BytesIO()
         self.savefig(image, format="png", dpi=self.dpi)

@@ -247,7 +247,7 @@ def stage_alignment(table: pd.DataFrame, width: str = "page") -> StudyFigure:
         "vectors. Right: balanced accuracy of a linear probe that predicts the sensor, grouped by image; 0.5 is chance."
     )
     figure = StudyFigure(width, 70 if width == "page" else 120, caption)
-    left, right = figure.subplots(*((1, 2) if width == "page" else (2, 1)))
+    left, right = figure.panels(2)
     for ax, quantity, title in ((left, "cka", "CKA"), (right, "probe", "accuracy of predicting the sensor")):
         looks = {"hue": "network", "style": "place", "markers": True, "palette": "colorblind"}
         sns.lineplot(table, x="stage", y=quantity, ax=ax, **looks)

@@ -32,9 +32,9 @@ def cost_and_accuracy(table: pd.DataFrame, split: str = "test", width: str = "pa
     )
     wide = width == "page"
     figure = StudyFigure(width, 72 if wide else 30 + 48 * len(panels), caption)
-    axes = figure.subplots(*((1, len(panels)) if wide else (len(panels), 1)), sharex=True, sharey=True, squeeze=False)
+    axes = figure.panels(len(panels), sharex=True, sharey=True)
     most = shown["cost of training"].max()
-    for ax, (sensors, rows) in zip(axes.flat, panels.items(), strict=True):
+    for ax, (sensors, rows) in zip(axes, panels.items(), strict=True):
         for row in rows.to_dict("records"):
             colour, label = colours[row["method"]], method_title(row["method"])
             ax.vlines(row["cost of training"], row["mIoU low"], row["mIoU high"], color=colour, lw=0.8)
@@ -46,10 +46,8 @@ def cost_and_accuracy(table: pd.DataFrame, split: str = "test", width: str = "pa
         ticks = [tick for tick in TICKS if tick <= 1.25 * most]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
-    for ax in axes[-1]:
-        ax.set_xlabel("cost of training (baseline: 1)")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("mIoU (%)")
-    handles = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        ax.set(xlabel="cost of training (baseline: 1)", ylabel="mIoU (%)")
+        ax.label_outer()
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=6 if wide else 3)
     return figure

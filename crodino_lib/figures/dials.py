@@ -97,9 +97,8 @@ def ablation_figure(table: pd.DataFrame, dial: Dial, control: str = "baseline", 
         f"{dial.title}: {table.value.iloc[0]}. Difference in mIoU to {method_title(control)}. {dial_caption(table)}"
     )
     figure = StudyFigure(width, (14 + 3.6 * len(lines)) * (1 if wide else len(students)), caption)
-    panels = figure.subplots(*((1, len(students)) if wide else (len(students), 1)), sharey=True, squeeze=False)
     colours = method_colours(dict.fromkeys(_kind(name, dial.reference) for name in table.method))
-    for ax, student in zip(panels.flat, students, strict=True):
+    for ax, student in zip(figure.panels(len(students), sharey=True), students, strict=True):
         _list_variants(ax, table[table.student == student].set_index("method"), lines, colours, dial.reference)
         ax.set_title(f"{printed(student)} student", loc="left")
     return figure

@@ -106,28 +106,18 @@ def correlation_figure(
     """
     order = [name for name in SCORES if any(name in set(panel["value"].score) for panel in tables.values())]
     figure = StudyFigure(width, 20 + 4.2 * len(order) * (1 if width == "page" else len(tables)), caption)
-    shape = (1, len(tables)) if width == "page" else (len(tables), 1)
-    for ax, (question, panel) in zip(
-        figure.subplots(*shape, sharey=True, squeeze=False).flat, tables.items(), strict=True
-    ):
+    for ax, (question, panel) in zip(figure.panels(len(tables), sharey=True), tables.items(), strict=True):
         chance = panel["value"].chance.max()
         ax.axvspan(-chance, chance, color="0.92", label="largest of all by chance, 95 %")
         ax.axvline(0, color="0.3", lw=0.8)
         for null, table in panel.items():
             table = table[table.score.isin(order)]
-            places, known = table.score.map(order.index), null == "value"
-            look = {"color": "0.1", "ms": 4} if known else {"color": "0.45", "ms": 3, "mew": 0}
-            ax.plot(
-                table.rho,
-                places,
-                "o" if known else NULL_MARKERS[null],
-                label="trained" if known else printed(null),
-                **look,
-            )
-            if known:
-                ax.hlines(
-                    places, table.low, table.high, color=[FLAG_COLOUR if it else "0.4" for it in table.predicts], lw=1
-                )
+            places, looks = table.score.map(order.index), {"color": "0.45", "ms": 3, "mew": 0, "label": printed(null)}
+            if null == "value":
+                colours = [FLAG_COLOUR if predicts else "0.4" for predicts in table.predicts]
+                ax.hlines(places, table.low, table.high, color=colours, lw=1)
+                looks = {"color": "0.1", "ms": 4, "label": "trained"}
+            ax.plot(table.rho, places, NULL_MARKERS.get(null, "o"), **looks)
         ax.set_yticks(range(len(order)), [SCORES[name].title for name in order])
         ax.set(xlim=(-1, 1), ylim=(len(order) - 0.5, -0.5), xlabel="rank correlation with the gain")
         ax.set_title(question, loc="left")

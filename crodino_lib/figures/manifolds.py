@@ -46,12 +46,7 @@ def manifold(points: pd.DataFrame, table: pd.DataFrame, card: DatasetCard, embed
     """
     choose(embedding, list(dict.fromkeys(table[EMBEDDING])), "embedding")
     points, table = (each[each[EMBEDDING] == embedding] for each in (points, table))
-    caption = f"{embedding} of region vectors, one per image, class and sensor; both sensors in one fit"
-    if embedding == "UMAP":
-        seeds = table["seeds"].iloc[0]
-        which = "the less trustworthy" if seeds == 2 else "that of median trustworthiness"
-        caption += f", {which} of {count(seeds, 'seed')}" if seeds > 1 else ""
-    caption += f"; {table['points'].max()} points. {NEIGHBOURS.format(k=table['k'].max())}"
+    caption = f"{_fit_caption(table, embedding)} {NEIGHBOURS.format(k=table['k'].max())}"
     return _panels("column", points, table, card, [MODEL, HALF], [MODEL, HALF], caption)
 
 
@@ -64,12 +59,8 @@ def one_or_two(points: pd.DataFrame, table: pd.DataFrame, trained: str, untraine
     points, table = points[points[EMBEDDING] == "UMAP"], table[table[EMBEDDING] == "UMAP"]
     panels = {"shared half": (trained, "shared"), "private half": (trained, "private")}
     panels["shared, untrained"] = (untrained, "shared")
-    counts = f"{table['points'].max()} points, {count(table['seeds'].iloc[0], 'fit')}"
-    caption = (
-        f"UMAP of region vectors of {method_title(trained)}, one per image, class and sensor, both sensors in one fit "
-        f"({counts}). Below: share of a point's {table['k'].max():.0f} nearest neighbours in the latent space that are "
-        "from the other sensor, 0.5 where both sensors lie on one manifold."
-    )
+    near = f"share of a point's {table['k'].max():.0f} nearest neighbours"
+    caption = f"{method_title(trained)}. {_fit_caption(table, 'UMAP')} Below: {near} in the latent space that are from the other sensor, 0.5 where both sensors lie on one manifold."
     figure = StudyFigure("column", 44, caption)
     colours = {sensor: colour for sensor, (colour, _) in sensor_styles(points["sensor"]).items()}
     for ax, (title, (model, half)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
@@ -83,6 +74,16 @@ def one_or_two(points: pd.DataFrame, table: pd.DataFrame, trained: str, untraine
     handles = [Line2D([], [], ls="", marker="o", color=colour, ms=4, label=printed(s)) for s, colour in colours.items()]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
+
+
+def _fit_caption(table: pd.DataFrame, embedding: str) -> str:
+    """Return what the points are, how many, and which of several fits is shown."""
+    seeds, which = table["seeds"].iloc[0], ""
+    if embedding == "UMAP" and seeds > 1:
+        chosen = "the less trustworthy" if seeds == 2 else "that of median trustworthiness"
+        which = f", {chosen} of {count(seeds, 'seed')}"
+    vectors = f"{embedding} of region vectors, one per image, class and sensor; both sensors in one fit"
+    return f"{vectors}{which}; {table['points'].max()} points."
 
 
 @styled

@@ -6,8 +6,6 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 MARKS = " Bold, italic: the best and second best mIoU of the same sensors, and what cannot be told from them."
-
-
 FITTED = (  # graphicx scales a table that is wider than the page down to it
     "\\scriptsize\\centering\\setlength{\\tabcolsep}{3pt}\n"
     "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n\\begin{tabular}"
@@ -34,7 +32,6 @@ def in_formats(name: str, text: pd.DataFrame, caption: str, places: pd.Series | 
     looks = pd.DataFrame("", text.index, text.columns)
     if places is not None:
         looks["mIoU"] = places.map(marks).fillna("")
-
     marked = caption + (MARKS if places is not None else "")
 
     def style(escape: str) -> Styler:
