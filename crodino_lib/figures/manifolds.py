@@ -60,7 +60,8 @@ def one_or_two(points: pd.DataFrame, table: pd.DataFrame, trained: str, untraine
     panels = {"shared half": (trained, "shared"), "private half": (trained, "private")}
     panels["shared, untrained"] = (untrained, "shared")
     near = f"share of a point's {table['k'].max():.0f} nearest neighbours"
-    caption = f"{method_title(trained)}. {_fit_caption(table, 'UMAP')} Below: {near} in the latent space that are from the other sensor, 0.5 where both sensors lie on one manifold."
+    meaning = "in the latent space that are from the other sensor, 0.5 where both sensors lie on one manifold"
+    caption = f"{method_title(trained)}. {_fit_caption(table, 'UMAP')} Below: {near} {meaning}."
     figure = StudyFigure("column", 44, caption)
     colours = {sensor: colour for sensor, (colour, _) in sensor_styles(points["sensor"]).items()}
     for ax, (title, (model, half)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
