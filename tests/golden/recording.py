@@ -1,12 +1,14 @@
 """Record what training computes today: losses, gradients, updates and answers of every method on a toy dataset.
 
-``python -m tests.golden.recording`` writes ``golden.json`` anew; ``test_golden.py`` compares. Only ``method_of`` knows
-how the library is asked for a method, and all that is imported of the library is imported here.
+``python -m tests.golden.recording`` writes ``golden.json`` anew; ``test_golden.py`` compares. With ``new`` behind it,
+what is recorded stays as it is and only new methods and variants are added. Only ``method_of`` knows how the library is
+asked for a method, and all that is imported of the library is imported here.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -402,12 +404,13 @@ def rounded(value):
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
-def recorded() -> dict:
-    """Record every case."""
+def recorded(known: list[dict] = ()) -> dict:
+    """Record every case that is not among the ``known`` ones."""
     torch.set_num_threads(1)
+    kept = {case["case"]: case for case in known}
     found = {"training_version": TRAINING_VERSION, "defaults": defaults(), "schedules": schedules()}
     with tempfile.TemporaryDirectory() as folder:
-        return found | {"cases": [case | record(case, Path(folder)) for case in cases()]}
+        return found | {"cases": [kept.get(c["case"]) or c | record(c, Path(folder)) for c in cases()]}
 
 
 def write(found: dict, path: Path = GOLDEN) -> None:
@@ -418,4 +421,4 @@ def write(found: dict, path: Path = GOLDEN) -> None:
 
 
 if __name__ == "__main__":
-    write(recorded())
+    write(recorded(golden()["cases"] if "new" in sys.argv[1:] else ()))
