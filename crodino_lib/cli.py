@@ -7,11 +7,10 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import crodino_lib
 from crodino_lib.analysis import AnalysisConfig
-from crodino_lib.command_options import DESCRIPTION, add_settings, named_value, study_config
+from crodino_lib.command_options import DESCRIPTION, add_settings, chosen_models, named_value, study_config
 from crodino_lib.config import find_study, home
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.listing import print_list
@@ -85,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--sensor", default="", help="the student's sensor, where the run has several students")
     predict.add_argument("--out", metavar="PNG", help="class ids with a palette (default PICTURE-classes.png)")
+
+    export = command("export", _export, "write a student of a finished run, so that it is used without this study")
+    export.add_argument("run", metavar="RUN", help="folder of a finished run, or its name, such as 0-54a0c64e")
+    export.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="(default onnx)")
+    export.add_argument("--sensors", default="", help="which student, where the run has several: rgb, rgb+depth")
+    export.add_argument("--out", metavar="FOLDER", help="(default export/METHOD-RUN-SENSORS in the study's folder)")
 
     tables = command("tables", _tables, "compile the tables of a study's finished runs from their records")
     tables.add_argument("name", metavar="STUDY", help="its folder in results/local, or the path of a study's folder")
@@ -193,6 +198,12 @@ def _predict(options: argparse.Namespace) -> None:
     segment_file(options.run, options.picture, options.sensor, options.out)
 
 
+def _export(options: argparse.Namespace) -> None:
+    from crodino_lib.export import export_run
+
+    print(export_run(options.run, options.format, options.sensors, options.out))
+
+
 def _tables(options: argparse.Namespace) -> None:
     find_study(options.name)  # a misspelt name is refused before seconds of imports
     from crodino_lib.study.pipeline import describe_run
@@ -214,34 +225,8 @@ def _figures(options: argparse.Namespace) -> None:
     print(*sorted({file.stem for file in save_study_figures(study)}), study.figures, sep="\n")
 
 
-def _models(options: argparse.Namespace) -> tuple[Any, list]:
-    """Return the analysis of a study, and the finished models that the options name."""
-    if wrong := [seed for seed in options.seeds.split(",") if seed and not seed.isdigit()]:
-        raise ValueError(f"--seeds {options.seeds!r}: {wrong[0]!r} is not a number")
-    find_study(options.name)
-    methods = [name for name in options.methods.split(",") if name]
-    for name in methods:
-        parse_method(name)
-    from crodino_lib.analysis.latent_analysis import LatentAnalysis
-    from crodino_lib.analysis.trained_models import find_models
-    from crodino_lib.study.study import Study
-
-    study = Study.open(options.name, options.root)
-    given = {name: value for name in AnalysisConfig.model_fields if (value := getattr(options, name, None)) is not None}
-    analysis = LatentAnalysis(study, options.split, AnalysisConfig.of(study.config, **given))
-    seeds = [int(seed) for seed in filter(None, options.seeds.split(","))]
-    models = find_models(study, methods, seeds)
-    if not models:
-        raise ValueError(
-            f"study {options.name} has no finished model with a network of each of its sensors"
-            + (f" and a seed among {options.seeds}" if seeds else "")
-            + f": crodino study --study {options.name} trains them"
-        )
-    return analysis, models
-
-
 def _latents(options: argparse.Namespace) -> None:
-    analysis, models = _models(options)
+    analysis, models = chosen_models(options)
     from crodino_lib.analysis.diagnosis import diagnose, summary_table
     from crodino_lib.figures.latents import save_latent_figures
 
@@ -255,7 +240,7 @@ def _latents(options: argparse.Namespace) -> None:
 
 
 def _explore(options: argparse.Namespace) -> None:
-    analysis, models = _models(options)
+    analysis, models = chosen_models(options)
     from crodino_lib.explorer import explore, write_page
 
     explorer = explore(analysis, models)

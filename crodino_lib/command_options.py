@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from crodino_lib.config import StudyConfig
+from crodino_lib.analysis import AnalysisConfig
+from crodino_lib.config import StudyConfig, find_study
 from crodino_lib.data.registry import check_data
-from crodino_lib.methods.registry import check_methods
+from crodino_lib.methods.registry import check_methods, parse_method
 from crodino_lib.study.dials import check_dials
 
 DESCRIPTION = """\
@@ -22,6 +23,7 @@ An open study of cross-modal knowledge distillation: train with two sensors, dep
   crodino run --method crodino-kd --seed 1          one run
   crodino dials evidence labels                     when does the second sensor help? turn a setting
   crodino predict RUN PICTURE                       segment a picture with a student of a finished run
+  crodino export RUN --sensors rgb                  that student as an ONNX file, with a model card
   crodino tables rooms-quick                        tables of what is finished, and a list of what is missing
   crodino figures rooms-quick                       its figures, drawn again from the records
   crodino latents rooms-quick                       shared and private latents of its models, beside null models
@@ -81,3 +83,29 @@ def _literal(text: str) -> Any:
         return json.loads(text)
     except ValueError:  # a word
         return text
+
+
+def chosen_models(options: argparse.Namespace) -> tuple[Any, list]:
+    """Return the analysis of a study, and the finished models that the options name."""
+    if wrong := [seed for seed in options.seeds.split(",") if seed and not seed.isdigit()]:
+        raise ValueError(f"--seeds {options.seeds!r}: {wrong[0]!r} is not a number")
+    find_study(options.name)
+    methods = [name for name in options.methods.split(",") if name]
+    for name in methods:
+        parse_method(name)
+    from crodino_lib.analysis.latent_analysis import LatentAnalysis
+    from crodino_lib.analysis.trained_models import find_models
+    from crodino_lib.study.study import Study
+
+    study = Study.open(options.name, options.root)
+    given = {name: value for name in AnalysisConfig.model_fields if (value := getattr(options, name, None)) is not None}
+    analysis = LatentAnalysis(study, options.split, AnalysisConfig.of(study.config, **given))
+    seeds = [int(seed) for seed in filter(None, options.seeds.split(","))]
+    models = find_models(study, methods, seeds)
+    if not models:
+        raise ValueError(
+            f"study {options.name} has no finished model with a network of each of its sensors"
+            + (f" and a seed among {options.seeds}" if seeds else "")
+            + f": crodino study --study {options.name} trains them"
+        )
+    return analysis, models

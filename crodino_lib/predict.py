@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from crodino_lib.config import home
 from crodino_lib.data.image_files import existing, read_picture
-from crodino_lib.data.sample import IGNORE, DatasetCard, Sample, Scenes, SensorSet
-from crodino_lib.data.scene_cache import resize_sample
+from crodino_lib.data.sample import DatasetCard, SensorSet
+from crodino_lib.deployed import Deployed
 from crodino_lib.io import atomic_write
 from crodino_lib.settings import choose
 from crodino_lib.study.runs import Run, finished_run
@@ -28,25 +29,33 @@ def find_run(name: str) -> Run:
     return finished_run(folder)
 
 
-def read_for(sensor: str, card: DatasetCard, path: Path) -> Sample:
+def read_for(sensor: str, card: DatasetCard, path: Path) -> np.ndarray:
     """Read a picture of one sensor: a picture file of RGB, else an ``.npy`` of (H, W) values in the sensor's unit.
 
-    Values that are not finite, and 0 in depth, are no measurement. Raises FileNotFoundError or ValueError.
+    Returns what ``deployed.Deployed`` takes. Raises FileNotFoundError or ValueError.
     """
     if sensor == "rgb":
-        pixels = read_picture(existing(path, "picture"), "rgb").pixels
-        return {"id": path.stem, "rgb": pixels, "label": np.full(pixels.shape[1:], IGNORE)}
+        return read_picture(existing(path, "picture"), "rgb").pixels.transpose(1, 2, 0)
     if path.suffix != ".npy":
-        unit = card.sensors[sensor].unit
+        unit = card.sensors[sensor].measured.unit
         raise ValueError(f"{path}: give {sensor} as an .npy file of (H, W) numbers in {unit}; a picture has no unit")
-    values = np.load(existing(path, "array"))
+    values = np.load(existing(path, "array"), allow_pickle=False)
     if values.ndim != 2 or values.dtype.kind not in "fiu":
         raise ValueError(f"{path} holds {values.dtype} of shape {values.shape}, expected (H, W) numbers")
-    valid = np.isfinite(values) & ((values != 0) | (sensor != "depth"))
-    image = np.where(valid, values, 0).astype(np.float32)[None]
-    return {"id": path.stem, sensor: image, f"{sensor}_valid": valid[None], "label": np.full(values.shape, IGNORE)}
+    return values.astype(np.float32)
 
 
+def deployed(run: Run, card: DatasetCard, sensors: str, native: tuple[int, int]) -> Deployed:
+    """Return the run's student of these sensors behind its preprocessing, for pictures of ``native`` (width, height).
+
+    The size matters only where networks see pictures at their native size. ValueError names the students there are.
+    """
+    name = choose(sensors, run.record["cost"]["students"], "student's sensor")
+    seen = {sensor: card.sensors[sensor] for sensor in SensorSet.parse(name)}
+    return Deployed(run.method(card).students[name], seen, run.config.data.pixels(native)).eval()
+
+
+@torch.inference_mode()
 def predict(run: Run, card: DatasetCard, path: str | Path, sensor: str = "") -> np.ndarray:
     """Return the class of every pixel of a picture, (H, W) at its own size, from the run's student of one sensor.
 
@@ -61,14 +70,9 @@ def predict(run: Run, card: DatasetCard, path: str | Path, sensor: str = "") -> 
     if not alone:
         raise ValueError(f"{run.folder} has no student of one sensor; it serves {', '.join(students)}")
     sensor = choose(sensor, alone, "student's sensor") if sensor or len(alone) > 1 else alone[0]
-    sample = read_for(sensor, card, Path(path).expanduser())
-    height, width = sample["label"].shape
-    size = run.config.data.pixels((width, height))
-    small = resize_sample(sample, size)
-    valid = {sensor: small[f"{sensor}_valid"][None]} if sensor != "rgb" else {}
-    scenes = Scenes({sensor: small[sensor][None]}, valid, small["label"][None].astype(np.uint8), [sample["id"]])
-    classes = run.segment(card, scenes, [0], [sensor])[sensor][0].astype(np.uint8)
-    return np.asarray(Image.fromarray(classes).resize((width, height), Image.Resampling.NEAREST))
+    picture = read_for(sensor, card, Path(path).expanduser())
+    student = deployed(run, card, sensor, picture.shape[1::-1])
+    return student(torch.tensor(picture)).numpy()
 
 
 def classes_picture(classes: np.ndarray, card: DatasetCard) -> Image.Image:

@@ -35,11 +35,13 @@ OPTIONAL = {
     "explorer": 527,
     "report.py": 130,
     "predict.py": 100,
+    "deployed.py": 80,
+    "export.py": 230,
     "listing.py": 60,
-    "command_options.py": 90,
+    "command_options.py": 115,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7680, 15440, 300
+MOST_CORE, MOST, LONGEST = 7680, 15725, 300
 
 
 def lines(name: str) -> int:

@@ -102,9 +102,9 @@ def _open_tiff(path: Path, colour: bool) -> Picture:
         return Picture(pixels, None if no_data is None else float(no_data), turn)
 
 
-def needed(package: str, extra: str, path: Path) -> Any:
+def needed(package: str, extra: str, path: Path, does: str = "is read by") -> Any:
     """Return the module of an optional package; raise ImportError that says which extra brings it."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise ImportError(f"{path} is read by {package}, which is missing: pip install 'crodino[{extra}]'") from error
+        raise ImportError(f"{path} {does} {package}, which is missing: pip install 'crodino[{extra}]'") from error
