@@ -62,17 +62,23 @@ def step_cost(config: RunConfig, scenes: Scenes, card: DatasetCard, steps: int) 
         for index in range(steps + 2):
             started = time.perf_counter()
             if index:
-                terms = method(next_batch(training), place)
-                finite_sum(terms, training.step).backward()
+                step(training, place)
             else:
                 with counted_flops(method) as counts:
-                    finite_sum(method(next_batch(training), place), training.step).backward()
+                    step(training, place)
                 flops.append(counts["total"])
             training.optimiser.step()
             training.optimiser.zero_grad(set_to_none=True)
             taken.append(time.perf_counter() - started)
         seconds.append(statistics.median(taken[2:]))
     return statistics.mean(flops), statistics.mean(seconds)
+
+
+def step(training: Training, place: float) -> None:
+    """Make the forward and the backward pass of a step, at this fraction of the run."""
+    batch = next_batch(training)
+    loss, _ = finite_sum(training.method(batch, place), training.step, batch.ids)
+    loss.backward()
 
 
 def main() -> None:

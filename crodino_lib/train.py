@@ -88,7 +88,7 @@ def train(
         with training.observed_pass(), autocast(device, training.precision):
             terms = method(batch, training.step / training.total_steps)
         training.call("on_terms", terms)
-        loss = finite_sum(terms, training.step)
+        loss, values = finite_sum(terms, training.step, batch.ids)
         training.optimiser.zero_grad(set_to_none=True)
         with training.observed_pass():
             loss.backward()
@@ -97,8 +97,8 @@ def train(
         training.optimiser.step()
         training.schedule.step()
 
-        for name, term in terms.items():
-            training.sums[name] = training.sums.get(name, 0.0) + term.item()  # waits for the device
+        for name, value in values.items():
+            training.sums[name] = training.sums.get(name, 0.0) + value
         training.peak = max(training.peak, peak_memory(device))
         epochs, training.step = training.epoch, training.step + 1
         progress.update()
@@ -128,14 +128,18 @@ def next_batch(training: Training) -> Batch:
     return batch
 
 
-def finite_sum(terms: dict[str, Tensor], step: int) -> Tensor:
-    """Return the sum of the loss terms; ValueError that shows them where it is not finite."""
-    loss = torch.stack(list(terms.values())).sum()
-    if not torch.isfinite(loss):
-        values = {name: round(term.item(), 4) for name, term in terms.items()}
-        hint = "Lower learning_rate, or set precision to 'fp32'"
-        raise ValueError(f"the loss is {loss.item()} at step {step}: {values}. {hint}")
-    return loss
+def finite_sum(terms: dict[str, Tensor], step: int, ids: list[str]) -> tuple[Tensor, dict[str, float]]:
+    """Return the sum of the loss terms and their values; ValueError where a term is not finite names it and the batch.
+
+    Reading the values waits for the device, once a step.
+    """
+    stacked = torch.stack(list(terms.values()))
+    values = dict(zip(terms, stacked.tolist(), strict=True))
+    if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
+        found = f"{' and '.join(wrong)} is not finite at step {step}, where the loss is {values}"
+        hint = "Look at these scenes, lower learning_rate, or set precision to 'fp32'"
+        raise ValueError(f"{found}. The batch: {', '.join(ids)}. {hint}. The state saved before is kept")
+    return stacked.sum(), values
 
 
 def end_epoch(training: Training) -> None:

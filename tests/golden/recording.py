@@ -105,7 +105,11 @@ def method_of(case: dict, folder: Path) -> Method:
         teacher_sensors=tuple(case["teacher_sensors"]),
         model=ModelConfig(encoder=case["encoder"], weights=weights, block_channels=16, decoder_channels=16),
         train=TrainConfig(
-            epochs=case["epochs"], steps=case["total_steps"], batch_size=BATCH, clip_norm=CLIP_NORM, precision="fp32"
+            epochs=case["epochs"],
+            steps=case["total_steps"],
+            batch_size=BATCH,
+            clip_norm=CLIP_NORM,
+            precision=case.get("precision", "fp32"),
         ),
     )
     return build_method(config, toy_card())
@@ -184,7 +188,7 @@ def record(case: dict, folder: Path) -> dict:
     with Watch(method).watching() as watch:
         trained = train(method, training, validation, method.config, folder / "resume.pt", resume_every_s=1e9)
     (folder / "resume.pt").unlink()
-    method.load_state_dict(watch.last)  # not each student's best epoch, which a hair decides
+    method.cpu().load_state_dict(watch.last)  # not each student's best epoch, which a hair decides
     end = {"epochs": len(trained.history), "updates": updates(method, start)}
     end["answers"] = {"+".join(sensors): answers(method, validation, sensors) for sensors in method.serves}
     return {"settings": departures(method)} | rounded({"fading": fading, "steps": watch.steps, "end": end})
