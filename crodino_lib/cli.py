@@ -10,7 +10,7 @@ from pathlib import Path
 
 import crodino_lib
 from crodino_lib.analysis import AnalysisConfig
-from crodino_lib.command_options import DESCRIPTION, add_settings, chosen_models, named_value, study_config
+from crodino_lib.command_options import DESCRIPTION, add_settings, add_workers, chosen_models, named_value, study_config
 from crodino_lib.config import find_study, home
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.listing import print_list
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
     study = command("study", _study, "run data, training, notebooks and report of a study; skip what is finished")
     study.add_argument("--status", action="store_true", help="only list which runs are finished")
+    add_workers(study)
     add_settings(study)
 
     run = command("run", _run, "train and evaluate one run, or show it if it is finished")
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     dials.add_argument("names", nargs="*", metavar="DIAL", help="crodino list dials (default all that need no copy)")
     dials.add_argument("--status", action="store_true", help="only count the missing runs, and show what is finished")
     dials.add_argument("--latents", action="store_true", help="also measure finished models for notebook 13; 20 s each")
+    add_workers(dials)
     add_settings(dials, without=("teacher", "sensors", "dataset", "dials"))
 
     predict = command("predict", _predict, "segment a picture of your own with a student of a finished run")
@@ -130,11 +132,13 @@ def _parser() -> argparse.ArgumentParser:
 def _study(options: argparse.Namespace) -> None:
     config = study_config(options)
     _plain_warnings()
+    from crodino_lib.study.cluster import connected
     from crodino_lib.study.pipeline import describe_run, run_study
     from crodino_lib.study.study import Study
 
     if not options.status:
-        run_study(config)
+        with connected(options.workers, options.scheduler):
+            run_study(config)
         return
     finished, missing = Study(config).finished()
     print(*[f"finished  {describe_run(run.config)}" for run in finished], sep="\n")
@@ -175,6 +179,7 @@ def _dials(options: argparse.Namespace) -> None:
     config = study_config(options, BASE)
     _plain_warnings()
     from crodino_lib.figures.dials import save_dials
+    from crodino_lib.study.cluster import connected
     from crodino_lib.study.dial_runs import plan
     from crodino_lib.study.pipeline import turn
     from crodino_lib.study.study import Study
@@ -183,7 +188,8 @@ def _dials(options: argparse.Namespace) -> None:
     if options.status:
         print(f"{len(plan(dials, base, root))} runs are missing")
     else:
-        turn(dials, base, root)
+        with connected(options.workers, options.scheduler):
+            turn(dials, base, root)
     print(save_dials(dials, base))
     if options.latents:
         from crodino_lib.analysis.gain_correlations import scores_of_studies

@@ -41,6 +41,12 @@ def add_settings(command: argparse.ArgumentParser, without: tuple[str, ...] = ()
             command.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar=name.upper(), help=text)
 
 
+def add_workers(command: argparse.ArgumentParser) -> None:
+    """Add where runs and notebooks are computed; see ``study.cluster.connected``."""
+    command.add_argument("--workers", type=int, default=0, metavar="N", help="N processes of this machine, by Dask")
+    command.add_argument("--scheduler", default="", metavar="ADDRESS", help="a Dask cluster: docs/clusters.md")
+
+
 def given_settings(options: argparse.Namespace) -> dict[str, Any]:
     """Return the settings of a study that the options give; text becomes what the setting's type needs."""
     fields = StudyConfig.settings()

@@ -25,7 +25,7 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "callbacks.py": 80,
     "evaluate.py": 110,
     "cost.py": 60,
-    "study": 1830,
+    "study": 1960,
 }
 OPTIONAL = {
     "datasets": 1420,
@@ -38,10 +38,10 @@ OPTIONAL = {
     "deployed.py": 80,
     "export.py": 230,
     "listing.py": 60,
-    "command_options.py": 115,
+    "command_options.py": 120,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7680, 15725, 300
+MOST_CORE, MOST, LONGEST = 7810, 15870, 300
 
 
 def lines(name: str) -> int:

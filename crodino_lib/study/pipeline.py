@@ -4,7 +4,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from crodino_lib.data.sample import SensorSet
 from crodino_lib.io import bar, say
 from crodino_lib.methods.registry import METHODS, method_name, parse_method
 from crodino_lib.settings import load_object
+from crodino_lib.study.cluster import current_client, on_workers
 from crodino_lib.study.dial_runs import plan
 from crodino_lib.study.dials import DIALS, Dial
 from crodino_lib.study.notebooks import Executed, execute, notebook_key, notebooks
@@ -69,7 +70,11 @@ def turn(dials: list[Dial], base: Study, root: str = "") -> None:
 
 def train_runs(tasks: list[tuple[Study, RunConfig]]) -> None:
     """Train runs of studies, several at a time, and print a line about each."""
-    for line in in_parallel([(train_run, study.config, study.folder.parent, config) for study, config in tasks]):
+    places = {(study.folder, config.model_dump_json()): place for place, (study, config) in enumerate(tasks)}
+    parents = [(study.folder, config.parent.model_dump_json() if config.parent else "") for study, config in tasks]
+    after = {place: [places[parent]] for place, parent in enumerate(parents) if parent in places}
+    calls = [(train_run, study.config, study.folder.parent, config) for study, config in tasks]
+    for line in in_parallel(calls, after):
         say(f"  {line}")
 
 
@@ -116,13 +121,16 @@ def execute_one(source: Path, folder: Path, config: StudyConfig, key: str) -> st
     return f"{source.stem}: {time.monotonic() - begun:.0f} s"
 
 
-def in_parallel(calls: list[tuple[Callable, Any]]) -> Iterator[str]:
-    """Yield the results of calls as they end, with the time left; without a GPU in several processes.
+def in_parallel(calls: list[tuple[Callable, Any]], after: Mapping[int, list[int]] | None = None) -> Iterator[str]:
+    """Yield the results of calls as they end, with the time left: on Dask's workers, or else in several processes.
 
-    Two processes of one thread train faster than one of two.
+    Two processes of one thread train faster than one of two. With a GPU there is one. ``after`` has, for a call, those
+    whose results it needs; without Dask a call that needs another makes it itself, or waits for it.
     """
     workers = 1 if torch.cuda.is_available() else min(len(calls), os.cpu_count() or 1, MOST_WORKERS)
-    if workers > 1:
+    if client := current_client():
+        results = on_workers(client, calls, after or {})
+    elif workers > 1:
         # a process whose memory has grown is replaced by a new one, and the job goes on
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
         threads = max(1, (os.cpu_count() or 1) // workers)
