@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--dataset", default="", help="the dataset it should be (default: try all)")
     inspect.add_argument("--options", metavar="NAME=VALUE,...", default="", help="options of that dataset")
     inspect.add_argument("--all", action="store_true", help="check every scene, not the first of each split")
+    inspect.add_argument("--draft", action="store_true", help="first write a dataset.toml from what the folder holds")
     inspect.add_argument("--sheet", metavar="PNG", help="contact sheet (default results/local/inspect/FOLDER.png)")
 
     listing = command("list", _list, "list methods, datasets, profiles, dials, or parameters of studies and notebooks")
@@ -261,10 +262,13 @@ def _inspect(options: argparse.Namespace) -> int:
     if not root.is_dir():
         found = "a file; unpack it if it is an archive" if root.exists() else "missing"
         raise FileNotFoundError(f"{root} is {found}; expected a dataset's folder")
+    from crodino_lib.datasets.draft import write_draft
     from crodino_lib.datasets.validate import describe, inspect_folder
     from crodino_lib.figures.image_grids import sample_sheet
     from crodino_lib.io import atomic_write
 
+    if options.draft:
+        print(f"{write_draft(root)}: a draft; check every line that says guess\n")
     chosen = dict(named_value(pair, "--options") for pair in options.options.split(",")) if options.options else {}
     found = inspect_folder(root, options.dataset, chosen, options.all)
     print(describe(found))

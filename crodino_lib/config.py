@@ -184,7 +184,9 @@ class StudyConfig(Strict):
     """
 
     study: str = Field(
-        "", pattern=r"^(\w[\w.-]*)?$", description="name of its results folder; empty: <dataset>-<profile>"
+        "",
+        pattern=r"^(\w[\w.-]*)?$",
+        description="name of its results folder; empty: <dataset>-<profile>, of a folder its own name",
     )
     profile: str = Field("quick", description="size of the study: `crodino list profiles`")
     sensors: Names = Field(("rgb", "depth"), description="the two sensors of the study")

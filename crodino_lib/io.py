@@ -19,6 +19,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 SPARE_BYTES = 1 << 20  # a disk with less is full
+ELSEWHERE = "CRODINO_HOME holds results, CRODINO_CACHE rendered and decoded data"
 REASONS = {errno.ENOSPC: "the disk is full", errno.EROFS: "the disk is read-only", errno.EACCES: "no permission"}
 
 
@@ -57,7 +58,7 @@ def _explained(error: OSError, path: Path) -> OSError:
     return OSError(
         error.errno,
         f"cannot write {path.name} into {path.parent}: {REASONS[error.errno]}. Free some space or choose another "
-        "folder: CRODINO_HOME holds results, CRODINO_CACHE rendered and decoded data. What was finished before is kept",
+        f"folder: {ELSEWHERE}. What was finished before is kept",
     )
 
 
@@ -113,7 +114,13 @@ def file_lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise _explained(error, folder / ".lock") from error
     with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            told = (
+                f"the disk of {folder} cannot lock files ({error.strerror}), so that two processes could write one file"
+            )
+            raise OSError(error.errno, f"{told}. Choose another disk: {ELSEWHERE}") from error
         yield
 
 

@@ -26,6 +26,14 @@ def choose(name: str, allowed: Iterable[str], what: str) -> str:
     return name
 
 
+EXPECTED = {  # type of a pydantic error -> what a reader can act on
+    "dict_type": "a table of names and values",
+    "model_type": "a table of settings, such as { dir = 'RGB' }",
+    "string_type": "text, in quotes",
+    "tuple_type": "a list, such as [255]",
+}
+
+
 @contextlib.contextmanager
 def collect(errors: list[str]) -> Iterator[None]:
     """Add the message of a ValueError to ``errors`` in place of raising it."""
@@ -74,6 +82,8 @@ class Strict(BaseModel):
         if problem["type"] == "literal_error":
             allowed = [part.strip("'") for part in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
             return f"{name} = {value!r} is not allowed: {problem['msg']}.{nearest(value, allowed)}"
+        if problem["type"] in EXPECTED and not (problem["type"] == "tuple_type" and isinstance(value, str)):
+            return f"{name} = {value!r}: expected {EXPECTED[problem['type']]}"
         as_text = isinstance(value, str) and value[:1] in "([{"
         hint = " (a list or tuple that arrived as text: pass JSON or YAML, as in -y 'name: [a, b]')" if as_text else ""
         return f"{name} = {value!r}: {problem['msg'].removeprefix('Value error, ')}{hint}"

@@ -11,11 +11,11 @@ LIBRARY = Path(crodino_lib.__file__).parent
 CORE = {  # files and packages of the core -> most lines, docstrings and blank lines included
     "__init__.py": 10,
     "_torchvision.py": 40,
-    "settings.py": 100,
+    "settings.py": 106,
     "config.py": 280,
-    "io.py": 140,
+    "io.py": 145,
     "device.py": 60,
-    "data": 1360,
+    "data": 1441,
     "augment.py": 240,
     "models": 920,
     "losses": 740,
@@ -25,10 +25,10 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "callbacks.py": 80,
     "evaluate.py": 110,
     "cost.py": 60,
-    "study": 1960,
+    "study": 1970,
 }
 OPTIONAL = {
-    "datasets": 1420,
+    "datasets": 1570,
     "rooms": 1170,
     "analysis": 2650,
     "figures": 1335,
@@ -41,7 +41,7 @@ OPTIONAL = {
     "command_options.py": 120,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7810, 15870, 300
+MOST_CORE, MOST, LONGEST = 7930, 16140, 300
 
 
 def lines(name: str) -> int:

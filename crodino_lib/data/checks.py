@@ -12,6 +12,7 @@ MEAN_STDS, STD_FACTORS = 3, (1 / 30, 10)  # means and deviations further from th
 FAR = 50  # median absolute deviations between the median and a fill value such as -9999
 RARE = 0.02  # a larger share of the pixels at a high value may be the sky
 FILL_PIXELS = 10  # a value of fewer pixels in a single scene may be a faulty pixel
+SEVERAL = 5  # scenes of which not all have the same values by chance
 SAMPLED = 4096  # values of a scene that its median is taken from
 
 
@@ -24,6 +25,7 @@ class SplitStatistics:
         self.scenes = np.zeros(256, np.int64)  # in which each class occurs
         self._values: dict[str, list[tuple[float, ...]]] = defaultdict(list)
         self._fills: dict[tuple[str, float], list[int]] = defaultdict(list)
+        self._behind: dict[str, int] = defaultdict(int)  # pixels at no distance in front of the camera
 
     def add(self, sample: Sample) -> list[str]:
         """Add one scene at its native size; return a warning for each entry of it that carries no information."""
@@ -41,6 +43,7 @@ class SplitStatistics:
             low, high = values.min().item(), values.max().item()
             mean, std = (moment(values, dtype=np.float64).item() for moment in (np.mean, np.std))
             self._values[name].append((low, mean, high, std, valid.mean()))
+            self._behind[name] += np.count_nonzero(values <= 0) if low <= 0 else 0
             if low == high:
                 warnings.append(f"{name} is {low:g} everywhere")
             for value in () if sensor.unit.startswith("0..255") else fill_values(values, low, high):
@@ -86,7 +89,13 @@ class SplitStatistics:
             return f"{name} has no valid pixel in any scene, expected values in {sensor.unit}"
         if low == high:
             return f"{name} is {low:g} {sensor.unit} in every pixel: is it the file or band that is meant?"
-        if name.startswith("depth") and sensor.unit in METRES and not DEPTH_MEANS_M[0] <= mean <= DEPTH_MEANS_M[1]:
+        if len(rows := self._values[name]) >= SEVERAL and len(set(rows)) == 1:
+            return f"{name} has the same values in all {len(rows)} scenes: are its files those that are meant?"
+        in_metres = name.startswith("depth") and sensor.unit in METRES
+        if in_metres and self._behind[name]:
+            told = f"{name} is 0 m or less in {self._behind[name]} pixel(s), which is no distance"
+            return f"{told}: add the value, as it is stored, to invalid; if it is a height, give it another name"
+        if in_metres and not DEPTH_MEANS_M[0] <= mean <= DEPTH_MEANS_M[1]:
             proposal = "millimetres: set scale = 0.001" if mean > 1 else "metres: set scale = 1.0"
             return f"{name} has a mean of {mean:.4g} m, expected 0.05 to 500 m. Files seem to hold {proposal}"
         if abs(mean - stated_mean) > MEAN_STDS * stated_std or not least_std <= std <= stated_std * STD_FACTORS[1]:

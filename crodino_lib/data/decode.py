@@ -59,6 +59,10 @@ def readable(path: Path) -> Iterator[None]:
         with path.open("rb") as file:
             start = file.read(64).lstrip()
         what = next((text for first, text in IMPOSTORS.items() if start.startswith(first)), error)
+        if isinstance(error, Image.DecompressionBombError):
+            what = f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels; cut it into tiles first"
+        if isinstance(error, UnicodeDecodeError):
+            what = "it is not saved as UTF-8" + ", but as UTF-16" * start.startswith((b"\xff\xfe", b"\xfe\xff"))
         raise ValueError(f"{path} ({path.stat().st_size} bytes) cannot be read: {what}") from error
 
 
@@ -70,6 +74,8 @@ def _open_with_pillow(path: Path, colour: bool) -> Picture:
         stored = str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
         if ("16" in stored and not image.mode.startswith("I")) or stored in ("L;2", "L;4"):
             raise ValueError(f"values are stored as {stored}, which Pillow scales to 8 bits: save 8 bits or 16, grey")
+        if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+            raise ValueError(f"its colours are stored as {image.mode}, expected RGB or grey: save it so")
         pixels = np.asarray(image.convert("RGB") if colour and image.mode == "P" else image)
         return Picture(pixels, orientation=image.getexif().get(ORIENTATION, 1))
 
@@ -94,6 +100,9 @@ def _open_tiff(path: Path, colour: bool) -> Picture:
             raise ValueError(f"it holds {1 + len(others)} pictures, expected one")
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
             raise ValueError("it stores white as 0 (MINISWHITE), which inverts values: save it with black as 0")
+        decoded = page.compression in (6, 7) and page.photometric == tifffile.PHOTOMETRIC.YCBCR  # JPEG gives RGB
+        if not decoded and page.photometric.name not in ("MINISBLACK", "RGB", "PALETTE"):
+            raise ValueError(f"its colours are stored as {page.photometric.name}, expected RGB or grey: save it so")
         pixels = np.moveaxis(page.asarray(), 0, -1) if page.axes == "SYX" else page.asarray()
         if colour and page.colormap is not None:
             pixels = (page.colormap >> 8).astype(np.uint8).T[pixels]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from crodino_lib.config import DataConfig
+from crodino_lib.data.checks import fill_values
 from crodino_lib.data.decode import open_picture
 from crodino_lib.data.folder_spec import PRESETS, FolderOptions, FolderSpec, read_spec
 from crodino_lib.data.image_files import SensorFiles, digest, read_label, read_picture, read_sensor
@@ -17,6 +18,7 @@ from crodino_lib.data.splits import complete_scenes, disjoint, hold_out, read_li
 from crodino_lib.settings import choose
 
 OFFSET_LABELS = 32  # labels that are read to confirm an offset
+LOW_U16, HIGH_U16 = 1 << 14, 3 << 14  # between them lies nothing where numbers with a sign are read without it
 
 
 def open_folder(config: DataConfig) -> SceneDataset:
@@ -36,6 +38,14 @@ def open_folder(config: DataConfig) -> SceneDataset:
     return dataset
 
 
+def own_names(config: DataConfig) -> tuple[str, list[str]]:
+    """Return the name of the dataset in a folder, and those of its sensors; errors as ``open_folder``."""
+    preset = FolderOptions(**config.options).preset
+    known = FolderSpec.parse(PRESETS[choose(preset, PRESETS, "preset")], f"preset {preset}") if preset else None
+    spec = known or read_spec(existing_root(config) / "dataset.toml")
+    return spec.name, [name for name in spec.pictures if name != "label"]
+
+
 def splits_of(spec: FolderSpec, root: Path) -> dict[str, list[str]]:
     """Return split -> scene ids: from the lists that ``spec`` names; else from sub-folders; else drawn.
 
@@ -43,7 +53,8 @@ def splits_of(spec: FolderSpec, root: Path) -> dict[str, list[str]]:
     """
     if spec.splits:
         first = next(iter(spec.pictures.values()))
-        splits = {split: read_list(root / name, first) for split, name in spec.splits.items()}
+        there = first.index(root)
+        splits = {split: read_list(root / name, first, there) for split, name in spec.splits.items()}
     else:
         ids = complete_scenes({name: files.index(root) for name, files in spec.pictures.items()}, root)
         drawn = ("train", "test")
@@ -62,7 +73,7 @@ class FolderDataset(SceneDataset):
         self.spec, self.root = spec, root
         self.splits = disjoint(splits, root)
         self._files = self._find_files()
-        self._classes = spec.label.classes(len(spec.classes))
+        self._classes, self._colours = spec.label.classes(len(spec.classes)), {}
         sensors = {"rgb": RGB} if spec.rgb else {}
         self.card = DatasetCard(
             title=spec.title or spec.name,
@@ -90,7 +101,7 @@ class FolderDataset(SceneDataset):
         return sample
 
     def _read_label(self, path: Path) -> np.ndarray:
-        return read_label(path, self.spec.label, self._classes)
+        return read_label(path, self.spec.label, self._classes, self._colours)
 
     def fingerprint(self) -> str:
         """Return a hash of the files and their meaning; the same wherever the copy lies."""
@@ -159,9 +170,21 @@ class FolderDataset(SceneDataset):
         train = self.splits["train"]
         read = [read_sensor(self._files[i][name], files) for i in train[:: max(1, len(train) // 64)]]
         values = np.concatenate([image[:, valid[0]] for image, valid in read], axis=1).astype(np.float64)
+        check_raw(f"{self.spec.name}: sensor {name!r}", values, files)
         mean, std = (statistic(values, axis=1).round(4).tolist() for statistic in (np.mean, np.std))
         measured = f"measured on {len(read)} scenes of train: mean = {mean}, std = {std}"
         raise ValueError(f"{self.spec.name}: sensor {name!r} needs mean and std in {files.unit}; {measured}")
+
+
+def check_raw(what: str, values: np.ndarray, files: SensorFiles) -> None:
+    """Raise ValueError where values (C, N) of a sensor seem to hold a fill value, or signs read as large numbers."""
+    raw = (values - files.offset) / files.scale
+    for value in fill_values(raw.ravel(), raw.min(), raw.max()):
+        share = f"{(raw == value).mean():.1%} of its values are {value:g} as stored, far from all others"
+        raise ValueError(f"{what}: {share}; add it to invalid, or, if it was measured, state mean and std without it")
+    if files.kind == "u16" and (raw > HIGH_U16).any() and not ((raw > LOW_U16) & (raw <= HIGH_U16)).any():
+        share = f"{(raw > HIGH_U16).mean():.1%} of its values are above {HIGH_U16}, and none from {LOW_U16} to there"
+        raise ValueError(f"{what}: {share}: numbers with a sign? Set kind = 'i16'")
 
 
 def _size(path: Path) -> str:

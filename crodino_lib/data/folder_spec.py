@@ -25,9 +25,9 @@ need none::
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import nn
 
 from crodino_lib.data.image_files import ImageFiles, LabelFiles, SensorFiles
@@ -103,7 +103,20 @@ class FolderSpec(Strict):
         count = len(info.data.get("classes", ()))
         if wrong := [value for value in label.map.values() if value not in (*range(count), IGNORE)]:
             raise ValueError(f"map leads to {wrong[:5]}, expected classes 0..{count - 1} or {IGNORE} (ignore)")
+        if never := sorted(set(range(count)) - set(label.classes(count).tolist())):
+            names = ", ".join(repr(info.data["classes"][index]) for index in never)
+            raise ValueError(f"no id becomes the class {names}: ignore and map leave none; leave it out of classes")
         return label
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        seen: dict[tuple, str] = {}
+        for name, files in self.pictures.items():
+            key = (Path(files.dir), files.ext, files.pattern, files.bands)
+            if key in seen:
+                raise ValueError(f"{seen[key]} and {name} are the same files, those of {files.dir!r}")
+            seen[key] = name
+        return self
 
     @field_validator("splits")
     @classmethod
@@ -126,6 +139,8 @@ def read_spec(path: Path) -> FolderSpec:
         raise LayoutError(f"{path} is missing: it states what the files hold, such as\n{example}")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not saved as UTF-8 ({error})") from error
     except ValueError as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
     tables = values.get("sensors")

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from PIL import Image
 from pydantic import Field, FiniteFloat, field_validator
 
-from crodino_lib.data.decode import SUFFIXES, Picture, decode, open_picture
+from crodino_lib.data.decode import SUFFIXES, Picture, decode, open_picture, readable
 from crodino_lib.data.sample import IGNORE, Sensor
 from crodino_lib.settings import Strict, nearest
 
@@ -128,6 +129,8 @@ def existing(path: Path, what: str = "folder", pattern: str = "*/") -> Path:
     """Return ``path``; where it does not exist, FileNotFoundError proposes the most similar that fits ``pattern``."""
     if path.is_dir() if what == "folder" else path.exists():
         return path
+    if path.exists():
+        raise FileNotFoundError(f"{path} is a file, expected a folder; unpack it if it is an archive")
     there = sorted(other.name for other in path.parent.glob(pattern))
     beside = f"beside it: {', '.join(there[:10]) or 'none'}" if path.parent.is_dir() else f"nor does {path.parent}"
     raise FileNotFoundError(f"the {what} {path} does not exist; {beside}.{nearest(path.name, there)}")
@@ -169,8 +172,13 @@ def read_sensor(path: Path, files: SensorFiles) -> tuple[np.ndarray, np.ndarray]
     return np.where(valid, image, np.float32(0)), valid
 
 
-def read_label(path: Path, files: LabelFiles, classes: np.ndarray) -> np.ndarray:
-    """Return the (H, W) int64 classes of a label file by ``LabelFiles.classes``; ValueError names it and a wrong id."""
+def read_label(path: Path, files: LabelFiles, classes: np.ndarray, colours: dict | None = None) -> np.ndarray:
+    """Return the (H, W) int64 classes of a label file by ``LabelFiles.classes``; ValueError names it and a wrong id.
+
+    ``colours`` collects id -> colour, of the colour tables of all label files; they must not contradict each other.
+    """
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        raise ValueError(f"{path} is a JPEG, whose compression changes ids; expected a PNG, saved from their source")
     raw = _ids_of_colours(path, files.colours) if files.colours else decode(path)
     raw = _chosen(path, raw, files.bands)[..., 0] if files.bands else raw
     if raw.ndim != 2 or not raw.size or raw.dtype.kind not in "iu" or raw.min() < -1 or raw.max() >= len(classes):
@@ -182,7 +190,23 @@ def read_label(path: Path, files: LabelFiles, classes: np.ndarray) -> np.ndarray
         expected = f"expected {known[0]}..{known[-1]} or the ignored {ignored.tolist()}"
         wrong = np.unique(raw[label < 0])[:8].tolist()
         raise ValueError(f"{path} holds the ids {wrong}, which are no class; {expected}; see offset, ignore and map")
+    for index, colour in (colour_table(path) if colours is not None and not files.colours else {}).items():
+        if index in raw and colours.setdefault(index, colour) != colour:
+            told = f"#{colour.hex()} in the colour table of {path} and #{colours[index].hex()} in other labels"
+            raise ValueError(
+                f"id {index} is {told}: ids mean other classes in each file. State colours, which count then"
+            )
     return label
+
+
+def colour_table(path: Path) -> dict[int, bytes]:
+    """Return id -> (r, g, b) of a picture with a colour table that is no scale of greys; else nothing."""
+    if path.suffix.lower() not in (".png", ".bmp"):
+        return {}
+    with readable(path), Image.open(path) as image:
+        table = bytes(image.getpalette("RGB")) if image.mode == "P" else b""
+    entries = {index: table[3 * index : 3 * index + 3] for index in range(len(table) // 3)}
+    return entries if any(len(set(colour)) > 1 for colour in entries.values()) else {}
 
 
 def _ids_of_colours(path: Path, colours: dict[str, int]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
 from itertools import combinations
 from pathlib import Path
@@ -22,10 +22,10 @@ BY_NAME = "all names that are equal up to their last number"
 BY_RUN = "a run of names whose last numbers or time stamps follow each other"
 
 
-def read_list(path: Path, files: ImageFiles) -> list[str]:
+def read_list(path: Path, files: ImageFiles, there: Container[str] = ()) -> list[str]:
     """Return the scene ids of a list file; an error where it is absent, not text, empty, or names a scene twice."""
     with readable(existing(path, "split list", "*.txt")):
-        ids = scene_ids(path.read_text(encoding="utf-8"), files)
+        ids = scene_ids(path.read_text(encoding="utf-8"), files, there)
     if not ids:
         raise ValueError(f"{path} names no scene; expected one id per line, such as 0001")
     if twice := [scene_id for scene_id, count in Counter(ids).items() if count > 1]:
@@ -34,14 +34,20 @@ def read_list(path: Path, files: ImageFiles) -> list[str]:
     return ids
 
 
-def scene_ids(text: str, files: ImageFiles) -> list[str]:
+def scene_ids(text: str, files: ImageFiles, there: Container[str] = ()) -> list[str]:
     """Return the scene ids of a split list: bare stems, ``RGB/0001.jpg``, or columns of which the first counts.
 
-    A byte-order mark, carriage returns, blank lines and lines that start with # are passed over; sub-folders stay.
+    A byte-order mark, carriage returns, blank lines and lines that start with # are passed over; sub-folders stay. A
+    line that as a whole names one of the scenes that are ``there``, spaces and all, is that scene.
     """
     folder, ids = files.dir.strip("/").lower() + "/", []
     for line in text.removeprefix("\ufeff").replace("\\", "/").splitlines():
-        columns = line.split()
+        columns, whole = line.split(), (files.stem(line.strip(), *SUFFIXES) or line.strip()).removeprefix("./")
+        whole = whole[len(folder) :] if whole.lower().startswith(folder) else whole
+        fits = re.fullmatch(files.pattern, whole)  # the name of a file, of which the id is a part
+        if found := [name for name in (whole, "/".join(fits.groups("")) if fits else whole) if name in there]:
+            ids.append(found[0])
+            continue
         if not columns or columns[0].startswith("#"):
             continue
         name, *others = [files.stem(column, *SUFFIXES) or column for column in columns]
@@ -125,6 +131,8 @@ def disjoint(splits: Mapping[str, list[str]], root: Path) -> dict[str, list[str]
     """Return ``splits``, train, val and test first; ValueError where one is empty, or train or val shares scenes."""
     if empty := [name for name in ("train", "val", "test") if not splits.get(name)]:
         raise ValueError(f"{root}: the split {' and '.join(empty)} has no scene")
+    if len(splits["train"]) < 2:
+        raise ValueError(f"{root}: the split train has one scene, {splits['train'][0]}; training needs two at least")
     for one, other in combinations(splits, 2):
         common = sorted(set(splits[one]) & set(splits[other]))
         if common and {one, other} & {"train", "val"}:

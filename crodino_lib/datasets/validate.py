@@ -85,8 +85,10 @@ def inspect_folder(
         if result.dataset is not None:
             result.problems = []  # of datasets that it is not
             _read_scenes(result, everything)
-        elif not result.problems:
-            result.problems = ["this is no dataset that is known; a dataset.toml can state what it holds"]
+        elif not name and not (root / "dataset.toml").exists():
+            near = [str(path) for path in (*sorted(root.glob("*/dataset.toml")), *sorted(root.glob("dataset.toml?*")))]
+            hint = f"is {near[0]} meant?" if near else f"crodino inspect {root} --draft writes one from what lies there"
+            result.problems.append(f"unknown layout, and no dataset.toml says what {root} holds: {hint}")
     result.warnings += dict.fromkeys(str(warning.message) for warning in caught)
     return result
 

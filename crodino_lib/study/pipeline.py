@@ -36,7 +36,7 @@ def run_study(config: StudyConfig) -> Path:
     started = time.monotonic()
     study = Study(config)
     notebooks()  # where there are none, that is an error before training, not after
-    say(f"study {config.name} on {config.data.dataset}. {study.caveat()}")
+    say(f"study {study.config.name} on {config.data.dataset}. {study.caveat()}")
     for split in study.card.splits:
         _ = study.scenes[split]  # rendered and decoded once, before several processes ask for them
     runs = train_grid(study)

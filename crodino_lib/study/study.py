@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from crodino_lib.config import TRAINING_VERSION, DataConfig, RunConfig, StudyConfig, find_study, home
-from crodino_lib.data.registry import check_data, open_dataset
+from crodino_lib.data.registry import DATASETS, check_data, open_dataset
 from crodino_lib.data.sample import DatasetCard, SceneDataset, Scenes
 from crodino_lib.data.scene_cache import load_scenes
 from crodino_lib.io import atomic_write, read_json
@@ -42,6 +42,19 @@ class LazyScenes(dict):
         return self.setdefault(split, load_scenes(self.dataset, split, self.config, sensors))
 
 
+def with_own_names(config: StudyConfig) -> StudyConfig:
+    """Return the settings with what the user's own dataset calls itself and its sensors, where neither was given."""
+    entry, found = DATASETS[config.data.dataset], {}
+    if entry.sensors or not config.data.root:
+        return config
+    name, sensors = load_object("crodino_lib.data.folder:own_names")(config.data)
+    if not config.study:
+        found["study"] = f"{name}-{config.profile}"
+    if "sensors" not in config.given and not set(config.sensors) <= set(sensors):
+        found["sensors"] = sensors[:2]
+    return StudyConfig.parse(config.flat() | found) if found else config
+
+
 class Study:
     """A study's settings, data and runs.
 
@@ -58,7 +71,7 @@ class Study:
         choose(config.teacher, teachers(), "teacher")
         check_data(config.data, config.sensors)
         check_dials(config.dials)
-        self.config = config
+        self.config = config = with_own_names(config)
         self.folder = (results or home() / "results" / "local") / config.name
         self._claim_folder()
 

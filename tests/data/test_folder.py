@@ -299,7 +299,7 @@ def test_lists_with_windows_lines_open_as_others(mini):
     [
         (b"# nothing\n", "names no scene"),
         (b"0005\n0006\n0005\n", "more than once: 0005"),
-        ("0005\n".encode("utf-16"), r"test\.txt .*cannot be read: 'utf-8' codec"),
+        ("0005\n".encode("utf-16"), r"test\.txt .*cannot be read: it is not saved as UTF-8, but as UTF-16"),
         (b"0001\n0005\n", "1 scene.* in both (train|val) and test.*0001"),
     ],
 )

@@ -52,7 +52,7 @@ def test_what_is_no_dataset_is_said_to_be_none(tmp_path, save):
     save(tmp_path / "holiday/beach.jpg", np.zeros((8, 8, 3), np.uint8))
     found = inspect_folder(tmp_path)
     assert all(found.readings.values())
-    assert "no dataset that is known" in found.problems[0]
+    assert "unknown layout, and no dataset.toml says" in found.problems[0]
 
 
 def test_a_folder_with_another_name_is_not_what_it_was_called(mini):
