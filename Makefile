@@ -7,7 +7,7 @@ STUDY ?=
 NAME ?= rooms-quick
 BOOK := results/local/$(NAME)/book
 
-.PHONY: study test lab checkpoints book clean
+.PHONY: study test test-all lab checkpoints book clean
 
 study: .venv/installed
 	$(BIN)/crodino study $(STUDY)
@@ -17,6 +17,10 @@ test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# with what takes minutes: every moment of being killed, whole grids on workers, real fits of aligned UMAP
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks

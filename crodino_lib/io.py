@@ -81,6 +81,8 @@ def read_json(path: Path) -> Any:
 
 def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     """Read a CSV file of this project that has ``columns``; raises what ``read_json`` does."""
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        raise _damaged(path, "its last line is cut")
     try:
         table = pd.read_csv(path)
     except ValueError as error:  # of an empty file, or of one cut in a line

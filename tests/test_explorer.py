@@ -406,7 +406,6 @@ def jupyterlab(arguments, tmp_path):
     server.wait(60)
 
 
-@pytest.mark.slow
 def test_what_is_selected_in_jupyterlab_comes_back_to_python(chromium, jupyterlab, arguments, tmp_path):
     errors = []
     page = chromium.new_page(viewport={"width": 1500, "height": 1300})

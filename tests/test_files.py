@@ -74,7 +74,7 @@ def test_a_damaged_table_is_named(tmp_path):
     path = tmp_path / "answers.csv"
     path.write_text("a,b\n1,2\n")
     assert read_table(path, ("a", "b")).to_dict("list") == {"a": [1], "b": [2]}
-    for text, told in (("", "No columns"), ("a\n1\n", "it has no b")):
+    for text, told in (("\n", "No columns"), ("", "is cut"), ("a,b\n1,2\n3,", "is cut"), ("a\n1\n", "it has no b")):
         path.write_text(text)
         with pytest.raises(ValueError, match=f"answers.csv is damaged.*{told}.*regenerated"):
             read_table(path, ("a", "b"))

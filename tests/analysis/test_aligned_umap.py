@@ -92,7 +92,7 @@ def test_a_folder_without_frames_says_how_to_get_them(tmp_path):
 
 @pytest.mark.slow
 def test_aligned_pictures_hold_still_where_the_latents_do_and_are_repeatable():
-    """Compiling the aligned fit takes most of a minute."""
+    """Compiling the aligned fit takes most of a minute; the tests above replace it."""
     frames = {epoch: frame(gap) for epoch, gap in enumerate((40, 40, 40))}
     found = fit_aligned_umap(frames, "shared", 0)
     places = found.points[["x", "y"]].to_numpy().reshape(3, 80, 2)

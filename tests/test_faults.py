@@ -1,0 +1,111 @@
+"""A process that is killed, wherever it is, loses nothing: called again, it ends with the same records, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from crodino_lib.cli import main
+from crodino_lib.config import StudyConfig
+from crodino_lib.study.study import Study
+
+SETTINGS = ["--profile", "smoke", "--study", "killed"]
+TIMES = {"train_seconds", "latency_ms", "peak_memory_bytes", "seconds", "training seconds", "teacher training seconds"}
+
+
+def start(arguments, folder):
+    """Start the command in a group of processes of its own, with its own home and cache."""
+    own = {"CRODINO_HOME": str(folder), "CRODINO_CACHE": str(folder / "cache"), "CRODINO_HEADLESS": "1"}
+    command = [sys.executable, "-m", "crodino_lib.cli", *arguments, *SETTINGS]
+    log = (folder / "log.txt").open("a")
+    return subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log, cwd=folder, start_new_session=True)
+
+
+def finish(arguments, folder):
+    """Run the command to its end; returns the seconds that it took."""
+    begun = time.monotonic()
+    assert start(arguments, folder).wait(1200) == 0, (folder / "log.txt").read_text()[-2000:]
+    return time.monotonic() - begun
+
+
+def kill_at(moment, arguments, folder):
+    """Start the command and kill it, and all that it has started, at a moment; returns whether it was still running."""
+    process = start(arguments, folder)
+    try:
+        process.wait(moment)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+        return True
+    return False
+
+
+def contents(folder):
+    """Relative path -> what a finished study holds, but for times: records as values, weights and tables as bytes."""
+    found = {}
+    for path in sorted((folder / "results" / "local" / "killed").rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.name.startswith(".") or not path.is_file() or "/notebooks/" in name:
+            continue
+        if path.suffix == ".json":
+            found[name] = timeless(json.loads(path.read_text()))
+        elif path.suffix in (".safetensors", ".npz"):
+            found[name] = path.read_bytes()
+    return found
+
+
+def timeless(value):
+    if isinstance(value, dict):
+        return {key: timeless(part) for key, part in value.items() if key not in TIMES}
+    return [timeless(part) for part in value] if isinstance(value, list) else value
+
+
+def compared(arguments, kills, tmp_path, seed):
+    """Kill a command at random moments, finish it, and compare with one that nobody disturbed."""
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    for folder in (whole, torn):
+        folder.mkdir()
+    seconds, moments = finish(arguments, whole), random.Random(seed)
+    killed = sum(kill_at(moments.uniform(0.05, 0.9) * seconds, arguments, torn) for _ in range(kills))
+    finish(arguments, torn)
+    expected = contents(whole)
+    assert any(name.endswith("run.json") for name in expected)
+    assert contents(torn) == expected
+    assert killed
+    left = [path for path in torn.rglob("*") if path.name == "resume.pt" or path.name == "unfinished"]
+    assert left == []
+
+
+def test_a_run_that_is_killed_while_it_renders_trains_or_records_ends_with_the_same_record(tmp_path):
+    compared(["run", "--method", "kd", "--student", "rgb", "--teacher", "baseline"], 2, tmp_path, seed=0)
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_twenty_times_ends_with_the_same_records(tmp_path):
+    """Rendering, decoding, training, latents, notebooks, tables and the report."""
+    compared(["study", "--methods", "baseline,kd,crodino-kd", "--teacher", "baseline"], 20, tmp_path, seed=1)
+
+
+def read_everything(folder):
+    study = Study.open(folder)
+    run = study.run("baseline", ["rgb"])
+    return run.history(), run.confusion(), run.segment(study.card, study.scenes["test"], [0])
+
+
+@pytest.mark.parametrize("name", ["run.json", "history.csv", "confusion.npz", "student-rgb.safetensors", "study.json"])
+def test_a_file_that_somebody_damaged_is_named_and_nothing_is_overwritten(tmp_path, name):
+    """Cut in half by hand; the command says which file, and its other files stay as they were."""
+    study = Study(StudyConfig.parse({"profile": "smoke", "study": "damaged"}), tmp_path)
+    run = study.run("baseline", ["rgb"])
+    file = study.folder / name if name == "study.json" else run.folder / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    before = {path: path.read_bytes() for path in study.folder.rglob("*") if path.is_file()}
+    with pytest.raises((ValueError, OSError), match=name.replace(".", r"\.")):
+        read_everything(str(study.folder))
+    assert {path: path.read_bytes() for path in study.folder.rglob("*") if path.is_file()} == before
+    assert main(["tables", str(study.folder)]) == (2 if name in ("run.json", "study.json", "confusion.npz") else 0)
