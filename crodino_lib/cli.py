@@ -10,7 +10,15 @@ from pathlib import Path
 
 import crodino_lib
 from crodino_lib.analysis import AnalysisConfig
-from crodino_lib.command_options import DESCRIPTION, add_settings, add_workers, chosen_models, named_value, study_config
+from crodino_lib.command_options import (
+    DESCRIPTION,
+    add_settings,
+    add_tracking,
+    add_workers,
+    chosen_models,
+    named_value,
+    study_config,
+)
 from crodino_lib.config import find_study, home
 from crodino_lib.data.registry import DATASETS
 from crodino_lib.listing import print_list
@@ -70,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation (default 0)")
     run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the method")
     run.add_argument("--student", metavar="SENSOR", help="sensor of the student, for methods that train one")
+    add_tracking(run)
     add_settings(run, without=("methods", "seeds"))
 
     dials = command("dials", _dials, "train methods at several values of a setting, and show their gains over controls")
@@ -86,7 +95,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--sensor", default="", help="the student's sensor, where the run has several students")
     predict.add_argument("--out", metavar="PNG", help="class ids with a palette (default PICTURE-classes.png)")
-
     export = command("export", _export, "write a student of a finished run, so that it is used without this study")
     export.add_argument("run", metavar="RUN", help="folder of a finished run, or its name, such as 0-54a0c64e")
     export.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="(default onnx)")
@@ -95,10 +103,8 @@ def _parser() -> argparse.ArgumentParser:
 
     tables = command("tables", _tables, "compile the tables of a study's finished runs from their records")
     tables.add_argument("name", metavar="STUDY", help="its folder in results/local, or the path of a study's folder")
-
     figures = command("figures", _figures, "draw the figures of a study again from its records")
     figures.add_argument("name", metavar="STUDY", help="its folder in results/local, or the path of a study's folder")
-
     latents = command("latents", _latents, "measure shared and private latents of finished models, and null models")
     explore = command("explore", _explore, "write a page to explore a study's latents by hand; it needs no network")
     for added in (latents, explore):
@@ -124,7 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--draft", action="store_true", help="first write a dataset.toml from what the folder holds")
     inspect.add_argument("--sheet", metavar="PNG", help="contact sheet (default results/local/inspect/FOLDER.png)")
 
-    listing = command("list", _list, "list methods, datasets, profiles, dials, or parameters of studies and notebooks")
+    listing = command(
+        "list",
+        lambda options: print_list(options.what, options.name),
+        "list methods, datasets, profiles, dials, or parameters of studies and notebooks",
+    )
     listing.add_argument("what", choices=("methods", "datasets", "profiles", "parameters", "dials"))
     listing.add_argument("name", nargs="?", default="", help="show the settings of one method or dataset")
     return parser
@@ -278,10 +288,6 @@ def _inspect(options: argparse.Namespace) -> int:
             sample_sheet(found.samples, found.dataset.card).savefig(path, dpi=144)
         print(f"\ncontact sheet: {sheet}")
     return 1 if found.problems else 0
-
-
-def _list(options: argparse.Namespace) -> None:
-    print_list(options.what, options.name)
 
 
 def _plain_warnings() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -42,9 +43,22 @@ def add_settings(command: argparse.ArgumentParser, without: tuple[str, ...] = ()
 
 
 def add_workers(command: argparse.ArgumentParser) -> None:
-    """Add where runs and notebooks are computed; see ``study.cluster.connected``."""
+    """Add where runs and notebooks are computed (``study.cluster.connected``), and how they are watched."""
     command.add_argument("--workers", type=int, default=0, metavar="N", help="N processes of this machine, by Dask")
     command.add_argument("--scheduler", default="", metavar="ADDRESS", help="a Dask cluster: docs/clusters.md")
+    add_tracking(command)
+
+
+def add_tracking(command: argparse.ArgumentParser) -> None:
+    """Add how trainings are shown while they run; an environment variable, which every process inherits."""
+
+    def track(name: str) -> str:
+        os.environ["CRODINO_TRACK"] = name
+        return name
+
+    command.add_argument(
+        "--track", type=track, choices=("tensorboard",), help="watch: tensorboard --logdir results/local"
+    )
 
 
 def given_settings(options: argparse.Namespace) -> dict[str, Any]:

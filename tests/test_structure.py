@@ -25,7 +25,7 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "callbacks.py": 80,
     "evaluate.py": 110,
     "cost.py": 60,
-    "study": 1970,
+    "study": 1985,
 }
 OPTIONAL = {
     "datasets": 1570,
@@ -36,12 +36,13 @@ OPTIONAL = {
     "report.py": 130,
     "predict.py": 100,
     "deployed.py": 80,
+    "tracking.py": 95,
     "export.py": 230,
     "listing.py": 60,
-    "command_options.py": 120,
+    "command_options.py": 132,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7930, 16140, 300
+MOST_CORE, MOST, LONGEST = 7945, 16270, 300
 
 
 def lines(name: str) -> int:

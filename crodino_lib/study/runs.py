@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,10 +28,11 @@ from crodino_lib.evaluate import evaluate, load_confusion, save_confusion, score
 from crodino_lib.io import atomic_write, file_lock, read_json, read_table
 from crodino_lib.methods.base import Method
 from crodino_lib.methods.registry import build_method, method_name
-from crodino_lib.settings import load_object
+from crodino_lib.settings import choose, load_object
 from crodino_lib.train import train
 
 FRAME_RECORDER = "crodino_lib.analysis.extraction:RecordLatents"  # an optional package: imported where frames are kept
+TRACK, TRACKERS = "CRODINO_TRACK", {"tensorboard": "crodino_lib.tracking:Track"}
 RECORDED = {"hash", "training_version", "config", "cost", "metrics", "dataset_fingerprint"}
 CONVENTION = (
     "mIoU from one confusion matrix over the whole split at the size networks see; pixels labelled 255 left out; "
@@ -167,7 +170,11 @@ def _train_and_record(
     callbacks = [operations, MeasureGradients()]
     if config.train.frames:
         callbacks.append(load_object(FRAME_RECORDER)(folder / "frames", config.train.frames))
+    tracker = tracker_of(folder)
+    callbacks += [tracker] if tracker else []
     trained = train(method, scenes["train"], scenes["val"], config, resume_file, callbacks)
+    if tracker:
+        tracker.close(trained.history)
     confusion = confusions(method, scenes, trained.cost["precision"])
     for name, weights in trained.students.items():
         with atomic_write(folder / f"student-{name}.safetensors") as path:
@@ -197,6 +204,12 @@ def _train_and_record(
         path.write_text(json.dumps(record, indent=1))
     resume_file.unlink(missing_ok=True)
     return Run(folder, record)
+
+
+def tracker_of(folder: Path) -> Any:
+    """Return what shows the training while it runs, where ``CRODINO_TRACK`` names it, else None."""
+    name = os.environ.get(TRACK)
+    return load_object(TRACKERS[choose(name, TRACKERS, TRACK)])(folder / "events") if name else None
 
 
 def confusions(method: Method, scenes: Mapping[str, Scenes], precision: str) -> dict[tuple[str, str], np.ndarray]:
