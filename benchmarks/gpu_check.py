@@ -21,11 +21,11 @@ import json
 import statistics
 import sys
 import tempfile
-import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -147,11 +147,8 @@ def shared_device(device: torch.device) -> float:
     for _ in range(3):
         step_seconds("baseline", SIZES[0], device)
     in_turn, started = time.perf_counter() - started, time.perf_counter()
-    threads = [threading.Thread(target=step_seconds, args=("baseline", SIZES[0], device)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(step_seconds, ["baseline"] * 3, [SIZES[0]] * 3, [device] * 3))
     return in_turn / (time.perf_counter() - started)
 
 

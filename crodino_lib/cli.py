@@ -89,14 +89,14 @@ def _parser() -> argparse.ArgumentParser:
     add_settings(dials, without=("teacher", "sensors", "dataset", "dials"))
 
     predict = command("predict", _predict, "segment a picture of your own with a student of a finished run")
-    predict.add_argument("run", metavar="RUN", help="folder of a finished run, or its name, such as 0-54a0c64e")
+    export = command("export", _export, "write a student of a finished run, so that it is used without this study")
+    for added in (predict, export):
+        added.add_argument("run", metavar="RUN", help="folder of a finished run, or its name, such as 0-54a0c64e")
     predict.add_argument(
         "picture", metavar="PICTURE", help="RGB: a picture; other sensors: an .npy in the sensor's unit"
     )
     predict.add_argument("--sensor", default="", help="the student's sensor, where the run has several students")
     predict.add_argument("--out", metavar="PNG", help="class ids with a palette (default PICTURE-classes.png)")
-    export = command("export", _export, "write a student of a finished run, so that it is used without this study")
-    export.add_argument("run", metavar="RUN", help="folder of a finished run, or its name, such as 0-54a0c64e")
     export.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="(default onnx)")
     export.add_argument("--sensors", default="", help="which student, where the run has several: rgb, rgb+depth")
     export.add_argument("--out", metavar="FOLDER", help="(default export/METHOD-RUN-SENSORS in the study's folder)")
@@ -114,14 +114,14 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument(
             "--split", default="test", help="scenes to use (default test; val has the film of the training)"
         )
-        added.add_argument("--root", default="", metavar="FOLDER", help="your copy of the study's dataset")
 
+    for added in (predict, export, latents, explore):
+        added.add_argument("--root", default="", metavar="FOLDER", help="your copy of the study's dataset")
     takers = {"points": [explore], "fits": [explore], "seed": [latents, explore]}  # of other settings: latents alone
     for name, field in AnalysisConfig.model_fields.items():
         for added in takers.get(name, [latents]):
             added.add_argument(f"--{name}", type=int, metavar="N", help=f"{field.description} (default of the profile)")
     explore.add_argument("--out", metavar="HTML", help="the page (default explorer.html in the study's folder)")
-
     inspect = command("inspect", _inspect, "check a dataset folder, draw a contact sheet; status 1 if it has problems")
     inspect.add_argument("root", metavar="ROOT", help="the folder")
     inspect.add_argument("--dataset", default="", help="the dataset it should be (default: try all)")
@@ -212,13 +212,13 @@ def _dials(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from crodino_lib.predict import segment_file
 
-    segment_file(options.run, options.picture, options.sensor, options.out)
+    segment_file(options.run, options.picture, options.sensor, options.out, options.root)
 
 
 def _export(options: argparse.Namespace) -> None:
     from crodino_lib.export import export_run
 
-    print(export_run(options.run, options.format, options.sensors, options.out))
+    print(export_run(options.run, options.format, options.sensors, options.out, options.root))
 
 
 def _tables(options: argparse.Namespace) -> None:

@@ -28,7 +28,7 @@ class Deployed(nn.Module):
 
         Args:
             pictures: one of each sensor, aligned. RGB: (H, W, 3) uint8. Others: (H, W) float32 in the sensor's unit,
-                (H, W, C) where it has several channels; what is not finite, and 0 in depth, is no measurement.
+                (H, W, C) where it has several channels; what is not finite, and 0 m of depth, is no measurement.
         """
         images = [self.see(name, picture) for name, picture in zip(self.sensors, pictures, strict=True)]
         (width, height), (rows, columns) = self.size, pictures[0].shape[:2]
@@ -46,7 +46,7 @@ class Deployed(nn.Module):
             valid = torch.ones_like(values[:1], dtype=torch.bool)
         else:  # the mean of valid pixels
             valid = torch.isfinite(values).all(dim=0, keepdim=True)
-            if name == "depth":
+            if name == "depth" and self.sensors[name].metric:
                 valid = valid & (values != 0).all(dim=0, keepdim=True)
             across, down = resampling(columns, width, box=True).T, resampling(rows, height, box=True)
             weight = down @ (valid.float() @ across)

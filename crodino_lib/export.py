@@ -1,5 +1,6 @@
 """Write the student of a finished run so that it is used without the study: a graph, a model card, an example."""
 
+import contextlib
 import json
 import warnings
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from crodino_lib.study.study import Study
 from crodino_lib.study.tables import as_text, comparison_table
 
 MODEL = {"onnx": "model.onnx", "torch": "model.pt2"}
-OPSET = 18  # the first with antialiasing and all that the graph asks for; ONNX Runtime 1.14 and later run it
+OPSET = 18  # has all that the graph asks for; older ones run in more engines
 LARGEST = 16384  # pixels along a side of a picture
 CONTROLS = ("baseline", "self-training")
 CHECKED = 20  # test scenes on which the file is compared with the run
@@ -35,7 +36,7 @@ Segment = Callable[[list[np.ndarray]], np.ndarray]
 """Return the classes (H, W) of aligned pictures, one per sensor."""
 
 
-def export_run(name: str, form: str = "onnx", sensors: str = "", out: str | None = None) -> Path:
+def export_run(name: str, form: str = "onnx", sensors: str = "", out: str | None = None, root: str = "") -> Path:
     """Write a student of a finished run, check what was written against the run, and return its folder.
 
     The folder holds the model, ``config.json`` (sensors, units, classes, colours), ``segment.py`` (an example that
@@ -45,7 +46,8 @@ def export_run(name: str, form: str = "onnx", sensors: str = "", out: str | None
         name: see ``predict.find_run``.
         form: ``onnx`` or ``torch``.
         sensors: which student, such as ``rgb`` or ``rgb+depth``; needed where the run has several.
-        out: the folder (default ``export/METHOD-RUN-SENSORS`` in the study's folder).
+        out: the folder (default ``export/METHOD-RUN-SENSORS`` in the study's folder); new, empty, or of an export.
+        root: your copy of the run's dataset, empty for the built-in one.
 
     Raises:
         ValueError: there is no such run, form or student, or its preprocessing cannot be written as a graph.
@@ -53,16 +55,18 @@ def export_run(name: str, form: str = "onnx", sensors: str = "", out: str | None
     """
     choose(form, MODEL, "format of an export")
     run = find_run(name)
-    study = Study.open(str(run.folder.parents[3]))
+    study = Study.open(str(run.folder.parents[3]), root)
     students = list(run.record["cost"]["students"])
     sensors = choose(sensors, students, "student") if sensors or len(students) > 1 else students[0]
     student = deployed(run, study.card, sensors, study.card.native_size)
     folder = Path(out or study.folder / "export" / f"{run.folder.parent.name}-{run.folder.name}-{sensors}").expanduser()
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()) and not any((folder / file).exists() for file in MODEL.values()):
+        raise ValueError(f"{folder} is not empty and holds no export; files there would be lost: choose another folder")
     (folder / "README.md").unlink(missing_ok=True)  # the last to be written: with it the folder is whole
     say(f"tracing {run.name} of {sensors}: half a minute")
     segment = WRITERS[form](student, folder / MODEL[form])
-    share = agreement(run, study, sensors, segment)
+    share, checked = agreement(run, study, sensors, segment)
     if share < AGREEMENT:
         raise RuntimeError(
             f"{folder / MODEL[form]} gives another class than {run.folder} at {1 - share:.2%} of the pixels of test "
@@ -70,8 +74,8 @@ def export_run(name: str, form: str = "onnx", sensors: str = "", out: str | None
         )
     write_text(folder / "config.json", json.dumps(configuration(run, study, sensors), indent=1))
     write_text(folder / "segment.py", fill("segment.py.j2", form=form, sensors=SensorSet.parse(sensors)))
-    write_text(folder / "README.md", model_card(run, study, sensors, form, share))
-    say(f"{share:.2%} of the pixels of {CHECKED} test scenes have the run's class")
+    write_text(folder / "README.md", model_card(run, study, sensors, form, share, checked))
+    say(f"{share:.2%} of the pixels of {checked} test scenes have the run's class")
     return folder
 
 
@@ -119,8 +123,8 @@ def _example(sensor: str, channels: int) -> Tensor:
     return torch.ones(height, width, channels) if channels > 1 else torch.ones(height, width)
 
 
-def agreement(run: Run, study: Study, sensors: str, segment: Segment) -> float:
-    """Return the share of pixels of test scenes, as networks see them, to which ``segment`` gives the run's class."""
+def agreement(run: Run, study: Study, sensors: str, segment: Segment) -> tuple[float, int]:
+    """Return the share of pixels of test scenes to which ``segment`` gives the run's class, and how many scenes."""
     scenes = study.scenes["test"]
     places = np.linspace(0, len(scenes) - 1, min(CHECKED, len(scenes))).astype(int).tolist()
     expected = run.segment(study.card, scenes, places, [sensors])[sensors]
@@ -132,7 +136,7 @@ def agreement(run: Run, study: Study, sensors: str, segment: Segment) -> float:
         return np.ascontiguousarray(values[0] if len(values) == 1 else values.transpose(1, 2, 0))
 
     found = [segment([picture(name, place) for name in SensorSet.parse(sensors)]) for place in places]
-    return float(np.mean(np.stack(found) == expected))
+    return float(np.mean(np.stack(found) == expected)), len(places)
 
 
 def configuration(run: Run, study: Study, sensors: str) -> dict[str, Any]:
@@ -150,7 +154,7 @@ def configuration(run: Run, study: Study, sensors: str) -> dict[str, Any]:
     }
 
 
-def model_card(run: Run, study: Study, sensors: str, form: str, share: float) -> str:
+def model_card(run: Run, study: Study, sensors: str, form: str, share: float, checked: int) -> str:
     """Return the model card: what it is, how it is used, how good it is beside its controls, what it costs."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -182,7 +186,7 @@ def model_card(run: Run, study: Study, sensors: str, form: str, share: float) ->
         table=to_markdown(as_text(table).drop(columns="split")),
         cost=run.record["cost"]["students"][sensors],
         share=share,
-        checked=CHECKED,
+        checked=checked,
     )
 
 
@@ -197,7 +201,10 @@ def beside(run: Run) -> list[Run]:
         return what(config) == what(run.config) or (same and config.method in CONTROLS and not config.settings)
 
     order = [*CONTROLS, run.config.method]
-    there = filter(None, (finished_run(file.parent) for file in run.folder.parents[1].glob("*/*/run.json")))
+    there = []
+    for file in run.folder.parents[1].glob("*/*/run.json"):
+        with contextlib.suppress(ValueError, OSError):  # a neighbour of an older version, or damaged: it has no row
+            there.append(finished_run(file.parent, students=False))
     return sorted(filter(lambda one: equal(one.config), there), key=lambda one: order.index(one.config.method))
 
 

@@ -26,11 +26,11 @@ def find_run(name: str) -> Run:
                 f"there is no finished run in {home() / 'results' / 'local'} yet; train one: crodino study"
             )
         folder = there[choose(name, there, "finished run")]
-    return finished_run(folder)
+    return finished_run(folder.resolve())
 
 
 def read_for(sensor: str, card: DatasetCard, path: Path) -> np.ndarray:
-    """Read a picture of one sensor: a picture file of RGB, else an ``.npy`` of (H, W) values in the sensor's unit.
+    """Read a picture of one sensor: a picture file of RGB, else an ``.npy`` of its values, (H, W) or (H, W, C).
 
     Returns what ``deployed.Deployed`` takes. Raises FileNotFoundError or ValueError.
     """
@@ -40,8 +40,10 @@ def read_for(sensor: str, card: DatasetCard, path: Path) -> np.ndarray:
         unit = card.sensors[sensor].measured.unit
         raise ValueError(f"{path}: give {sensor} as an .npy file of (H, W) numbers in {unit}; a picture has no unit")
     values = np.load(existing(path, "array"), allow_pickle=False)
-    if values.ndim != 2 or values.dtype.kind not in "fiu":
-        raise ValueError(f"{path} holds {values.dtype} of shape {values.shape}, expected (H, W) numbers")
+    channels = card.sensors[sensor].measured.channels
+    if values.shape[2:] != ((channels,) if channels > 1 else ()) or values.ndim < 2 or values.dtype.kind not in "fiu":
+        form = f"(H, W, {channels})" if channels > 1 else "(H, W)"
+        raise ValueError(f"{path} holds {values.dtype} of shape {values.shape}, expected {form} numbers")
     return values.astype(np.float32)
 
 
@@ -82,10 +84,13 @@ def classes_picture(classes: np.ndarray, card: DatasetCard) -> Image.Image:
     return picture
 
 
-def segment_file(name: str, path: str, sensor: str = "", out: str | None = None) -> None:
-    """Segment a picture with the run of this name, write the classes as a PNG, and print the share of each."""
+def segment_file(name: str, path: str, sensor: str = "", out: str | None = None, root: str = "") -> None:
+    """Segment a picture with the run of this name, write the classes as a PNG, and print the share of each.
+
+    ``root`` is your copy of the run's dataset, empty for the built-in one.
+    """
     run = find_run(name)
-    card = Study.open(str(run.folder.parents[3])).card
+    card = Study.open(str(run.folder.parents[3]), root).card
     classes = predict(run, card, path, sensor)
     target = Path(out or f"{Path(path).stem}-classes.png").expanduser()
     with atomic_write(target) as temporary:

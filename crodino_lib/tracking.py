@@ -14,7 +14,6 @@ from crodino_lib.training import Callback, Training
 
 EVERY = 10  # steps between two values of the losses
 SHOWN = 4  # validation scenes whose predictions are shown
-VIEW = "tensorboard --logdir results/local"  # shows all runs
 
 
 class Track(Callback):
@@ -33,10 +32,12 @@ class Track(Callback):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ImportError("--track needs TensorBoard, which is missing: pip install 'crodino[track]'") from error
+        self.stored = False
         self.open, self.folder, self.writer, self.told = SummaryWriter, folder, None, 0
 
     def on_start(self, training: Training) -> None:
         """Open the files; what an interrupted run wrote after the state that it resumes from is written anew."""
+        self.told = max(0, len(training.history) - 1)  # the last row is written an epoch later
         self.writer = self.open(str(self.folder), purge_step=training.step or None)
         self.writer.add_text("run", training.config.model_dump_json(indent=1).replace("\n", "  \n"))
 

@@ -23,6 +23,7 @@ class Callback:
     """Measure something while a method trains, without changing the training."""
 
     def __init__(self):
+        self.stored = True  # whether a resume file has its state; without, it may come and go with a resumption
         self.state: dict[str, Any] = {}  # plain values of the run: stored in the resume file and restored from it
 
     def on_start(self, training: "Training") -> None:
@@ -125,7 +126,7 @@ class Training:
         """Write everything that continuing needs, as tensors and plain values, atomically."""
         saved = {name: part.state_dict() for name, part in self._parts.items()}
         saved["training"] = {name: getattr(self, name) for name in Training.SAVED}
-        saved["callbacks"] = [callback.state for callback in self.callbacks]
+        saved["callbacks"] = [callback.state for callback in self.callbacks if callback.stored]
         with atomic_write(path) as temporary:
             torch.save(saved, temporary)
 
@@ -137,7 +138,8 @@ class Training:
             raise ValueError(f"{path} is damaged ({error}); delete it to start this run again") from error
         for name, value in saved["training"].items():  # precision too: another machine may compute in another one
             setattr(self, name, value)
-        for callback, state in zip(self.callbacks, saved["callbacks"], strict=True):
+        stored = [callback for callback in self.callbacks if callback.stored]
+        for callback, state in zip(stored, saved["callbacks"], strict=True):
             callback.state = state
         for name, part in self._parts.items():
             part.load_state_dict(saved[name])

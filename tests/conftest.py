@@ -61,9 +61,15 @@ def chromium():
         browser.close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory):
+    """No test, and no fixture of a module, reads or writes the user's results."""
+    os.environ["CRODINO_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path, monkeypatch):
-    """No test reads or writes the user's cache or results."""
+    """No test reads or writes the user's cache."""
     monkeypatch.setenv("CRODINO_CACHE", str(tmp_path / "cache"))
 
 

@@ -141,7 +141,7 @@ def test_the_model_card_says_what_the_model_is_and_how_good_beside_its_controls(
 
 def test_pictures_that_must_not_be_passed_on_are_no_licence_for_the_weights(study, run):
     card = replace(study.card, licensed=True, homepage="https://dataset.example", title="Somebody's")
-    text = model_card(run, SimpleNamespace(card=card, caveat=study.caveat), "rgb", "onnx", 1.0)
+    text = model_card(run, SimpleNamespace(card=card, caveat=study.caveat), "rgb", "onnx", 1.0, 6)
     assert ModelCard(text).data.license == "other"
     assert "terms of Somebody's" in text
     assert "Read the terms before you publish" in text
@@ -152,6 +152,13 @@ def test_a_file_that_gives_other_classes_is_refused_and_has_no_card(run, tmp_pat
     with pytest.raises(RuntimeError, match=r"model\.onnx gives another class than .* at 100\.00% of the pixels"):
         export_run(str(run.folder), "onnx", "rgb", str(tmp_path))
     assert not (tmp_path / "README.md").exists()
+
+
+def test_a_folder_that_holds_other_files_is_left_alone(run, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty and holds no export; files there would be lost"):
+        export_run(str(run.folder), "onnx", "rgb", str(tmp_path))
+    assert (tmp_path / "README.md").read_text() == "mine"
 
 
 def test_wrong_requests_are_told_before_anything_is_traced(study, run, capsys, tmp_path, monkeypatch):

@@ -178,10 +178,12 @@ class FolderDataset(SceneDataset):
 
 def check_raw(what: str, values: np.ndarray, files: SensorFiles) -> None:
     """Raise ValueError where values (C, N) of a sensor seem to hold a fill value, or signs read as large numbers."""
+    if not values.size:
+        raise ValueError(f"{what} has no valid pixel in the scenes of train that were read: is invalid right?")
     raw = (values - files.offset) / files.scale
     for value in fill_values(raw.ravel(), raw.min(), raw.max()):
         share = f"{(raw == value).mean():.1%} of its values are {value:g} as stored, far from all others"
-        raise ValueError(f"{what}: {share}; add it to invalid, or, if it was measured, state mean and std without it")
+        raise ValueError(f"{what}: {share}; add it to invalid; if it was measured, state mean and std")
     if files.kind == "u16" and (raw > HIGH_U16).any() and not ((raw > LOW_U16) & (raw <= HIGH_U16)).any():
         share = f"{(raw > HIGH_U16).mean():.1%} of its values are above {HIGH_U16}, and none from {LOW_U16} to there"
         raise ValueError(f"{what}: {share}: numbers with a sign? Set kind = 'i16'")

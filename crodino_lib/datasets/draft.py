@@ -46,19 +46,21 @@ def draft(root: Path) -> str:
     if not labels or len(others) + (colour is not None) < 2:
         found = ", ".join(f"{name or '.'} ({roles[name]})" for name in looks) or "none"
         raise ValueError(f"{root}: no draft: expected a folder of labels and two of pictures or more, found {found}")
-    lines = [
-        f"name = '{re.sub(r'[^A-Za-z0-9_.-]', '-', root.resolve().name)}'",
-        *label_lines(labels[0], looks[labels[0]]),
-    ]
+    own = re.sub(r"[^\w.-]", "-", root.resolve().name).lstrip("-.") or "mine"
+    lines = [f"name = '{own}'", *label_lines(labels[0], looks[labels[0]])]
     lines += [f"rgb = {{ dir = '{colour}' }}"] if colour else []
-    lists = {part: found[0] for part in ("train", "val", "test") if (found := sorted(root.glob(f"**/*{part}*.txt")))}
+    lists = {part: found[0] for part in ("train", "val", "test") if (found := sorted(root.glob(f"**/{part}.txt")))}
     if {"train", "test"} <= set(lists):
         listed = ", ".join(f"{part} = '{path.relative_to(root).as_posix()}'" for part, path in lists.items())
         lines.append(f"splits = {{ {listed} }}")
     else:
         lines.append("# no lists train.txt and test.txt were found: splits are sub-folders, or else drawn")
-    for name in others:
-        lines += sensor_lines(name, roles[name], looks[name])
+    taken: set[str] = set()
+    for folder in others:
+        role = roles[folder]
+        name = role if role in UNITS and role not in taken else sensor_name(folder)
+        taken.add(name)
+        lines += sensor_lines(name, folder, role, looks[folder])
     return "\n".join(["# A draft, from what lies here. Check every line that says guess.", *lines]) + "\n"
 
 
@@ -115,7 +117,13 @@ def label_lines(folder: str, arrays: list[np.ndarray]) -> list[str]:
     ]
 
 
-def sensor_lines(folder: str, role: str, arrays: list[np.ndarray]) -> list[str]:
+def sensor_name(folder: str) -> str:
+    """Return a name that a sensor can have."""
+    name = re.sub(r"[^A-Za-z0-9]", "_", folder)
+    return name if re.match("[A-Za-z]", name) else f"sensor_{name}"
+
+
+def sensor_lines(name: str, folder: str, role: str, arrays: list[np.ndarray]) -> list[str]:
     """Return the table of one sensor."""
     colour = arrays[0].ndim == 3 and arrays[0].shape[2] == 3
     kind = "rgb" if colour else {"uint8": "u8", "uint16": "u16", "int16": "i16"}.get(arrays[0].dtype.name, "float")
@@ -125,10 +133,6 @@ def sensor_lines(folder: str, role: str, arrays: list[np.ndarray]) -> list[str]:
     known = np.isfinite(raw).all(axis=1) & ((raw != 0).all(axis=1) | (role != "depth"))
     values = scale * raw[known]
     mean, std = ([round(float(x), 4) for x in statistic(values, axis=0)] for statistic in (np.mean, np.std))
-    name = (
-        re.sub(r"\W", "_", folder) if re.match("[A-Za-z]", folder) else f"sensor_{re.sub(r'[^A-Za-z0-9]', '_', folder)}"
-    )
-    name = role if role in UNITS else name
     return [
         f"\n[sensors.{name}]",
         f"dir = '{folder}'",

@@ -60,8 +60,14 @@ class CSKNet(StreamedMethod):
     @property
     def label_free(self) -> tuple[str, ...]:
         """Retention, distillation into IR, and the contrast, for which the EO teacher tells the classes."""
-        used = ("retention/features", "fused", *(["contrast"] if self.settings.contrast_weight else []))
-        return used if self.settings.retention_where_right else ("retention/logits", *used)
+        settings = self.settings
+        terms = {
+            "retention/logits": settings.retention_weight and not settings.retention_where_right,
+            "retention/features": settings.retention_features,
+            "fused": True,
+            "contrast": settings.contrast_weight,
+        }
+        return tuple(term for term, used in terms.items() if used)
 
     def build_network(self, net: SegNet, rule: ExchangeRule) -> GatedFusion:
         """Build two streams and the fused one."""

@@ -52,7 +52,7 @@ def connected(workers: int = 0, scheduler: str = "") -> Iterator[None]:
             client = stack.enter_context(Client(scheduler, timeout=ANSWER_WITHIN_S))
         except OSError as error:
             told = f"no scheduler answers at {scheduler}: start one with `dask scheduler`, and workers"
-            raise OSError(f"{told} with `dask worker {scheduler} --nthreads 1`") from error
+            raise OSError(f"{told} with `dask worker {scheduler} --nthreads 1 --memory-limit 0`") from error
         check_workers(client)
         yield
 
@@ -79,6 +79,9 @@ def check_workers(client: Any) -> None:
         answers, mine = client.run(_describe, sign), _describe(sign)
     finally:
         sign.unlink()
+    if shared := [worker for worker, threads in client.nthreads().items() if threads > 1]:
+        told = f"worker {shared[0]} has several threads, in which runs would share one stream of random numbers"
+        raise ValueError(f"{told}: start it with --nthreads 1, and --nworkers for several runs at once")
     if wrong := {worker: told for worker, told in answers.items() if told != mine}:
         worker, (versions, seen) = next(iter(wrong.items()))
         if not seen:
@@ -90,31 +93,43 @@ def check_workers(client: Any) -> None:
 
 
 def _describe(sign: Path) -> tuple[str, bool]:
-    versions = f"crodino {crodino_lib.__version__}, training {TRAINING_VERSION}, torch {torch.__version__}"
-    return versions, sign.exists()
+    return _versions(), sign.exists()
+
+
+def _versions() -> str:
+    torch_version = torch.__version__.partition("+")[0]  # a login node may have no GPU, and another build
+    return f"crodino {crodino_lib.__version__}, training {TRAINING_VERSION}, torch {torch_version}"
 
 
 def on_workers(client: Any, calls: Sequence[tuple], after: Mapping[int, list[int]]) -> Iterator[Any]:
     """Yield the results of calls (function, arguments) as they end; ``after`` has the calls that one waits for.
 
-    A call whose worker is lost is made again by another. The first error ends all.
+    A call whose worker is lost is made again by another. The first error ends all; OSError where one call has lost
+    worker after worker.
     """
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     declared = [worker["resources"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+    tracked = {name: os.environ[name] for name in ("CRODINO_TRACK",) if name in os.environ}
     futures: list[Any] = []
     for place, call in enumerate(calls):
         waits = [futures[before] for before in after.get(place, [])]
         takes = {GPU: 1} if any(GPU in resources for resources in declared) else None
-        futures.append(client.submit(_in_worker, waits, home(), *call, pure=False, resources=takes))
+        here = (_versions(), {"CRODINO_HOME": str(home()), "CRODINO_HEADLESS": "1"} | tracked)
+        futures.append(client.submit(_in_worker, waits, *here, *call, pure=False, resources=takes))
     try:
         for _, result in as_completed(futures, with_results=True):
             yield result
+    except KilledWorker as error:
+        told = "a run has lost every worker that took it; was their memory enough, and was --memory-limit 0 given?"
+        raise OSError(f"{told} Its state is kept. ({error})") from error
     finally:
         client.cancel(futures)
 
 
-def _in_worker(_: list, folder: Path, function: Callable, *arguments: Any) -> Any:
-    os.environ |= {"CRODINO_HOME": str(folder), "CRODINO_HEADLESS": "1"}
+def _in_worker(_: list, theirs: str, given: dict[str, str], function: Callable, *arguments: Any) -> Any:
+    if theirs != _versions():  # of a worker that came later
+        raise ValueError(f"a worker has {_versions()}, the study has {theirs}; install the same on every machine")
+    os.environ |= given
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     return function(*arguments)

@@ -78,6 +78,16 @@ def test_inspection_proposes_a_draft_writes_it_and_reads_it(unknown, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
+def test_two_folders_of_one_role_have_names_of_their_own_and_any_folder_name_will_do(unknown):
+    root = unknown(depth=millimetres, disparity=millimetres, gt=lambda ids, _: ids)
+    root = root.rename(root.with_name("--数据"))
+    (root / "trainval.txt").write_text("not a list of val")
+    write_draft(root)
+    dataset = open_folder(DataConfig(dataset="folder", root=str(root)))
+    assert set(dataset.card.sensors) == {"depth", "disparity"}
+    assert dataset.card.name == "数据"
+
+
 def test_a_folder_without_labels_or_a_second_sensor_has_no_draft(unknown):
     root = unknown(rgb=rgb, labels=lambda ids, _: ids)
     with pytest.raises(

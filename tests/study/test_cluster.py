@@ -3,8 +3,8 @@
 import json
 import os
 import signal
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -14,7 +14,7 @@ from crodino_lib.cli import main
 from crodino_lib.config import StudyConfig
 from crodino_lib.study import cluster
 from crodino_lib.study.cluster import check_workers, connected, current_client, on_workers
-from crodino_lib.study.pipeline import train_grid, train_run
+from crodino_lib.study.pipeline import train_grid
 from crodino_lib.study.study import Study
 
 SHORT = {
@@ -47,8 +47,9 @@ def kill_a_worker(study, count):
     """Kill the process of a worker as soon as so many runs have begun, as a machine that fails would."""
     while len(list(study.folder.glob("runs/*/*/*/"))) < count:
         time.sleep(0.02)
-    client = current_client() or Client.current()
-    os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+    killed = next(iter(current_client().run(os.getpid).values()))
+    os.kill(killed, signal.SIGKILL)
+    return killed
 
 
 @pytest.mark.parametrize(("workers", "seeds"), [(2, 1), pytest.param(4, 4, marks=pytest.mark.slow)])
@@ -58,10 +59,10 @@ def test_workers_one_of_which_is_killed_make_the_records_of_one_process(tmp_path
     for run in alone.grid():
         alone.fetch(run)
     with connected(workers=workers):
-        killer = threading.Thread(target=kill_a_worker, args=(spread, 3))
-        killer.start()
-        train_grid(spread)
-        killer.join()
+        with ThreadPoolExecutor(1) as pool:
+            killed = pool.submit(kill_a_worker, spread, 3)
+            train_grid(spread)
+        assert killed.result() not in current_client().run(os.getpid).values()
     expected = records(alone)
     assert len(expected) == 7 * seeds
     assert records(spread) == expected
@@ -113,7 +114,7 @@ def test_what_cannot_work_is_told_before_anything_is_sent(monkeypatch, capsys):
     assert "no scheduler answers at tcp://127.0.0.1:9: start one with `dask scheduler`" in capsys.readouterr().err
     answer = {"tcp://a:1": ("crodino 0.1.0, training 1, torch 2.0", True)}
     client = type("Client", (), {"scheduler": type("S", (), {"address": "tcp://s"}), "wait_for_workers": print})()
-    client.run = lambda *_: answer
+    client.run, client.nthreads = lambda *_: answer, lambda: {"tcp://a:1": 1}
     with pytest.raises(
         ValueError, match=r"Worker tcp://a:1 has crodino 0\.1\.0, .*; install the same on every machine"
     ):
@@ -121,9 +122,11 @@ def test_what_cannot_work_is_told_before_anything_is_sent(monkeypatch, capsys):
     answer["tcp://a:1"] = ("", False)
     with pytest.raises(ValueError, match=r"does not see .*; set CRODINO_HOME"):
         check_workers(client)
+    client.nthreads = lambda: {"tcp://b:1": 4}
+    with pytest.raises(ValueError, match=r"worker tcp://b:1 has several threads.*: start it with --nthreads 1"):
+        check_workers(client)
 
 
 def test_without_workers_nothing_is_connected():
     with connected():
         assert current_client() is None
-    assert callable(train_run)
