@@ -15,17 +15,17 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "config.py": 280,
     "io.py": 145,
     "device.py": 60,
-    "data": 1441,
+    "data": 1443,
     "augment.py": 240,
     "models": 920,
     "losses": 740,
-    "methods": 1420,
+    "methods": 1425,
     "train.py": 210,
     "training.py": 160,
     "callbacks.py": 80,
     "evaluate.py": 110,
     "cost.py": 60,
-    "study": 1985,
+    "study": 1995,
 }
 OPTIONAL = {
     "datasets": 1570,
@@ -42,7 +42,7 @@ OPTIONAL = {
     "command_options.py": 132,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7945, 16270, 300
+MOST_CORE, MOST, LONGEST = 7970, 16320, 300
 
 
 def lines(name: str) -> int:

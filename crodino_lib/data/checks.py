@@ -43,7 +43,8 @@ class SplitStatistics:
             low, high = values.min().item(), values.max().item()
             mean, std = (moment(values, dtype=np.float64).item() for moment in (np.mean, np.std))
             self._values[name].append((low, mean, high, std, valid.mean()))
-            self._behind[name] += np.count_nonzero(values <= 0) if low <= 0 else 0
+            if low <= 0 and (equal := np.count_nonzero(values == low)) > 1:  # noise falls on no value twice
+                self._behind[name] += equal
             if low == high:
                 warnings.append(f"{name} is {low:g} everywhere")
             for value in () if sensor.unit.startswith("0..255") else fill_values(values, low, high):
@@ -97,6 +98,7 @@ class SplitStatistics:
             return f"{told}: add the value, as it is stored, to invalid; if it is a height, give it another name"
         if in_metres and not DEPTH_MEANS_M[0] <= mean <= DEPTH_MEANS_M[1]:
             proposal = "millimetres: set scale = 0.001" if mean > 1 else "metres: set scale = 1.0"
+            proposal = proposal if mean > 0 else "heights, or scale has the wrong sign"
             return f"{name} has a mean of {mean:.4g} m, expected 0.05 to 500 m. Files seem to hold {proposal}"
         if abs(mean - stated_mean) > MEAN_STDS * stated_std or not least_std <= std <= stated_std * STD_FACTORS[1]:
             stated = f"far from the stated {stated_mean:.4g} +- {stated_std:.4g} by which it is normalised"

@@ -182,7 +182,7 @@ def test_the_explorer_shows_every_model_and_an_untrained_one(study, toy_scenes):
 
 def test_a_damaged_file_of_results_is_named(tmp_path):
     file = tmp_path / "value.csv"
-    file.write_text(",".join(module.COLUMNS) + "\n" + ",".join(["x"] * len(module.COLUMNS)))
+    file.write_text(",".join(module.COLUMNS) + "\n" + ",".join(["x"] * len(module.COLUMNS)) + "\n")
     with pytest.raises(ValueError, match=r"value\.csv is damaged: some of its values are not numbers"):
         module.read_results(file)
 

@@ -104,15 +104,15 @@ def test_numbers_with_a_sign_that_are_read_without_it_are_told(case):  # noqa: F
         opened(celsius)
 
 
-@pytest.mark.parametrize("scale", ["0.001", "-0.001"])
-def test_distances_that_are_none_are_counted(case, scale):  # noqa: F811
+def test_distances_that_are_none_are_counted(case):  # noqa: F811
     def with_zeros(metres):
         return np.where(metres > 3.9, 0, 1000 * metres).astype(np.uint16)
 
-    root = case(depth=with_zeros, depth_toml=f'kind = "u16"\nscale = {scale}\ninvalid = []')
-    refused(
-        root, r"depth is 0 m or less in \d+ pixel\(s\), which is no distance: add the value, as it is stored, to inv"
-    )
+    root = case(depth=with_zeros, depth_toml='kind = "u16"\nscale = 0.001\ninvalid = []')
+    refused(root, r"depth is 0 m or less in \d+ pixel\(s\), which is no distance: add the value, as it is stored")
+    root = case(depth=lambda metres: np.uint16(40000 - np.arange(metres.size).reshape(metres.shape)))
+    edited(root, "scale = 0.001", "scale = -0.001")
+    refused(root, r"mean of -39.* Files seem to hold heights, or scale has the wrong sign")
 
 
 def test_entries_of_the_same_files_and_files_that_are_all_equal_are_told(case):  # noqa: F811
