@@ -79,7 +79,7 @@ def test_an_onnx_file_takes_pictures_of_any_size_and_gives_the_run_s_classes(stu
 def test_a_student_of_two_sensors_takes_both_and_its_depth_may_have_holes(study, tmp_path, monkeypatch):
     both = study.run("early")
     monkeypatch.setattr(export, "CHECKED", 2)
-    folder = export_run(str(both.folder), out=str(tmp_path))
+    folder = export_run(str(both.folder), out=str(tmp_path / "both"))
     assert min(same_classes(both, study, "rgb+depth", session(folder, "rgb+depth"))) > 0.999
     assert json.loads((folder / "config.json").read_text())["inputs"]["depth"] == {"unit": "m", "channels": 1}
     assert (
@@ -90,17 +90,20 @@ def test_a_student_of_two_sensors_takes_both_and_its_depth_may_have_holes(study,
 
 def test_a_program_of_torch_runs_where_crodino_is_not(study, run, tmp_path):
     """In a Python in which crodino cannot be imported; depth goes in, as an array."""
-    assert main(["export", run.folder.name, "--format", "torch", "--sensors", "depth", "--out", str(tmp_path)]) == 0
+    assert (
+        main(["export", run.folder.name, "--format", "torch", "--sensors", "depth", "--out", str(tmp_path / "out")])
+        == 0
+    )
     given = pictures(SIZES[1], np.random.default_rng(1))["depth"]
-    np.save(tmp_path / "scene.npy", given)
+    np.save(tmp_path / "out" / "scene.npy", given)
     hidden = (
         "import runpy, sys; sys.modules['crodino_lib'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
     )
     command = [sys.executable, "-c", hidden, "segment.py", "scene.npy", "classes.png"]
-    subprocess.run(command, cwd=tmp_path, check=True)
+    subprocess.run(command, cwd=tmp_path / "out", check=True)
     with torch.inference_mode():
         expected = deployed(run, study.card, "depth", (0, 0))(torch.tensor(given)).numpy()
-    assert (np.asarray(Image.open(tmp_path / "classes.png")) == expected).mean() > 0.999
+    assert (np.asarray(Image.open(tmp_path / "out" / "classes.png")) == expected).mean() > 0.999
 
 
 def test_an_onnx_file_segments_a_png_in_a_fresh_environment(study, run, onnx_of_rgb, tmp_path):
@@ -150,8 +153,8 @@ def test_pictures_that_must_not_be_passed_on_are_no_licence_for_the_weights(stud
 def test_a_file_that_gives_other_classes_is_refused_and_has_no_card(run, tmp_path, monkeypatch):
     monkeypatch.setitem(export.WRITERS, "onnx", lambda student, path: lambda given: np.zeros(given[0].shape[:2]) - 1)
     with pytest.raises(RuntimeError, match=r"model\.onnx gives another class than .* at 100\.00% of the pixels"):
-        export_run(str(run.folder), "onnx", "rgb", str(tmp_path))
-    assert not (tmp_path / "README.md").exists()
+        export_run(str(run.folder), "onnx", "rgb", str(tmp_path / "out"))
+    assert not (tmp_path / "out" / "README.md").exists()
 
 
 def test_a_folder_that_holds_other_files_is_left_alone(run, tmp_path):
@@ -168,7 +171,7 @@ def test_wrong_requests_are_told_before_anything_is_traced(study, run, capsys, t
     assert "it must be one of rgb, depth" in capsys.readouterr().err
     filled = StudyConfig.parse({"profile": "smoke", "study": "filled", "depth_holes": "nearest"})
     with pytest.raises(ValueError, match="no graph of tensors; train with depth_holes = 'none' or 'constant'"):
-        export_run(str(Study(filled).run("baseline", ["depth"]).folder), out=str(tmp_path))
+        export_run(str(Study(filled).run("baseline", ["depth"]).folder), out=str(tmp_path / "depth"))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(
         ImportError, match=r"model\.onnx .* onnxruntime, which is missing: pip install 'crodino\[export\]'"
