@@ -50,8 +50,8 @@ def export_run(name: str, form: str = "onnx", sensors: str = "", out: str | None
         root: your copy of the run's dataset, empty for the built-in one.
 
     Raises:
-        ValueError: there is no such run, form or student, or its preprocessing cannot be written as a graph.
-        RuntimeError: what was written does not give the classes of the run; the folder has no model card then.
+        ValueError: there is no such run, form or student, its preprocessing cannot be written as a graph, or what was
+            written does not give the classes of the run; the folder has no model card then.
     """
     choose(form, MODEL, "format of an export")
     run = find_run(name)
@@ -68,7 +68,7 @@ def export_run(name: str, form: str = "onnx", sensors: str = "", out: str | None
     segment = WRITERS[form](student, folder / MODEL[form])
     share, checked = agreement(run, study, sensors, segment)
     if share < AGREEMENT:
-        raise RuntimeError(
+        raise ValueError(
             f"{folder / MODEL[form]} gives another class than {run.folder} at {1 - share:.2%} of the pixels of test "
             f"scenes; at most {1 - AGREEMENT:.1%} may differ"
         )

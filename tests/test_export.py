@@ -152,7 +152,7 @@ def test_pictures_that_must_not_be_passed_on_are_no_licence_for_the_weights(stud
 
 def test_a_file_that_gives_other_classes_is_refused_and_has_no_card(run, tmp_path, monkeypatch):
     monkeypatch.setitem(export.WRITERS, "onnx", lambda student, path: lambda given: np.zeros(given[0].shape[:2]) - 1)
-    with pytest.raises(RuntimeError, match=r"model\.onnx gives another class than .* at 100\.00% of the pixels"):
+    with pytest.raises(ValueError, match=r"model\.onnx gives another class than .* at 100\.00% of the pixels"):
         export_run(str(run.folder), "onnx", "rgb", str(tmp_path / "out"))
     assert not (tmp_path / "out" / "README.md").exists()
 

@@ -44,7 +44,7 @@ def draft(root: Path) -> str:
     colour = next((name for name, role in roles.items() if role == "rgb"), None)
     others = [name for name in looks if name not in (*labels, colour)]
     if not labels or len(others) + (colour is not None) < 2:
-        found = ", ".join(f"{name or '.'} ({roles[name]})" for name in looks) or "none"
+        found = ", ".join(f"{name} ({roles[name]})" for name in looks) or "none"
         raise ValueError(f"{root}: no draft: expected a folder of labels and two of pictures or more, found {found}")
     own = re.sub(r"[^\w.-]", "-", root.resolve().name).lstrip("-.") or "mine"
     lines = [f"name = '{own}'", *label_lines(labels[0], looks[labels[0]])]
