@@ -20,7 +20,7 @@ test: .venv/installed
 
 # with what takes minutes: every moment of being killed, whole grids on workers, real fits of aligned UMAP
 test-all: test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --timeout 7200
 
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks

@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def connected(workers: int = 0, scheduler: str = "") -> Iterator[None]:
         if workers:
             own = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
             one = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": None}
+            warnings.filterwarnings("ignore", message="Port 8787 is already in use")  # of Dask's pages, unused here
             cluster = stack.enter_context(LocalCluster(n_workers=workers, env=own, silence_logs=50, **one))
             scheduler = cluster.scheduler_address
         try:
