@@ -33,7 +33,7 @@ def measure(profile: str, folder: Path) -> None:
     """Run the parts of a study one after the other, as ``run_study`` does, and print their seconds."""
     from crodino_lib.config import StudyConfig
     from crodino_lib.device import describe, pick_device, resolve_precision
-    from crodino_lib.study.notebooks import write_report
+    from crodino_lib.report import write_report
     from crodino_lib.study.pipeline import execute_notebooks, train_grid
     from crodino_lib.study.study import Study
     from crodino_lib.study.tables import save_tables
@@ -47,8 +47,8 @@ def measure(profile: str, folder: Path) -> None:
     runs = train_grid(study)
     seconds["train and evaluate"] = time.monotonic() - started - sum(seconds.values())
     save_tables(runs, study.folder / "tables", study.caveat())
-    pages = execute_notebooks(study, runs)
-    write_report(pages, study.folder / "index.html")
+    execute_notebooks(study, runs)
+    write_report(study, runs)
     seconds["notebooks and report"] = time.monotonic() - started - sum(seconds.values())
     rows = [(name, value) for name, value in seconds.items()] + [("all", time.monotonic() - started)]
     rows += [(f"  run {run.name} {'+'.join(run.config.sensors)}", run.record["cost"]["train_seconds"]) for run in runs]

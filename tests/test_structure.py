@@ -1,5 +1,7 @@
 """The shape of the library: how long each part and each module may be."""
 
+import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,15 @@ def test_core_and_whole_stay_thin():
 def test_no_module_is_too_long_to_be_read_at_once():
     long = {str(file): n for file in LIBRARY.rglob("*.py") if (n := len(file.read_text().splitlines())) > LONGEST}
     assert long == {}
+
+
+BENCHMARKS = sorted(LIBRARY.with_name("benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_of_the_library_is_there(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("crodino_lib"):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
