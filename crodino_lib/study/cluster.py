@@ -4,7 +4,6 @@ import contextlib
 import os
 import sys
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,8 +45,7 @@ def connected(workers: int = 0, scheduler: str = "") -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if workers:
             own = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
-            one = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": None}
-            warnings.filterwarnings("ignore", message="Port 8787 is already in use")  # of Dask's pages, unused here
+            one = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": "127.0.0.1:0"}
             cluster = stack.enter_context(LocalCluster(n_workers=workers, env=own, silence_logs=50, **one))
             scheduler = cluster.scheduler_address
         try:
@@ -91,7 +89,7 @@ def check_workers(client: Any) -> None:
         else:
             told = f"has {versions}, here there is {mine[0]}; install the same on every machine"
         raise ValueError(f"{len(wrong)} of {len(answers)} workers cannot take part. Worker {worker} {told}")
-    say(f"{len(answers)} workers")
+    say(f"{len(answers)} workers; {client.dashboard_link} shows what they do")
 
 
 def _describe(sign: Path) -> tuple[str, bool]:
