@@ -1,5 +1,7 @@
 """A process that is killed, wherever it is, loses nothing: called again, it ends with the same records, bit for bit."""
 
+import errno
+import itertools
 import json
 import os
 import random
@@ -8,10 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import crodino_lib
 from crodino_lib.cli import main
 from crodino_lib.config import StudyConfig
 from crodino_lib.study.study import Study
@@ -88,6 +92,53 @@ def compared(arguments, kills, tmp_path, seed):
 
 def test_a_run_that_is_killed_while_it_renders_trains_or_records_ends_with_the_same_record(tmp_path):
     compared(["run", "--method", "kd", "--student", "rgb", "--teacher", "baseline"], 2, tmp_path, seed=0)
+
+
+def test_two_processes_of_one_study_train_each_run_once(tmp_path):
+    arguments = ["run", "--method", "kd", "--student", "rgb", "--teacher", "baseline"]
+    assert [process.wait(600) for process in [start(arguments, tmp_path) for _ in range(2)]] == [0, 0]
+    log = (tmp_path / "log.txt").read_text()
+    assert [len(re.findall(rf"{run} .*epoch +1/", log)) for run in ("baseline depth", "kd rgb")] == [1, 1]
+
+
+class DiskThatFails:
+    """Stands for ``os.replace``: what is written lies in its place but for one file, at which the disk fails."""
+
+    def __init__(self, place, code, folder):
+        self.place, self.code, self.folder, self.written, self.whole = place, code, folder, 0, os.replace
+
+    def __call__(self, source, target):
+        if self.folder in target.parents:
+            self.written += 1
+            if self.written == self.place:
+                raise OSError(self.code, os.strerror(self.code))
+        self.whole(source, target)
+
+
+def test_a_disk_that_fails_at_any_file_is_told_and_the_command_goes_on_from_there(tmp_path, monkeypatch, capsys):
+    """The command fails at its first file, then at its second, and so on, until it has no more to write."""
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    arguments, codes = ["run", "--method", "baseline", "--student", "rgb", *SETTINGS], [errno.ENOSPC, errno.EROFS]
+    monkeypatch.setenv("CRODINO_HOME", str(whole))
+    assert main(arguments) == 0
+    monkeypatch.setenv("CRODINO_HOME", str(torn))
+    for place in itertools.chain([1], itertools.count(1)):  # the study's own file, then those of the run
+        disk = DiskThatFails(place, codes[place % 2], torn)
+        monkeypatch.setattr(os, "replace", disk)
+        status = main(arguments)
+        if disk.written < place:
+            break
+        assert status == 2
+        told = ("disk is full", "disk is read-only")[place % 2]
+        assert re.search(rf"cannot write .* into .*torn.*{told}.*CRODINO_HOME", capsys.readouterr().err)
+    assert (status, contents(torn)) == (0, contents(whole))
+    assert place > 4  # weights, history, confusion, record
+
+
+def test_nothing_depends_on_the_time_of_day():
+    """So clocks that go back change nothing: seconds are counted by a clock that cannot."""
+    source = "".join(path.read_text() for path in Path(crodino_lib.__file__).parent.rglob("*.py"))
+    assert not re.search(r"time\.time\(|\.now\(|st_mtime|utcnow", source)
 
 
 @pytest.mark.slow
