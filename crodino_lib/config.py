@@ -215,8 +215,8 @@ class StudyConfig(Strict):
             wrong.append(f"there is no parameter {name!r} (given {given.pop(name)!r}).{hint}")
         with collect(wrong):
             choose(given.get("profile", "quick"), profiles(), "profile")
-        profile = profiles().get(given.get("profile", "quick"), {})
-        profile |= profile.get(given.get("dataset", "rooms"), {})  # its settings on one dataset
+        profile = profiles().get(str(given.get("profile", "quick")), {})
+        profile |= profile.get(str(given.get("dataset", "rooms")), {})  # its settings on one dataset
         defaults = {name: field.get_default(call_default_factory=True) for name, field in known.items()}
         usual = {name: as_tuple(profile.get(name, default)) for name, default in defaults.items()}
         chosen, changed = usual | given, {name: value for name, value in given.items() if value != usual[name]}

@@ -52,7 +52,7 @@ def load_object(path: str) -> Any:
 class Strict(BaseModel):
     """Settings that refuse unknown keys and wrong types with an error a reader can act on."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:

@@ -80,7 +80,7 @@ def notebook_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
         ValueError: no parameters cell has run.
     """
     cells, known = namespace.get("In", []), set(StudyConfig.settings())
-    found = [(source.lstrip().startswith(INJECTED), assigned_literals(source)) for source in cells]
+    found = [(theirs := source.lstrip().startswith(INJECTED), assigned_literals(source, theirs)) for source in cells]
     whole = [i for i, (injected, names) in enumerate(found) if not injected and len(known & set(names)) > 1]
     used = [names for injected, names in found[max(whole, default=0) :] if injected or known & set(names)]
     names = dict.fromkeys(name for found in used for name in found)
@@ -89,11 +89,11 @@ def notebook_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
     return {name: namespace[name] for name in names}
 
 
-def assigned_literals(source: str) -> list[str]:
-    """Return the names that a cell sets, where it does nothing but set names to plain literals."""
+def assigned_literals(source: str, injected: bool = False) -> list[str]:
+    """Return the names that a cell sets, where it does nothing but set names to plain literals, as injected ones do."""
     try:
         nodes = ast.parse(source).body
-        for node in nodes:
+        for node in [] if injected else nodes:  # papermill writes an infinite value as a call of float
             ast.literal_eval(node.value if isinstance(node, ast.Assign) else node)
     except (SyntaxError, ValueError, TypeError):  # a magic, a statement, an expression that is no literal
         return []
