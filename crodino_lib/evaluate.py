@@ -1,5 +1,6 @@
 """Score a segmentation: one confusion matrix per image, mIoU over the whole split."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,8 +31,7 @@ def confusion_per_image(prediction: Tensor, label: Tensor, classes: int) -> Tens
         raise ValueError(f"prediction is {tuple(prediction.shape)} but label is {tuple(label.shape)}")
     counted = label != IGNORE
     for name, values in ("prediction", prediction[counted]), ("label", label[counted]):
-        wrong = values[(values < 0) | (values >= classes)]
-        if len(wrong):
+        if len(wrong := values[(values < 0) | (values >= classes)]):
             raise ValueError(f"{name} holds {wrong[0].item()}, outside the classes 0..{classes - 1}")
     image = torch.arange(len(label), device=label.device).view(-1, 1, 1)
     cell = ((image * classes + label) * classes + prediction)[counted]
@@ -98,8 +98,10 @@ def evaluate(
 
 def save_confusion(path: Path, confusion: dict[tuple[str, str], np.ndarray]) -> None:
     """Write (split, sensors) -> (N, K, K) as one compressed file, atomically."""
-    with atomic_write(path) as temporary:
-        np.savez_compressed(temporary, **{"/".join(key): counts for key, counts in confusion.items()})
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_BZIP2) as file:  # 2/3 of numpy's
+        for key, counts in confusion.items():
+            with file.open(f"{'/'.join(key)}.npy", "w") as entry:
+                np.save(entry, counts)
 
 
 def load_confusion(path: Path) -> dict[tuple[str, str], np.ndarray]:
