@@ -126,9 +126,7 @@ def main() -> None:
         baseline, ours = found["baseline", kind], found["crodino-kd", kind]
         print(f"{kind:34} baseline {baseline:8.2f} ms   CroDiNo-KD {ours:8.2f} ms   {ours / baseline:.2f}")
     fast = milliseconds(step)
-    print(
-        f"training step of a baseline: eager {eager:.1f} ms, compiled {fast:.1f} ms after {compiling:.0f} s of compiling"
-    )
+    print(f"a baseline's training step: eager {eager:.1f}, compiled {fast:.1f} ms after {compiling:.0f} s of compiling")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
     "config.py": 280,
     "io.py": 145,
     "device.py": 60,
-    "data": 1443,
+    "data": 1450,
     "augment.py": 240,
     "models": 920,
     "losses": 740,
@@ -44,7 +44,7 @@ OPTIONAL = {
     "command_options.py": 132,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7970, 16320, 300
+MOST_CORE, MOST, LONGEST = 7976, 16320, 300
 
 
 def lines(name: str) -> int:

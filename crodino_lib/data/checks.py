@@ -12,6 +12,7 @@ MEAN_STDS, STD_FACTORS = 3, (1 / 30, 10)  # means and deviations further from th
 FAR = 50  # median absolute deviations between the median and a fill value such as -9999
 RARE = 0.02  # a larger share of the pixels at a high value may be the sky
 FILL_PIXELS = 10  # a value of fewer pixels in a single scene may be a faulty pixel
+SCALE = 50  # times the middle scene's mean depth: a scene beyond is stored in another unit
 SEVERAL = 5  # scenes of which not all have the same values by chance
 SAMPLED = 4096  # values of a scene that its median is taken from
 
@@ -25,10 +26,12 @@ class SplitStatistics:
         self.scenes = np.zeros(256, np.int64)  # in which each class occurs
         self._values: dict[str, list[tuple[float, ...]]] = defaultdict(list)
         self._fills: dict[tuple[str, float], list[int]] = defaultdict(list)
+        self._ids: list[str] = []
         self._behind: dict[str, int] = defaultdict(int)  # pixels at no distance in front of the camera
 
     def add(self, sample: Sample) -> list[str]:
         """Add one scene at its native size; return a warning for each entry of it that carries no information."""
+        self._ids.append(sample["id"])
         counts = np.bincount(sample["label"].ravel(), minlength=256)
         self.pixels += counts
         self.scenes += counts > 0
@@ -96,6 +99,10 @@ class SplitStatistics:
         if in_metres and self._behind[name]:
             told = f"{name} is 0 m or less in {self._behind[name]} pixel(s), which is no distance"
             return f"{told}: add the value, as it is stored, to invalid; if it is a height, give it another name"
+        times = (means := np.array([row[1] for row in rows])) / np.nanmedian(means)
+        if in_metres and len(rows) > 2 and (odd := (times < 1 / SCALE) | (times > SCALE)).any():
+            told = f"{name} of {odd.sum()} scene(s) such as {self._ids[odd.argmax()]!r} is {means[odd][0]:.4g} m"
+            return f"{told}, of the others {np.nanmean(means[~odd]):.4g} m: are they stored in another unit?"
         if in_metres and not DEPTH_MEANS_M[0] <= mean <= DEPTH_MEANS_M[1]:
             proposal = "millimetres: set scale = 0.001" if mean > 1 else "metres: set scale = 1.0"
             proposal = proposal if mean > 0 else "heights, or scale has the wrong sign"

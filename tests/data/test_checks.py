@@ -1,3 +1,4 @@
+import itertools
 import re
 
 import numpy as np
@@ -61,6 +62,15 @@ def test_what_makes_training_worthless_is_a_problem(given, says):
 def test_millimetres_are_a_problem_even_where_the_stated_mean_is_theirs():
     (problem,) = statistics(depth=lambda n: 1000 * n, sensor=Sensor(1, "m", (2500.0,), (500.0,))).problems("train")
     assert "scale = 0.001" in problem
+
+
+@pytest.mark.parametrize(("place", "factor"), [(0, 1000), (3, 1000), (2, 0.01)])
+def test_a_scene_stored_in_another_unit_is_named(place, factor):
+    """One in millimetres among metres moves the mean of forty by less than two of their deviations."""
+    drawn = itertools.count()
+    found = statistics(depth=lambda noise: noise * (factor if next(drawn) == place else 1), scenes=40)
+    (problem,) = found.problems("train")
+    assert re.search(rf"depth of 1 scene\(s\) such as '{place}' is .* m, of the others 2\.5.* m", problem)
 
 
 def test_a_short_split_may_show_one_class_at_one_distance_but_needs_labels():
