@@ -44,7 +44,7 @@ OPTIONAL = {
     "command_options.py": 132,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7976, 16320, 300
+MOST_CORE, MOST, LONGEST = 7976, 16330, 300
 
 
 def lines(name: str) -> int:
