@@ -33,7 +33,7 @@ OPTIONAL = {
     "datasets": 1570,
     "rooms": 1170,
     "analysis": 2650,
-    "figures": 1335,
+    "figures": 1377,
     "explorer": 527,
     "report.py": 130,
     "predict.py": 100,
@@ -44,7 +44,7 @@ OPTIONAL = {
     "command_options.py": 132,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7976, 16330, 300
+MOST_CORE, MOST, LONGEST = 7976, 16380, 300
 
 
 def lines(name: str) -> int:
