@@ -26,11 +26,16 @@ def choose(name: str, allowed: Iterable[str], what: str) -> str:
     return name
 
 
-EXPECTED = {  # type of a pydantic error -> what a reader can act on
+EXPECTED = {  # type of a pydantic error, or pattern that a value does not fit -> what a reader can act on
     "dict_type": "a table of names and values",
     "model_type": "a table of settings, such as { dir = 'RGB' }",
     "string_type": "text, in quotes",
     "tuple_type": "a list, such as [255]",
+    r"^(\w[\w.-]*)?$": "a name of letters, digits, '_', '-' and '.'",
+    r"^[\w.-]+$": "a name of letters, digits, '_', '-' and '.'",
+    "^[0-9]{1,4}$": "an id of at most four digits",
+    "^#[0-9a-f]{6}$": "a colour such as '#00ff80', in small letters",
+    "^(train|val|test.*)$": "train, val, or a name that begins with test",
 }
 
 
@@ -73,7 +78,7 @@ class Strict(BaseModel):
 
     @classmethod
     def _explain(cls, problem: Mapping[str, Any]) -> str:
-        path = [str(part) for part in problem["loc"]] or ["settings"]
+        path = [str(part) for part in problem["loc"] if part != "[key]"] or ["settings"]
         name, value = ".".join(path), problem["input"]
         if problem["type"] == "extra_forbidden":
             known = cls._fields_at(path[:-1])
@@ -82,8 +87,9 @@ class Strict(BaseModel):
         if problem["type"] == "literal_error":
             allowed = [part.strip("'") for part in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
             return f"{name} = {value!r} is not allowed: {problem['msg']}.{nearest(value, allowed)}"
-        if problem["type"] in EXPECTED and not (problem["type"] == "tuple_type" and isinstance(value, str)):
-            return f"{name} = {value!r}: expected {EXPECTED[problem['type']]}"
+        kind = problem.get("ctx", {}).get("pattern", problem["type"])
+        if kind in EXPECTED and not (kind == "tuple_type" and isinstance(value, str)):
+            return f"{name} = {value!r}: expected {EXPECTED[kind]}"
         as_text = isinstance(value, str) and value[:1] in "([{"
         hint = " (a list or tuple that arrived as text: pass JSON or YAML, as in -y 'name: [a, b]')" if as_text else ""
         return f"{name} = {value!r}: {problem['msg'].removeprefix('Value error, ')}{hint}"

@@ -13,11 +13,11 @@ LIBRARY = Path(crodino_lib.__file__).parent
 CORE = {  # files and packages of the core -> most lines, docstrings and blank lines included
     "__init__.py": 10,
     "_torchvision.py": 40,
-    "settings.py": 106,
+    "settings.py": 112,
     "config.py": 280,
     "io.py": 145,
     "device.py": 60,
-    "data": 1450,
+    "data": 1452,
     "augment.py": 240,
     "models": 920,
     "losses": 740,
@@ -32,7 +32,7 @@ CORE = {  # files and packages of the core -> most lines, docstrings and blank l
 OPTIONAL = {
     "datasets": 1570,
     "rooms": 1170,
-    "analysis": 2650,
+    "analysis": 2661,
     "figures": 1377,
     "explorer": 527,
     "report.py": 130,
@@ -44,7 +44,7 @@ OPTIONAL = {
     "command_options.py": 132,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7976, 16380, 300
+MOST_CORE, MOST, LONGEST = 7984, 16400, 300
 
 
 def lines(name: str) -> int:

@@ -4,7 +4,10 @@ Shared halves of both sensors are embedded together, private halves together, ne
 common basis, and any joint embedding of them, even of an untrained network, shows clean islands.
 """
 
+import importlib
+import os
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from itertools import combinations
@@ -13,6 +16,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.spatial import procrustes
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_distances
@@ -115,17 +119,26 @@ def median_fit(reference: EmbeddingReference, components: np.ndarray, seeds: lis
     return low, quality | {"disparity": agreement}
 
 
+def imported(name: str) -> type:
+    """Return a class of umap, which compiles for seconds; its code gets as many threads as torch has.
+
+    Or it would give torch as many as there are cores, and what is trained afterwards would round otherwise.
+    """
+    if "numba" not in sys.modules:
+        os.environ.setdefault("NUMBA_NUM_THREADS", str(torch.get_num_threads()))
+    return getattr(importlib.import_module("umap"), name)
+
+
 def umap_2d(distances: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
     """Embed (n, n) cosine distances by UMAP; return (n, 2) float64, and a remark where the spectral start failed.
 
     Distances between islands, their sizes and the gaps between them mean nothing.
     """
-    from umap import UMAP  # compiles on import: seconds that only embeddings should cost
-
     looks = {"n_neighbors": min(UMAP_NEIGHBOURS, len(distances) - 1), "min_dist": UMAP_MIN_DIST}
     nearest = np.argsort(distances, axis=1, kind="stable")[:, : looks["n_neighbors"]]
     looks["precomputed_knn"] = nearest, np.take_along_axis(distances, nearest, axis=1)  # or UMAP compiles a sort
-    umap = UMAP(metric="precomputed", random_state=seed, n_jobs=1, **looks)  # one job is what a fixed seed implies
+    looks |= {"metric": "precomputed", "random_state": seed, "n_jobs": 1}  # one job is what a fixed seed implies
+    umap = imported("UMAP")(**looks)
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         low = umap.fit_transform(distances).astype(np.float64)
@@ -237,11 +250,9 @@ def fit_aligned_umap(frames: Mapping[int, Latents], half: str, seed: int, n: int
 
 def align(frames: list[np.ndarray], seed: int) -> list[np.ndarray]:
     """Embed (n, n) cosine distances of several frames by aligned UMAP; row i of a frame is tied to that of the next."""
-    from umap import AlignedUMAP  # compiles on import and again in its fit: half a minute
-
     nearest = min(UMAP_NEIGHBOURS, len(frames[0]) - 1)
     seeds = {"random_state": seed, "transform_seed": seed}  # of each frame's own fit, of the aligned layout
-    umap = AlignedUMAP(n_neighbors=nearest, metric="precomputed", n_epochs=STEPS, **seeds)
+    umap = imported("AlignedUMAP")(n_neighbors=nearest, metric="precomputed", n_epochs=STEPS, **seeds)
     same = [{i: i for i in range(len(frames[0]))}] * (len(frames) - 1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "n_jobs value .* overridden", UserWarning)  # what a fixed seed implies

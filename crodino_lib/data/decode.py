@@ -29,12 +29,11 @@ def open_picture(path: Path, colour: bool = False) -> Picture:
 
     ValueError names a file that is damaged, no picture, or holds values that reading would change.
     """
-    suffix = path.suffix.lower()
-    with readable(path):
-        if suffix == ".npy":
+    with readable(path), path.open("rb") as file:
+        if path.suffix.lower() == ".npy":
             picture = Picture(np.load(path, allow_pickle=False))
-        else:
-            picture = (_open_tiff if suffix in (".tif", ".tiff") else _open_with_pillow)(path, colour)
+        else:  # what it holds decides, not its name
+            picture = (_open_tiff if file.read(2) in (b"II", b"MM") else _open_with_pillow)(path, colour)
         pixels, turn = picture.pixels, picture.orientation if picture.orientation in range(2, 9) else 1
         pixels = pixels.astype(np.uint8 if pixels.dtype == bool else pixels.dtype.newbyteorder("="), copy=False)
         pixels = pixels.swapaxes(0, 1) if turn > 4 else pixels

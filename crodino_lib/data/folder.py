@@ -9,7 +9,7 @@ import numpy as np
 
 from crodino_lib.config import DataConfig
 from crodino_lib.data.checks import fill_values
-from crodino_lib.data.decode import open_picture
+from crodino_lib.data.decode import SUFFIXES, open_picture
 from crodino_lib.data.folder_spec import PRESETS, FolderOptions, FolderSpec, read_spec
 from crodino_lib.data.image_files import SensorFiles, digest, read_label, read_picture, read_sensor
 from crodino_lib.data.layouts import choose_layout, existing_root, warn
@@ -149,7 +149,10 @@ class FolderDataset(SceneDataset):
         found: dict[str, dict[str, Path]] = {scene_id: {} for split in self.splits.values() for scene_id in split}
         missing = []
         for name, files in self.spec.pictures.items():
-            there = files.index(self.root)
+            if not (there := files.index(self.root)):
+                endings = ", ".join(sorted({path.suffix for path in (self.root / files.dir).rglob("*.*")})) or "none"
+                expected = f"expected {files.ext or ', '.join(SUFFIXES)}, in names that fit {files.pattern!r}"
+                raise FileNotFoundError(f"{self.root / files.dir} has files of the endings {endings}; {expected}")
             example = next(iter(there.values()), f"{files.dir}/{files.pattern}")
             for scene_id, entries in found.items():
                 if scene_id in there:

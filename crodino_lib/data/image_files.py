@@ -65,7 +65,7 @@ class ImageFiles(Strict):
 
         FileNotFoundError where the folder does not exist, ValueError where two files fit one id.
         """
-        folder = existing(root / self.dir)
+        folder = existing(root / Path(self.dir).expanduser())
         files: dict[str, Path] = {}
         for parent, folders, names in os.walk(folder, followlinks=True):
             here, own = Path(parent), [name for name in folders if not name.startswith((".", "__MACOSX"))]

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.sparse.linalg import ArpackNoConvergence
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_distances
@@ -216,3 +217,9 @@ def test_few_different_vectors_have_an_embedding_and_equal_seeds_give_equal_ones
     assert np.isfinite(one).all()
     np.testing.assert_array_equal(one, again)
     assert principal_components(few[:, :1]).shape == (40, 2)
+
+
+def test_torch_keeps_its_threads():
+    """What is trained after an embedding is what is trained before it, to the last bit."""
+    umap_2d(1 - np.eye(20), seed=0)
+    assert torch.get_num_threads() == 1
