@@ -16,14 +16,14 @@ def mious_by_setting(tables: Mapping[str, pd.DataFrame], methods: Sequence[str])
 
     ``tables`` are from ``dial_table``, by the name of the dial; the index has the setting and the student.
     """
-    rows = {}
+    rows = []
     for dial, table in tables.items():
         for (value, student), group in table.groupby(["value", "student"], sort=False):
             found = dict(zip(group["control"], group["control miou"], strict=True))
             found |= dict(zip(group["method"], group["miou"], strict=True))
-            rows[f"{dial} {value}", student] = {name: found.get(name) for name in methods}
-    wide = pd.DataFrame.from_dict(rows, orient="index", columns=list(methods), dtype=float)
-    return wide.dropna().drop_duplicates().rename_axis(["setting", "student"])
+            rows.append({"setting": f"{dial} {value}", "student": student} | found)
+    wide = pd.DataFrame(rows, columns=["setting", "student", *methods]).set_index(["setting", "student"])
+    return wide.dropna().drop_duplicates()
 
 
 @styled

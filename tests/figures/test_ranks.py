@@ -24,6 +24,7 @@ def test_a_setting_counts_once_and_only_with_all_methods():
     lacking = dial({"c": 1.0})[:1]
     wide = mious_by_setting({"one": first, "again": first, "lacking": lacking}, NAMES)
     assert wide.index.tolist() == [("one a", "rgb"), ("one b", "rgb")]
+    assert mious_by_setting({}, NAMES).empty
     assert wide.loc[("one a", "rgb")].to_dict() == {"baseline": 50, "self-training": 51, "kd": 53}
 
 
