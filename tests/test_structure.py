@@ -33,7 +33,7 @@ OPTIONAL = {
     "datasets": 1570,
     "rooms": 1170,
     "analysis": 2661,
-    "figures": 1377,
+    "figures": 1386,
     "explorer": 527,
     "report.py": 130,
     "predict.py": 100,
@@ -44,7 +44,7 @@ OPTIONAL = {
     "command_options.py": 132,
     "cli.py": 300,
 }
-MOST_CORE, MOST, LONGEST = 7984, 16400, 300
+MOST_CORE, MOST, LONGEST = 7984, 16410, 300
 
 
 def lines(name: str) -> int:

@@ -60,8 +60,9 @@ def gains(table: pd.DataFrame, split: str = "test", width: str = "column") -> St
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
     handles = [Line2D([], [], color=FAMILY_COLOURS[name], marker="o", ms=4, label=name) for name in FAMILY_COLOURS]
-    shown_families = set(families.values())
-    figure.legend(handles=[h for h in handles if h.get_label() in shown_families], loc="outside lower right", ncols=2)
+    handles = [handle for handle in handles if handle.get_label() in families.values()]
+    handles += [Line2D([], [], color="0.3", marker="o", mfc="white", ls="", ms=4, label="interval contains 0")]
+    figure.legend(handles=handles, loc="outside lower right", ncols=2)
     return figure
 
 
@@ -193,13 +194,14 @@ def class_differences(table: pd.DataFrame, width: str = "column") -> StudyFigure
     paired = table[table.method != "baseline"].join(own, on=["sensors", "seed", "class"], how="inner")
     if paired.empty:
         raise ValueError("no method of the table has a baseline of its sensors and seed")
-    paired["difference"] = paired.iou - paired.own
+    paired["difference"] = (paired.iou - paired.own).mask((paired.iou == 0) & (paired.own == 0))
     panels, classes = dict(list(paired.groupby("sensors", sort=False))), list(dict.fromkeys(table["class"]))
     caption = (
         f"IoU of each class less that of the baseline of the same sensor, points; mean over "
-        f"{count(paired.seed.nunique(), 'paired seed')}. 0 also where neither finds the class; grey where none occurs."
+        f"{count(paired.seed.nunique(), 'paired seed')}. Grey: a class that neither finds, or that does not occur."
     )
-    figure = StudyFigure(width, 34 + 3.4 * len(classes), caption)
+    figure = StudyFigure(width, 38 + 3.4 * len(classes), caption)
+    figure.supxlabel("difference in IoU to the baseline (points)", fontsize=7)
     widths = [part.method.nunique() for part in panels.values()]
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True, width_ratios=widths)[0]
     most = max(paired.difference.abs().max(), 1)

@@ -22,7 +22,10 @@ def cost_and_accuracy(table: pd.DataFrame, split: str = "test", width: str = "pa
         raise ValueError(
             f"the table has no cost on split {split!r}: costs are relative to a baseline that is not there"
         )
-    panels, colours = dict(list(shown.groupby("sensors at test"))), method_colours(dict.fromkeys(shown["method"]))
+    panels, colours = (
+        dict(list(shown.groupby("sensors at test", sort=False))),
+        method_colours(dict.fromkeys(shown["method"])),
+    )
     fewest, most_seeds = shown["seeds"].min(), shown["seeds"].max()
     seeds = count(most_seeds, "seed") if fewest == most_seeds else f"{fewest} to {most_seeds} seeds"
     caption = (

@@ -101,6 +101,7 @@ def ablation_figure(table: pd.DataFrame, dial: Dial, control: str = "baseline", 
     for ax, student in zip(figure.panels(len(students), sharey=True), students, strict=True):
         _list_variants(ax, table[table.student == student].set_index("method"), lines, colours, dial.reference)
         ax.set_title(f"{printed(student)} student", loc="left")
+        ax.set_xlabel(f"difference in mIoU to {method_title(control)} (points)")
     return figure
 
 
@@ -130,7 +131,7 @@ def _list_variants(
     ticks = ax.set_yticks(range(len(lines)), [label for label, _ in lines])
     for (_, name), tick in zip(lines, ticks, strict=True):
         tick.label1.set_fontweight("normal" if name else "bold")
-    ax.set(xlim=edges, ylim=(len(lines) - 0.4, -0.6), xlabel=GAIN.replace("gain", "difference"))
+    ax.set(xlim=edges, ylim=(len(lines) - 0.4, -0.6))
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
 

@@ -51,7 +51,7 @@ def factor_matrix(table: pd.DataFrame, caption: str, width: str = "page") -> Stu
         heatmap(ax, skill, 100 * printed_cells, 6, vmax=1)
         for row, column in np.argwhere(flag.eq(True).to_numpy()):
             ax.add_patch(Rectangle((column + 0.06, row + 0.06), 0.88, 0.88, fill=False, ec=FLAG_COLOUR, lw=0.8))
-        ax.set_title(printed(method_title(title)).replace(" ", "\n", 1))
+        ax.set_title(printed(method_title(title)).replace(" ", "\n", 1), fontsize=6 if width == "column" else 7)
         ax.set_xticks(ax.get_xticks(), [printed(name) for name in blocks], rotation=90)
     axes[0].set_yticks(axes[0].get_yticks(), [printed(row) for row in rows], rotation=0)
     return figure

@@ -60,7 +60,7 @@ def one_or_two(points: pd.DataFrame, table: pd.DataFrame, trained: str, untraine
     panels = {"shared half": (trained, "shared"), "private half": (trained, "private")}
     panels["shared, untrained"] = (untrained, "shared")
     near = f"share of a point's {table['k'].max():.0f} nearest neighbours"
-    meaning = "in the latent space that are from the other sensor, 0.5 where both sensors lie on one manifold"
+    meaning = "in the latent space that are of the other sensor, 50 % where both sensors lie on one manifold"
     caption = f"{method_title(trained)}. {_fit_caption(table, 'UMAP')} Below: {near} {meaning}."
     figure = StudyFigure("column", 44, caption)
     colours = {sensor: colour for sensor, (colour, _) in sensor_styles(points["sensor"]).items()}
@@ -68,7 +68,7 @@ def one_or_two(points: pd.DataFrame, table: pd.DataFrame, trained: str, untraine
         here = points[(points[MODEL] == model) & (points[HALF] == half)].sample(**SHUFFLED)
         row = table[(table[MODEL] == model) & (table[HALF] == half)].iloc[0]
         ax.scatter(here["x"], here["y"], s=3, c=here["sensor"].map(colours), lw=0, alpha=0.6, rasterized=True)
-        share = f"{row['cross_modality_hd']:.2f} from the\nother sensor"
+        share = f"{100 * row['cross_modality_hd']:.0f} % of neighbours\nof the other sensor"
         ax.set(xticks=[], yticks=[], xlabel=share if row["points"] else textwrap.fill(row["remark"], 20))
         ax.set_title(title, fontsize=7)
         ax.spines[:].set(visible=True, color="0.7")

@@ -45,5 +45,7 @@ def rank_diagram(wide: pd.DataFrame, width: str = "column") -> StudyFigure:
     apart = posthoc_nemenyi_friedman(wide.to_numpy()).set_axis(ranks.index, axis=0).set_axis(ranks.index, axis=1)
     looks = {"label_props": {"size": 7}, "marker_props": {"s": 10}, "crossbar_props": {"linewidth": 2}}
     looks |= {"label_fmt_left": "{label} ({rank:.1f})", "label_fmt_right": "({rank:.1f}) {label}"}
-    critical_difference_diagram(ranks, apart, ax=figure.subplots(), color_palette=colours, **looks)
+    ax = figure.subplots()
+    ax.set_title(f"mean rank over {len(wide)} settings (1 is best)", fontsize=7)
+    critical_difference_diagram(ranks, apart, ax=ax, color_palette=colours, **looks)
     return figure

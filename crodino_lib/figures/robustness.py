@@ -48,7 +48,7 @@ def fault_curves(table: pd.DataFrame, sensor: str, width: str = "page") -> Study
             ax.plot(line.index, line, style, marker=marked, ms=2.5, color=colours[method], lw=1.2, label=label)
         ax.set_title(fault, loc="left")
         ax.set_xlabel("severity")
-        ax.set(xticks=range(most + 1), ylim=(0, None))
+        ax.set(xticks=sorted({0, *table.severity}), ylim=(0, None))
     for ax in axes[len(faults) :]:
         ax.set_visible(False)
     figure.axes[0].set_ylabel("mIoU (%)")

@@ -130,8 +130,8 @@ def test_both_sensors_are_drawn_by_half_and_before_training_with_the_share_of_th
     points, table = embedded(toy_card)
     table["cross_modality_hd"] = np.where(table.model == "untrained", 0.0, np.where(table.half == "shared", 0.4, 0.1))
     figure = one_or_two(points, table, "crodino-kd", "untrained")
-    shown = {ax.get_title(): ax.get_xlabel()[:4] for ax in figure.axes}
-    assert shown == {"shared half": "0.40", "private half": "0.10", "shared, untrained": "0.00"}
+    shown = {ax.get_title(): ax.get_xlabel()[:4].strip() for ax in figure.axes}
+    assert shown == {"shared half": "40 %", "private half": "10 %", "shared, untrained": "0 %"}
     here = points[(points.model == "crodino-kd") & (points.half == "private") & (points.embedding == "UMAP")]
     (marks,) = figure.axes[1].collections  # of both sensors in turn, so that none covers the other
     drawn = {
