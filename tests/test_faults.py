@@ -22,7 +22,7 @@ from crodino_lib.config import StudyConfig
 from crodino_lib.study.study import Study
 
 SETTINGS = ["--profile", "smoke", "--study", "killed"]
-TIMED = re.compile("second|minute|latency|peak")  # names of what differs between two equal runs
+TIMED = re.compile(r"second|minute|\bmin\b|latency|peak")  # names of what differs between two equal runs
 
 
 def start(arguments, folder):
@@ -56,7 +56,9 @@ def contents(folder):
     """Relative path -> what a finished study holds, but for times: records, tables, and weights as bytes."""
     found = {}
     for path in sorted((folder / "results" / "local" / "killed").rglob("*")):
-        name = path.relative_to(folder).as_posix()
+        name = re.sub(
+            "-[0-9a-f]{12}(?=[-.])", "", path.relative_to(folder).as_posix()
+        )  # latents: of a record, with times
         if path.name.startswith(".") or not path.is_file() or "/notebooks/" in name:
             continue
         if path.suffix == ".json":
