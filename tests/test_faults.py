@@ -56,9 +56,7 @@ def contents(folder):
     """Relative path -> what a finished study holds, but for times: records, tables, and weights as bytes."""
     found = {}
     for path in sorted((folder / "results" / "local" / "killed").rglob("*")):
-        name = re.sub(
-            "-[0-9a-f]{12}(?=[-.])", "", path.relative_to(folder).as_posix()
-        )  # latents: of a record, with times
+        name = re.sub("-[0-9a-f]{12}(?=[-.])", "", path.relative_to(folder).as_posix())  # of a record, with its times
         if path.name.startswith(".") or not path.is_file() or "/notebooks/" in name:
             continue
         if path.suffix == ".json":
